@@ -1,0 +1,121 @@
+# Nightmail's one Makefile. `make help` lists what it does.
+#
+# Variants build side by side under build/: SAN=address (ASan+UBSan), SAN=thread (TSan), TASKS=threads (one thread per
+# task), CC=clang, ARCH=arm64 (cross build).
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+
+SAN   ?=
+TASKS ?=
+ARCH  ?=
+CC    := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+ifeq ($(ARCH),arm64)
+CC         := aarch64-linux-gnu-gcc
+PKG_CONFIG := aarch64-linux-gnu-pkg-config
+RUNNER     ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
+else
+PKG_CONFIG ?= pkg-config
+RUNNER     ?=
+endif
+
+empty :=
+space := $(empty) $(empty)
+variant := $(subst $(space),-,$(strip $(or $(ARCH),native) $(if $(filter gcc aarch64-linux-gnu-gcc,$(CC)),,$(notdir $(CC))) $(SAN) $(if $(TASKS),tasks-$(TASKS))))
+BUILD   ?= build
+B       := $(BUILD)/$(variant)
+
+PACKAGES := openssl libunbound libconfuse libidn2 libpsl jansson
+
+# The set-up: one stamp, made again when the list of packages changes; nothing is asked of apt when all is there.
+SETUP := $(BUILD)/setup.stamp
+
+CSTD     := -std=gnu17
+WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
+            -Wvla -Wundef -Wno-missing-field-initializers
+OPT      := -O2 -g -fno-omit-frame-pointer -fno-plt
+HARDEN   := -fstack-protector-strong -ftrivial-auto-var-init=$(if $(findstring clang,$(CC)),pattern,zero) -fPIE
+LINKHARD := -pie -Wl,-z,relro,-z,now
+
+ifeq ($(SAN),address)
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -DSAN_ADDRESS=1
+else ifeq ($(SAN),thread)
+SANFLAGS := -fsanitize=thread -DSAN_THREAD=1
+else
+SANFLAGS :=
+HARDEN   += -D_FORTIFY_SOURCE=3
+endif
+ifeq ($(TASKS),threads)
+TASKFLAGS := -DTASKS_THREADS=1
+endif
+
+PKG_CFLAGS  = $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+PKG_LIBS    = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
+CPPFLAGS   += -D_GNU_SOURCE -DNIGHTMAIL_VERSION='"$(VERSION)"' -Isrc
+ALL_CFLAGS  = $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS)
+ALL_LIBS    = $(LINKHARD) $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lpthread
+
+SOURCES   := $(sort $(shell find src -name '*.c' ! -name '*_test.c' ! -name main.c))
+UNIT      := $(sort $(shell find src -name '*_test.c'))
+# Programs under tests/ that are C: tests/<folder>/<name>.c, linked with everything but main.c.
+TESTPROGS := $(sort $(wildcard tests/sim/*.c tests/model/*.c tests/crash/*.c tests/bench/*.c))
+
+OBJECTS   := $(SOURCES:%.c=$B/%.o)
+ARCHIVE   := $B/libnightmail.a
+UNITBINS  := $(UNIT:src/%.c=$B/unit/%)
+TESTBINS  := $(TESTPROGS:%.c=$B/%)
+
+.DEFAULT_GOAL := all
+.PHONY: all help clean
+all: $B/nightmail
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make                 build build/native/nightmail
+$B/nightmail: $B/src/main.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(ALL_LIBS)
+
+$(ARCHIVE): $(OBJECTS)
+	@rm -f $@
+	@$(AR) rcs $@ $(OBJECTS)
+
+$B/%.o: %.c | $(SETUP)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$B/unit/%: $B/src/%.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	@$(CC) -o $@ $^ $(ALL_LIBS) -lcmocka
+
+$B/tests/%: $B/tests/%.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	@$(CC) -o $@ $^ $(ALL_LIBS) -lm
+
+-include $(OBJECTS:.o=.d) $(UNIT:%.c=$B/%.d) $(TESTPROGS:%.c=$B/%.d) $B/src/main.d
+
+$(SETUP): tools/setup
+	@mkdir -p $(@D)
+	@tools/setup build
+	@touch $@
+
+## make unit            build and run the unit tests that stand beside the code
+.PHONY: unit
+unit: $(UNITBINS)
+	@tests/run-unit "$(RUNNER)" $(UNITBINS)
+
+## make testprogs       build the test programs under tests/
+.PHONY: testprogs
+testprogs: $(TESTBINS)
+
+## make layers          check the arrows between the folders
+.PHONY: layers
+layers: $(ARCHIVE)
+	@tests/layers $B
+
+clean:
+	rm -rf $(BUILD)
+
+.SECONDARY:
