@@ -1,0 +1,102 @@
+/*
+ * The configuration: an immutable snapshot, counted, swapped whole at a reload.
+ *
+ * conf/parse.c reads the file (libconfuse) into it; the list of options with defaults and units stands in nightmail.conf(5).
+ * All strings are the snapshot's own.
+ */
+#ifndef CONF_CONF_H
+#define CONF_CONF_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "conf/net_range.h"
+
+struct conf_listener {
+    struct str address;                  /* "192.0.2.1:25", "[::]:25", as written; checked */
+    struct str name;                     /* the block's title, for the log */
+};
+
+struct conf_retry {                      /* the delays between attempts; the last repeats, each with jitter of a tenth */
+    int64_t *delays_ns;
+    size_t   count;
+};
+
+struct conf {
+    /* who we are and where things stand */
+    const char    *hostname;             /* in the greeting, EHLO, Received, Message-ID; a valid domain */
+    const char    *data_dir;
+    const char    *control_socket;       /* "" none; default: data_dir/control */
+    const char    *control_group;        /* "" the server's own */
+    const char    *submit_socket;        /* "" none; default: data_dir/submit */
+    enum log_level log_level;
+    bool           unsafe_file_system;
+    uint64_t       segment_size;
+
+    /* who may send what to whom */
+    struct conf_listener *listeners;
+    size_t                listener_count;
+    struct net_range     *trusted_networks;
+    size_t                trusted_network_count;
+    struct map_str        local_domains;     /* A-label form, lower case; value: non-NULL */
+    struct map_str        relay_domains;
+    struct map_str        users;             /* "user@domain", and "user" for every local domain; lower case; from users_file */
+    bool                  have_users_file;   /* false: a user is one whose Maildir exists */
+    struct map_str        relay_recipients;  /* "user@domain" or "@domain" (any user there); from relay_recipients_file */
+    const char           *mailbox;           /* path of a Maildir, with {domain} and {user}; default data_dir/mail/{domain}/{user} */
+    const char           *postmaster;        /* where mail for postmaster goes: an address, or "" = the mailbox of postmaster in its domain */
+
+    /* limits and times of a session (RFC 5321, 4.5.3) */
+    uint64_t message_size_max;           /* bytes; 50 MiB */
+    uint32_t recipients_max;             /* per transaction; 1000 */
+    uint32_t sessions_max;               /* 10000 */
+    uint32_t sessions_per_client_max;    /* per IPv4 address or IPv6 /64; 1000; trusted networks are free */
+    uint32_t errors_max;                 /* refused commands before 421; 20 */
+    uint32_t messages_per_session_max;   /* 10000 */
+    uint32_t header_size_max;            /* bytes; 1 MiB */
+    uint32_t received_max;               /* 100: a loop (RFC 5321, 6.3) */
+    int64_t  command_timeout_ns;         /* 5 min */
+    int64_t  data_timeout_ns;            /* between pieces of a message: 3 min */
+    int64_t  shutdown_grace_ns;          /* 30 s */
+    uint32_t local_submit_max_per_hour;  /* messages per uid through the submit socket; 1000 */
+
+    /* sending */
+    const char       *relay_host;        /* "" by MX; "host", "host:port", "[ip]:port" */
+    uint16_t          smtp_port;         /* where other servers listen: 25 (others only for tests and closed networks) */
+    const char       *source_address;    /* "" the kernel's choice */
+    uint32_t          deliveries_max;    /* at a time, all destinations; 500 */
+    uint32_t          site_connections_max;    /* at a time, one destination; 20 */
+    uint32_t          connection_messages_max; /* 100 */
+    int64_t           connection_idle_ns;      /* a kept connection waits this long; 5 s */
+    int64_t           connect_timeout_ns;      /* 30 s */
+    int64_t           greeting_timeout_ns;     /* 5 min */
+    int64_t           reply_timeout_ns;        /* 5 min; after the final dot 10 min (RFC 5321, 4.5.3.2.6) */
+    struct conf_retry retry;             /* 1m 5m 15m 30m 1h 2h */
+    int64_t           expire_ns;         /* 5 d */
+    int64_t           bounce_expire_ns;  /* 2 d: for messages with the null sender */
+
+    /* DNS; the lists are NULL-ended */
+    const char *const *dns_forwarders;
+    const char *const *dns_zone_files;
+    const char        *dns_trust_anchor; /* "" none */
+    const char        *resolv_conf;      /* "/etc/resolv.conf" if there are no forwarders and no zone files, else "" */
+
+    const char  *path;                   /* the file it came from */
+    struct arena arena;                  /* holds all of it */
+    unsigned     refs;                   /* atomic */
+};
+
+/* Reads and checks the file and all it names. BLOCKS. On error, error holds lines "file:line: what is wrong[; did you mean ...?]". */
+int          conf_load(const char *path, struct conf **out, struct buf *error);
+struct conf *conf_ref(struct conf *c);
+void         conf_unref(struct conf *c);         /* NULL is fine */
+
+/* Every option with its value, in the syntax of the file, a comment behind those that are the default. */
+void         conf_show(const struct conf *c, struct buf *out);
+
+/* The snapshot in force, for those who start something new: counted, give it back with conf_unref. From any thread. */
+struct conf *conf_current(void);
+void         conf_set_current(struct conf *c);   /* takes the caller's count */
+
+#endif

@@ -1,0 +1,27 @@
+/*
+ * Where a recipient's mail goes next. Pure.
+ */
+#ifndef POLICY_ROUTE_H
+#define POLICY_ROUTE_H
+
+#include "base/arena.h"
+#include "conf/conf.h"
+#include "mail/address.h"
+
+enum route_kind { ROUTE_LOCAL, ROUTE_MX, ROUTE_HOST };
+
+struct route {
+    enum route_kind kind;
+    struct str      domain;              /* MX: the domain to look up, or an address literal */
+    struct str      host;                /* HOST: name or literal of the relay host */
+    uint16_t        port;
+};
+
+int  route_for(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out);   /* -ENOMEM */
+bool route_eq(const struct route *a, const struct route *b);       /* share one transaction and one connection */
+
+/* The Maildir of a local recipient: conf->mailbox with {domain} and {user} filled in. Letters, digits and _ - + = and inner dots of the
+ * local part stand as they are (lower case), all else as %XX, so that no address can climb out of its directory. -EINVAL for an empty part. */
+int  route_mailbox(struct arena *a, const struct conf *c, const struct address *rcpt, const char **out);
+
+#endif
