@@ -11,7 +11,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/map.h"
-#include "conf/net_range.h"
+#include "conf/ip_range.h"
 
 struct conf_listener {
     struct str address;                  /* "192.0.2.1:25", "[::]:25", as written; checked */
@@ -37,7 +37,7 @@ struct conf {
     /* who may send what to whom */
     struct conf_listener *listeners;
     size_t                listener_count;
-    struct net_range     *trusted_networks;
+    struct ip_range     *trusted_networks;
     size_t                trusted_network_count;
     struct map_str        local_domains;     /* A-label form, lower case; value: non-NULL */
     struct map_str        relay_domains;
