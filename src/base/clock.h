@@ -6,6 +6,7 @@
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,7 +27,9 @@ void     clock_random(void *out, size_t n);      /* from the kernel; never fails
 uint64_t clock_random_u64(void);
 uint64_t clock_random_below(uint64_t bound);     /* uniform in 0 .. bound-1; bound > 0 */
 
-/* Put another source in place for the whole process (tests, the simulated world); NULL restores the real one. */
+/* Put another source in place for the whole process (tests, the simulated world); NULL restores the real one. It is
+ * borrowed until it is replaced in turn. */
 void clock_replace(const struct clock_source *source);
+bool clock_is_replaced(void);
 
 #endif

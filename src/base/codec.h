@@ -16,7 +16,7 @@ bool codec_hex(struct str in, struct buf *out);
 
 /* Quoted-printable (RFC 2045, 6.7), text with CRLF line ends, and RFC 2047 encoded words for one header value. */
 void codec_put_quoted_printable(struct buf *out, struct str in);
-void codec_put_encoded_words(struct buf *out, struct str utf8);            /* plain if it is printable ASCII already */
+void codec_put_encoded_words(struct buf *out, struct str utf8);            /* plain if it is printable ASCII already; no line breaks: words of at most 75 columns, one space between */
 
 /* A 64-bit id as 13 characters of Crockford's base32 (no I, L, O, U), upper case; read back case-insensitively. */
 #define CODEC_ID_LEN 13

@@ -1,0 +1,183 @@
+/*
+ * The log; the contract is in log.h.
+ *
+ * A line is made whole in one buffer on the stack and leaves with one write, so that it takes no lock and works without
+ * memory. What cannot be written is lost: there is nowhere left to say so. Thread-safe, except that log_redirect wants
+ * no other thread to be logging; a sink must not log and must not await. Runs in every process.
+ */
+#include "base/log.h"
+#include "base/clock.h"
+#include "base/codec_internal.h"
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+enum { LOG_LINE_MAX = 4096 }; /* without the line end */
+
+static const char *const level_names[] = { "debug", "info", "warn", "error" };
+
+static _Atomic(enum log_level) level_least = LOG_INFO;
+
+static struct {
+    void (*_Atomic fn)(void *arg, enum log_level level, struct str line); /* NULL: standard error */
+    void *_Atomic arg;                                                    /* borrowed */
+} sink;
+
+void log_level_set(enum log_level least)
+{
+    atomic_store_explicit(&level_least, least, memory_order_relaxed);
+}
+
+bool log_level_on(enum log_level level)
+{
+    return level >= atomic_load_explicit(&level_least, memory_order_relaxed);
+}
+
+void log_redirect(void (*fn)(void *arg, enum log_level level, struct str line), void *arg)
+{
+    atomic_store(&sink.arg, arg);
+    atomic_store(&sink.fn, fn);
+}
+
+/* What a terminal or a reader could take for something else than text: C1 controls, marks that turn the direction of
+ * writing, separators of lines, and characters of no width. */
+static bool is_deceptive(uint32_t c)
+{
+    return c < ' ' || (c >= 0x7f && c < 0xa0) || c == 0xad || c == 0x61c || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
+           (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) || c >= 0xe0000;
+}
+
+static bool is_word(struct str v)
+{
+    for (size_t i = 0; i < v.n; i++)
+        if (v.p[i] <= ' ' || v.p[i] > '~' || v.p[i] == '"' || v.p[i] == '\\' || v.p[i] == '=')
+            return false;
+    return v.n > 0;
+}
+
+/* One character of v as it stands within quotes, in one write, so that a full buffer cannot cut an escape in two. */
+static size_t put_quoted(struct buf *out, struct str v)
+{
+    static const char hex[] = "0123456789abcdef";
+    uint32_t c;
+    size_t n = codec_utf8(v, &c);
+
+    if (n > 0 && c != '"' && c != '\\' && !is_deceptive(c)) {
+        buf_put(out, v.p, n);
+        return n;
+    }
+    uint8_t byte = (uint8_t)v.p[0];
+    buf_put(out, (char[]){ '\\', 'x', hex[byte >> 4], hex[byte & 15] }, 4);
+    return 1;
+}
+
+void log_put_value(struct buf *out, struct str v)
+{
+    if (is_word(v)) {
+        buf_put_str(out, v);
+        return;
+    }
+    buf_put_char(out, '"');
+    while (v.n > 0 && buf_ok(out))
+        v = str_from(v, put_quoted(out, v));
+    buf_put_char(out, '"');
+}
+
+struct date {
+    int64_t year;
+    int month, day;
+};
+
+/* Of the days since 1970-01-01, in the Gregorian calendar. Years are counted from March, so that the leap day is the last of
+ * one. (gmtime_r would do, but looks for a time zone file when first called.) */
+static struct date date_of(int64_t days)
+{
+    days += 719468; /* from 0000-03-01 */
+    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+    int day_of_era = (int)(days - era * 146097);
+    int year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int month = (5 * day_of_year + 2) / 153; /* 0 is March */
+
+    return (struct date){
+        .year = year_of_era + era * 400 + (month >= 10),
+        .month = month < 10 ? month + 3 : month - 9,
+        .day = day_of_year - (153 * month + 2) / 5 + 1,
+    };
+}
+
+/* RFC 3339, in UTC, to the millisecond. */
+static void put_time(struct buf *out, int64_t wall_ns)
+{
+    int64_t ms = wall_ns / NS_PER_MS - (wall_ns % NS_PER_MS < 0);
+    int64_t s = ms / 1000 - (ms % 1000 < 0);
+    int64_t days = s / 86400 - (s % 86400 < 0);
+    int second = (int)(s - days * 86400);
+
+    struct date date = date_of(days);
+    buf_printf(out, "%04" PRId64 "-%02d-%02dT%02d:%02d:%02d.%03dZ", date.year, date.month, date.day, second / 3600, second / 60 % 60,
+               second % 60, (int)(ms - s * 1000));
+}
+
+/* As much of v as fits, where a bare word does not fit whole. */
+static void put_value_cut(struct buf *out, struct str v)
+{
+    if (v.n > out->max - out->n && is_word(v)) {
+        buf_put_str(out, str_head(v, out->max - out->n));
+        out->failed = true;
+        return;
+    }
+    log_put_value(out, v);
+}
+
+static void put_field(struct buf *out, const struct log_field *field)
+{
+    buf_put_char(out, ' ');
+    buf_put_z(out, field->key);
+    buf_put_char(out, '=');
+    if (!buf_ok(out))
+        return;
+    switch (field->type) {
+    case LOG_FIELD_STR: put_value_cut(out, field->s); break;
+    case LOG_FIELD_U64: buf_printf(out, "%" PRIu64, field->u); break;
+    case LOG_FIELD_I64: buf_printf(out, "%" PRId64, field->i); break;
+    }
+}
+
+static void emit(enum log_level level, struct buf *line)
+{
+    void (*fn)(void *, enum log_level, struct str) = atomic_load(&sink.fn);
+
+    if (fn != NULL) {
+        fn(atomic_load(&sink.arg), level, buf_str(line));
+        return;
+    }
+    line->p[line->n++] = '\n'; /* log_fields keeps the room */
+    while (write(STDERR_FILENO, line->p, line->n) < 0 && errno == EINTR)
+        continue;
+}
+
+void log_fields(enum log_level level, const char *event, const struct log_field *fields)
+{
+    static const struct str cut = STR("...");
+    char memory[LOG_LINE_MAX + 1];
+    struct buf line;
+
+    if (!log_level_on(level))
+        return;
+    int saved_errno = errno; /* a caller may log between its call and its look at errno */
+    buf_init_fixed(&line, memory, LOG_LINE_MAX - cut.n);
+    put_time(&line, clock_wall_ns());
+    buf_printf(&line, " %s ", level_names[level]);
+    put_value_cut(&line, str_of(event));
+    for (; fields->key != NULL; fields++)
+        put_field(&line, fields);
+    if (!buf_ok(&line)) {
+        for (size_t i = 0; i < cut.n; i++)
+            memory[line.n++] = cut.p[i];
+    }
+    emit(level, &line);
+    errno = saved_errno;
+}
