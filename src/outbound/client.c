@@ -1,0 +1,466 @@
+/*
+ * The SMTP client: see client.h.
+ *
+ * A transaction is written the way it is spoken: MAIL, the recipients, DATA, the text, the final reply. Commands go out in
+ * windows, each flushed as one piece where the server pipelines, so that neither side can fill the other's buffers and wait
+ * for ever (RFC 2920, 3.1).
+ */
+#include "outbound/client.h"
+#include "base/cleanup.h"
+#include "base/metrics.h"
+#include "mail/domain.h"
+#include "run/stream.h"
+#include "smtp/command.h"
+#include "smtp/data.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WINDOW_RCPTS      50             /* recipients in one pipelined write */
+#define BODY_CHUNK        (32 * 1024)    /* bytes of the message per read */
+#define QUIT_WAIT_NS      (1 * NS_PER_S)
+#define FINAL_REPLY_FACTOR 2             /* the final dot's reply may take twice as long as others: 10 minutes (RFC 5321, 4.5.3.2.6) */
+
+/* -- replies ----------------------------------------------------------------------------------------------------------- */
+
+static int lost(struct client *c, int error)
+{
+    c->usable = false;
+    return error;
+}
+
+/* Awaits the next reply into c->reply. Negative: the connection cannot be used any more. */
+static int read_reply(struct client *c, int64_t deadline_ns)
+{
+    smtp_reply_clear(&c->reply);
+    for (;;) {
+        size_t consumed = 0;
+        enum reply_result result = smtp_parse_reply(stream_pending(c->stream), &consumed, &c->reply);
+        stream_consume(c->stream, consumed);
+        switch (result) {
+        case REPLY_DONE:
+            if (c->reply.code == 421)    /* it closes after this one (RFC 5321, 3.8) */
+                c->usable = false;
+            return 0;
+        case REPLY_BAD: return lost(c, -EBADMSG);
+        case REPLY_MORE: break;
+        }
+        ssize_t n = stream_fill(c->stream, deadline_ns);
+        if (n <= 0)
+            return lost(c, n == 0 ? -EPIPE : (int)n);
+    }
+}
+
+static int put_text(struct client *c, struct str bytes)
+{
+    int r = stream_put(c->stream, bytes);
+    return r < 0 ? lost(c, r) : 0;
+}
+
+static int flush(struct client *c)
+{
+    int r = stream_flush(c->stream, task_deadline_in(c->conf->reply_timeout_ns));
+    return r < 0 ? lost(c, r) : 0;
+}
+
+/* Awaits: one command, one reply. */
+static int command(struct client *c, struct str line, int64_t timeout_ns)
+{
+    int r = put_text(c, line);
+    if (r == 0)
+        r = flush(c);
+    return r < 0 ? r : read_reply(c, task_deadline_in(timeout_ns));
+}
+
+/* -- opening ----------------------------------------------------------------------------------------------------------- */
+
+static void note_extension(struct client *c, struct str line)
+{
+    struct str word, rest;
+    str_cut(str_trim(line), ' ', &word, &rest);
+    if (str_eq_nocase(word, STR("PIPELINING"))) {
+        c->extensions |= CLIENT_PIPELINING;
+    } else if (str_eq_nocase(word, STR("8BITMIME"))) {
+        c->extensions |= CLIENT_8BITMIME;
+    } else if (str_eq_nocase(word, STR("SIZE"))) {
+        c->extensions |= CLIENT_SIZE;
+        (void)str_to_u64(str_trim(rest), UINT64_MAX, &c->size_max);   /* SIZE without a number sets no limit (RFC 1870, 4) */
+    }
+}
+
+static void note_extensions(struct client *c)
+{
+    struct str line, rest = buf_str(&c->reply.text);
+    bool first = true;                                        /* the first line is the server's name */
+    while (rest.n > 0) {
+        str_cut(rest, '\n', &line, &rest);
+        if (!first)
+            note_extension(c, line);
+        first = false;
+    }
+}
+
+static bool greets_as_ourselves(const struct client *c)
+{
+    struct str name, rest;
+    str_cut(buf_str(&c->reply.text), ' ', &name, &rest);
+    return str_eq_nocase(name, str_of(c->conf->hostname));
+}
+
+static int say_hello(struct client *c, const char *verb)
+{
+    char line[DOMAIN_MAX + 16];
+    struct buf b;
+    buf_init_fixed(&b, line, sizeof(line));
+    buf_printf(&b, "%s %s\r\n", verb, c->conf->hostname);
+    assert(buf_ok(&b));                                       /* conf checks the host name's length */
+    return command(c, buf_str(&b), c->conf->reply_timeout_ns);
+}
+
+/* Awaits the greeting and the answer to EHLO. 0, -EREMOTEIO when a reply refused us (it stands in c->reply), or the error. */
+static int introduce(struct client *c)
+{
+    int r = read_reply(c, task_deadline_in(c->conf->greeting_timeout_ns));
+    if (r < 0)
+        return r;
+    if (c->reply.code != 220)
+        return -EREMOTEIO;
+    if (greets_as_ourselves(c))
+        return -ELOOP;
+    r = say_hello(c, "EHLO");
+    if (r < 0)
+        return r;
+    if (c->reply.code / 100 == 2) {
+        note_extensions(c);
+        return 0;
+    }
+    if (c->reply.code / 100 != 5 || !c->usable)
+        return -EREMOTEIO;
+    r = say_hello(c, "HELO");                                 /* RFC 5321, 3.2: an old server */
+    if (r < 0)
+        return r;
+    return c->reply.code / 100 == 2 ? 0 : -EREMOTEIO;
+}
+
+static struct client *client_new(struct stream *stream, const struct net_addr *to, struct str host, struct conf *conf)
+{
+    struct client *c = calloc(1, sizeof(*c));
+    if (c == NULL)
+        return NULL;
+    char ip[NET_ADDR_TEXT_MAX];
+    struct buf remote;
+    buf_init_fixed(&remote, c->remote, sizeof(c->remote) - 1);
+    buf_printf(&remote, "%" STR_FMT " [%s]", STR_ARG(host), net_addr_format_ip(to, ip));
+    c->stream = stream;
+    c->conf = conf_ref(conf);
+    c->usable = true;
+    smtp_reply_init(&c->reply);
+    return c;
+}
+
+static const char *words_for(int error)
+{
+    switch (error) {
+    case -ETIMEDOUT: return "timed out";
+    case -EPIPE:     return "the server closed the connection";
+    case -EBADMSG:   return "the server's reply is not SMTP";
+    case -ECANCELED: return "we are stopping";
+    }
+    return strerror(-error);
+}
+
+/* A refusal in the greeting is about this server now, not about the recipient: 5xx defers as well, and the next MX is tried. */
+static void explain(struct client *c, int error, struct arena *a, struct outcome *out)
+{
+    struct str remote = str_copy(a, str_of(c->remote));
+    if (error == -EREMOTEIO) {
+        *out = outcome_of_reply(a, &c->reply, remote);
+        if (out->state == RCPT_BOUNCED) {
+            out->state = RCPT_PENDING;
+            out->status = STR("4.3.2");
+        }
+    } else {
+        *out = outcome_with_detail(a, RCPT_PENDING, "4.4.2", remote, "no greeting", words_for(error));
+    }
+}
+
+int client_open(const struct net_addr *to, struct str host, struct conf *conf, struct arena *a, struct client **out,
+                struct outcome *out_failure)
+{
+    struct net_addr from;
+    bool bind_from = conf->source_address[0] != '\0' && net_addr_parse(str_of(conf->source_address), 0, &from) &&
+                     from.any.sa_family == to->any.sa_family;
+    struct stream *stream;
+    int r = net_connect(to, bind_from ? &from : NULL, task_deadline_in(conf->connect_timeout_ns), &stream);
+    if (r < 0) {
+        char text[NET_ADDR_TEXT_MAX];
+        struct str remote = str_printf(a, "%" STR_FMT " [%s]", STR_ARG(host), net_addr_format_ip(to, text));
+        *out_failure = outcome_with_detail(a, RCPT_PENDING, "4.4.1", remote, "cannot connect", words_for(r));
+        return r;
+    }
+    struct client *c = client_new(stream, to, host, conf);
+    if (c == NULL) {
+        stream_close(stream);
+        *out_failure = outcome_of_ours(RCPT_PENDING, "4.3.0", "out of memory");
+        return -ENOMEM;
+    }
+    metric_add(METRIC_connections_out_opened, 1);
+    r = introduce(c);
+    if (r < 0) {
+        explain(c, r, a, out_failure);
+        client_close(c);
+        return r;
+    }
+    *out = c;
+    return 0;
+}
+
+void client_close(struct client *c)
+{
+    if (c == NULL)
+        return;
+    if (c->usable && !task_canceled()) {
+        int64_t deadline = task_deadline_in(QUIT_WAIT_NS);
+        if (put_text(c, STR("QUIT\r\n")) == 0 && stream_flush(c->stream, deadline) == 0)
+            (void)read_reply(c, deadline);                    /* courtesy: whatever it says, we leave */
+    }
+    stream_close(c->stream);
+    smtp_reply_free(&c->reply);
+    conf_unref(c->conf);
+    free(c);
+}
+
+bool client_is_alive(struct client *c)
+{
+    if (!c->usable || stream_pending(c->stream).n > 0)
+        return false;
+    return stream_fill(c->stream, clock_mono_ns()) == -ETIMEDOUT;
+}
+
+/* -- a transaction ------------------------------------------------------------------------------------------------------- */
+
+struct transaction {
+    struct client            *c;
+    const struct client_mail *mail;
+    struct arena             *a;
+    struct str                remote;
+    size_t                    answered;      /* recipients with a reply to their RCPT */
+    size_t                    accepted;
+    bool                      any_reply;
+    bool                      data_sent;     /* DATA went out with the last window */
+};
+
+static void settle_all(struct transaction *t, const struct outcome *o)
+{
+    for (size_t i = 0; i < t->mail->count; i++)
+        if (!outcome_is_set(t->mail->outcomes[i]))
+            outcome_assign(t->mail->outcomes[i], o);
+}
+
+static void put_mail(struct transaction *t)
+{
+    const struct envelope *env = &t->mail->claim->env;
+    struct mail_args args = { .sender = env->sender, .null_sender = env->null_sender };
+    if (t->c->extensions & CLIENT_SIZE) {
+        args.seen |= PARAM_SIZE;
+        args.size = t->mail->claim->body_size;
+    }
+    if (env->body_8bit && (t->c->extensions & CLIENT_8BITMIME)) {
+        args.seen |= PARAM_BODY;
+        args.body = BODY_8BITMIME;
+    }
+    CLEANUP_BUF struct buf line;
+    buf_init(&line, SMTP_LINE_MAX);
+    smtp_put_mail(&line, &args);
+    (void)put_text(t->c, buf_str(&line));                     /* a lost connection shows at the next read */
+}
+
+static void put_rcpt(struct transaction *t, size_t i)
+{
+    const struct envelope *env = &t->mail->claim->env;
+    struct rcpt_args args = { .rcpt = env->rcpts[t->mail->outcomes[i]->rcpt].addr };
+    CLEANUP_BUF struct buf line;
+    buf_init(&line, SMTP_LINE_MAX);
+    smtp_put_rcpt(&line, &args);
+    (void)put_text(t->c, buf_str(&line));
+}
+
+static int next_reply(struct transaction *t, int64_t timeout_ns)
+{
+    int r = read_reply(t->c, task_deadline_in(timeout_ns));
+    if (r == 0)
+        t->any_reply = true;
+    return r;
+}
+
+static int read_mail_reply(struct transaction *t, bool *out_accepted)
+{
+    int r = next_reply(t, t->c->conf->reply_timeout_ns);
+    if (r < 0)
+        return r;
+    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    *out_accepted = o.state == RCPT_DELIVERED;
+    if (!*out_accepted)
+        settle_all(t, &o);
+    return 0;
+}
+
+static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
+{
+    int r = next_reply(t, t->c->conf->reply_timeout_ns);
+    if (r < 0)
+        return r;
+    struct outcome *slot = t->mail->outcomes[t->answered++];
+    if (!mail_accepted)
+        return 0;                                             /* it has the refusal of MAIL already */
+    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    if (o.state == RCPT_DELIVERED) {
+        t->accepted++;
+        return 0;
+    }
+    if (t->c->reply.code == 552)                              /* too many recipients, in an old spelling (RFC 5321, 4.5.3.1.10) */
+        o.state = RCPT_PENDING;
+    outcome_assign(slot, &o);
+    return 0;
+}
+
+/* Awaits: MAIL, all RCPT, and DATA where it can be pipelined; their replies but DATA's. */
+static int send_envelope(struct transaction *t)
+{
+    struct client *c = t->c;
+    bool pipelining = c->extensions & CLIENT_PIPELINING, mail_accepted = false, mail_answered = false;
+    size_t put = 0;
+    int r;
+
+    put_mail(t);
+    if (!pipelining) {
+        if ((r = flush(c)) < 0 || (r = read_mail_reply(t, &mail_accepted)) < 0 || !mail_accepted)
+            return r;
+        mail_answered = true;
+    }
+    while (put < t->mail->count && (mail_accepted || !mail_answered)) {
+        size_t window = pipelining ? WINDOW_RCPTS : 1;
+        for (; window > 0 && put < t->mail->count; window--)
+            put_rcpt(t, put++);
+        if (pipelining && put == t->mail->count) {
+            (void)put_text(c, STR("DATA\r\n"));
+            t->data_sent = true;
+        }
+        if ((r = flush(c)) < 0)
+            return r;
+        if (!mail_answered && (r = read_mail_reply(t, &mail_accepted)) < 0)
+            return r;
+        mail_answered = true;
+        while (t->answered < put)
+            if ((r = read_rcpt_reply(t, mail_accepted)) < 0)
+                return r;
+    }
+    return 0;
+}
+
+static int send_text(struct transaction *t)
+{
+    char *chunk = malloc(BODY_CHUNK);
+    if (chunk == NULL)
+        return lost(t->c, -ENOMEM);
+    CLEANUP_BUF struct buf wire;
+    buf_init(&wire, 3 * BODY_CHUNK);
+    struct data_encoder encoder = { 0 };
+    uint64_t offset = 0;
+    size_t got = 0;
+    int r;
+    stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
+    do {
+        r = queue_read_body(t->mail->claim, offset, chunk, BODY_CHUNK, &got);
+        if (r < 0) {
+            (void)lost(t->c, r);                              /* in the middle of a text: nothing but closing ends it honestly */
+            break;
+        }
+        offset += got;
+        data_encode(&encoder, (struct str){ chunk, got }, &wire);
+        if (got < BODY_CHUNK)
+            data_encode_end(&encoder, &wire);
+        r = put_text(t->c, buf_str(&wire));
+        buf_clear(&wire);
+        stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
+    } while (r == 0 && got == BODY_CHUNK);
+    free(chunk);
+    return r < 0 ? r : flush(t->c);
+}
+
+/* DATA was pipelined, but nobody was accepted: the server should refuse it; one that says 354 gets an empty text. */
+static int skip_data(struct transaction *t)
+{
+    if (!t->data_sent)
+        return t->c->usable ? command(t->c, STR("RSET\r\n"), t->c->conf->reply_timeout_ns) : 0;
+    int r = next_reply(t, t->c->conf->reply_timeout_ns);
+    if (r < 0 || t->c->reply.code != 354)
+        return r;
+    return command(t->c, STR(".\r\n"), t->c->conf->reply_timeout_ns * FINAL_REPLY_FACTOR);
+}
+
+static int send_data(struct transaction *t)
+{
+    if (t->accepted == 0)
+        return skip_data(t);
+    int r = 0;
+    if (!t->data_sent && ((r = put_text(t->c, STR("DATA\r\n"))) < 0 || (r = flush(t->c)) < 0))
+        return r;
+    if ((r = next_reply(t, t->c->conf->reply_timeout_ns)) < 0)
+        return r;
+    if (t->c->reply.code == 354) {
+        r = send_text(t);
+        /* A server may refuse in the middle and close: its last words are worth more than our EPIPE. */
+        if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+            return r;
+        if ((r = next_reply(t, t->c->conf->reply_timeout_ns * FINAL_REPLY_FACTOR)) < 0)
+            return r;
+    } else if (t->c->reply.code / 100 == 2) {
+        (void)lost(t->c, -EBADMSG);                           /* 2xx to DATA: it is out of step, and nothing was delivered */
+        return -EBADMSG;
+    }
+    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    settle_all(t, &o);
+    return 0;
+}
+
+/* What this server cannot take is known before a word is said. */
+static bool refuse_beforehand(struct transaction *t)
+{
+    const struct claim *claim = t->mail->claim;
+    struct outcome o;
+    if (claim->env.body_8bit && !(t->c->extensions & CLIENT_8BITMIME)) {
+        o = outcome_of_ours(RCPT_BOUNCED, "5.6.3", "the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME)");
+    } else if ((t->c->extensions & CLIENT_SIZE) && t->c->size_max > 0 && claim->body_size > t->c->size_max) {
+        o = outcome_of_ours(RCPT_BOUNCED, "5.3.4", "the message is larger than the next server takes");
+    } else {
+        return false;
+    }
+    o.remote = t->remote;
+    settle_all(t, &o);
+    return true;
+}
+
+enum client_sent client_send(struct client *c, const struct client_mail *mail)
+{
+    assert(c->usable && mail->count > 0);
+    struct transaction t = { .c = c, .mail = mail, .a = &mail->claim->arena };
+    t.remote = str_copy(t.a, str_of(c->remote));
+    if (refuse_beforehand(&t))
+        return CLIENT_SENT;
+    bool reused = c->transactions++ > 0;
+
+    int r = send_envelope(&t);
+    if (r == 0 && (t.accepted > 0 || t.data_sent || c->usable))
+        r = send_data(&t);
+    if (r == 0)
+        return CLIENT_SENT;
+    if (r == -ECANCELED)
+        return CLIENT_CANCELED;
+    if (reused && !t.any_reply)
+        return CLIENT_STALE;
+    struct outcome o = outcome_with_detail(t.a, RCPT_PENDING, "4.4.2", t.remote, "lost connection", words_for(r));
+    settle_all(&t, &o);
+    return CLIENT_SENT;
+}

@@ -1,0 +1,60 @@
+/*
+ * The SMTP client: one connection to one server, and the transactions on it (RFC 5321, pipelined by RFC 2920).
+ *
+ * Every function awaits. A client whose `usable` is false has lost step or its peer and is only good for client_close.
+ */
+#ifndef OUTBOUND_CLIENT_H
+#define OUTBOUND_CLIENT_H
+
+#include "base/arena.h"
+#include "conf/conf.h"
+#include "outbound/outcome.h"
+#include "queue/queue.h"
+#include "run/net.h"
+#include "smtp/reply.h"
+
+enum client_extension {
+    CLIENT_PIPELINING = 1 << 0,
+    CLIENT_SIZE       = 1 << 1,
+    CLIENT_8BITMIME   = 1 << 2,
+};
+
+struct client {
+    struct stream    *stream;            /* owned */
+    struct conf      *conf;              /* counted */
+    struct smtp_reply reply;             /* the last one read */
+    unsigned          extensions;        /* of enum client_extension, from EHLO */
+    uint64_t          size_max;          /* from SIZE; 0: none said */
+    unsigned          transactions;      /* begun on this connection */
+    bool              usable;
+    char              remote[320];       /* "mx.b.example [192.0.2.1]" */
+    struct client    *next;              /* site.c's list of idle ones */
+    int64_t           idle_since_ns;
+};
+
+/* Connects, reads the greeting, says EHLO (HELO to a server that knows no EHLO). 0; -ELOOP: it greets with our own name; other errors: *out_failure
+ * (texts in the arena) says how, deferred, or failed where the server said so for good. */
+int  client_open(const struct net_addr *to, struct str host, struct conf *conf, struct arena *a, struct client **out,
+                 struct outcome *out_failure);
+
+/* Closes; with QUIT if it is usable still (waits a moment for 221). NULL is fine. */
+void client_close(struct client *c);
+
+/* True if an idle connection can still be used: nothing has come and it is not closed. */
+bool client_is_alive(struct client *c);
+
+/* One message to the recipients that share this connection. */
+struct client_mail {
+    struct claim    *claim;
+    struct outcome **outcomes;           /* one per recipient; .rcpt says which; to be written */
+    size_t           count;
+};
+
+enum client_sent {
+    CLIENT_SENT,                         /* every outcome is written */
+    CLIENT_STALE,                        /* the connection ended before the server answered anything: nothing written, try a new one */
+    CLIENT_CANCELED,                     /* we are stopping; outcomes that were known are written */
+};
+enum client_sent client_send(struct client *c, const struct client_mail *mail);
+
+#endif

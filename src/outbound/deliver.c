@@ -1,0 +1,333 @@
+/*
+ * One attempt: recipients are grouped by route, each group goes its way in one transaction, and what became of everyone is settled
+ * together. See deliver.h.
+ */
+#include "outbound/deliver.h"
+#include "base/cleanup.h"
+#include "base/codec.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "outbound/bounce.h"
+#include "outbound/mx.h"
+#include "outbound/retry.h"
+#include "policy/route.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#define PARTS_AT_A_TIME 20               /* routes of one message tried side by side */
+#define HOSTS_TRIED_MAX 5                /* addresses of a destination tried in one attempt */
+#define DOWN_MAX_NS     (60 * NS_PER_S)  /* a dead site is probed again at least this often */
+#define MEMORY_PAUSE_NS (1 * NS_PER_S)
+
+struct attempt {
+    struct deliver_context *context;
+    struct claim           *c;
+    struct conf            *conf;
+    struct outcome         *outcomes;    /* one per pending recipient */
+    struct route           *routes;      /* likewise */
+    size_t                  count;
+};
+
+/* The recipients of one route. */
+struct part {
+    struct attempt   *attempt;
+    struct route      route;
+    struct outcome  **outcomes;          /* those of the attempt that take this route */
+    size_t            count;
+};
+
+/* -- to another server ----------------------------------------------------------------------------------------------------- */
+
+static void give_all(const struct part *p, const struct outcome *o)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (!outcome_is_set(p->outcomes[i]))
+            outcome_assign(p->outcomes[i], o);
+}
+
+/* Awaits a connection to the first address that answers. NULL with every outcome given, or when cancelled. */
+static struct client *connect_to(struct part *p, struct site *site)
+{
+    struct attempt *at = p->attempt;
+    struct arena *arena = &at->c->arena;
+    struct mx_list list;
+    struct outcome failure;
+
+    if (site_is_down(site, arena, &failure)) {
+        give_all(p, &failure);
+        return NULL;
+    }
+    switch (mx_lookup(arena, at->conf, &p->route, &list, &failure)) {
+    case MX_CANCELED: return NULL;
+    case MX_FAILED:
+        give_all(p, &failure);
+        return NULL;
+    case MX_FOUND: break;
+    }
+    for (size_t i = 0; i < list.count && i < HOSTS_TRIED_MAX; i++) {
+        struct client *client;
+        int r = client_open(&list.items[i].addr, list.items[i].host, at->conf, arena, &client, &failure);
+        if (r == 0) {
+            site_set_up(site);
+            return client;
+        }
+        if (r == -ECANCELED)
+            return NULL;
+        if (r == -ELOOP)
+            failure = outcome_of_ours(RCPT_BOUNCED, "5.4.6", "the destination is this server itself, which does not know the domain as its own");
+        if (r == -ELOOP)
+            break;
+    }
+    if (failure.state == RCPT_PENDING) {
+        int64_t pause = at->conf->retry.delays_ns[0];
+        site_set_down(site, &failure, pause < DOWN_MAX_NS ? pause : DOWN_MAX_NS);
+    }
+    give_all(p, &failure);
+    return NULL;
+}
+
+/* Awaits. The connection, which may be another than the one given, or NULL. */
+static struct client *send_on(struct part *p, struct site *site, struct client *client)
+{
+    struct client_mail mail = { .claim = p->attempt->c, .outcomes = p->outcomes, .count = p->count };
+    if (client == NULL)
+        client = connect_to(p, site);
+    while (client != NULL) {
+        switch (client_send(client, &mail)) {
+        case CLIENT_SENT: case CLIENT_CANCELED: return client;
+        case CLIENT_STALE: break;
+        }
+        client_close(client);                                 /* the kept connection had ended: a new one cannot be stale */
+        client = connect_to(p, site);
+    }
+    return NULL;
+}
+
+static void deliver_remote(struct part *p)
+{
+    struct attempt *at = p->attempt;
+    struct site *site;
+    struct client *client;
+    int r = site_enter(at->context->sites, &p->route, at->conf, &site, &client);
+    if (r == -ENOMEM) {
+        struct outcome o = outcome_of_ours(RCPT_PENDING, "4.3.0", "out of memory");
+        give_all(p, &o);
+    }
+    if (r < 0)
+        return;
+    client = send_on(p, site, client);
+    site_leave(site, client);
+}
+
+static void deliver_local(struct part *p)
+{
+    struct attempt *at = p->attempt;
+    for (size_t i = 0; i < p->count && !task_canceled(); i++) {
+        struct outcome o = local_deliver(at->context->local, at->conf, at->c, p->outcomes[i]->rcpt);
+        outcome_assign(p->outcomes[i], &o);
+    }
+}
+
+static void part_task(void *arg)
+{
+    struct part *p = arg;
+    switch (p->route.kind) {
+    case ROUTE_LOCAL: deliver_local(p); return;
+    case ROUTE_MX: case ROUTE_HOST: deliver_remote(p); return;
+    }
+}
+
+/* -- grouping ---------------------------------------------------------------------------------------------------------------- */
+
+static int list_pending(struct attempt *at)
+{
+    struct claim *c = at->c;
+    at->outcomes = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->outcomes));
+    at->routes = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->routes));
+    if (at->outcomes == NULL || at->routes == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < c->env.rcpt_count; i++) {
+        if (c->states[i] != RCPT_PENDING)
+            continue;
+        int r = route_for(&c->arena, at->conf, &c->env.rcpts[i].addr, &at->routes[at->count]);
+        if (r < 0)
+            return r;
+        at->outcomes[at->count++].rcpt = i;
+    }
+    return 0;
+}
+
+/* The part of the first recipient that no part has yet, marked off in `taken`. */
+static int next_part(struct attempt *at, bool *taken, size_t first, struct part *out)
+{
+    *out = (struct part){ .attempt = at, .route = at->routes[first] };
+    out->outcomes = arena_array(&at->c->arena, at->count - first, sizeof(struct outcome *));
+    if (out->outcomes == NULL)
+        return -ENOMEM;
+    for (size_t i = first; i < at->count; i++) {
+        if (taken[i] || !route_eq(&at->routes[i], &out->route))
+            continue;
+        taken[i] = true;
+        out->outcomes[out->count++] = &at->outcomes[i];
+    }
+    return 0;
+}
+
+/* Side by side: a dead destination of one recipient does not hold up the others. */
+static void run_parts(struct part *parts, size_t count)
+{
+    if (count == 1) {
+        part_task(&parts[0]);
+        return;
+    }
+    struct task_group group;
+    task_group_init(&group);
+    for (size_t i = 0; i < count; i++)
+        if (task_group_start(&group, "deliver part", part_task, &parts[i]) < 0)
+            part_task(&parts[i]);
+    while (group.count > 0 && !task_canceled())
+        if (task_group_wait(&group, task_deadline_in(NS_PER_S)) == 0)
+            return;
+    task_group_cancel(&group);
+    (void)task_group_wait(&group, TASK_FOREVER);
+}
+
+static int try_all(struct attempt *at)
+{
+    bool *taken = arena_array(&at->c->arena, at->count, sizeof(*taken));
+    struct part *parts = arena_array(&at->c->arena, PARTS_AT_A_TIME, sizeof(*parts));
+    if (taken == NULL || parts == NULL)
+        return -ENOMEM;
+    size_t count = 0;
+    for (size_t i = 0; i < at->count && !task_canceled(); i++) {
+        if (taken[i])
+            continue;
+        int r = next_part(at, taken, i, &parts[count]);
+        if (r < 0)
+            return r;
+        if (++count == PARTS_AT_A_TIME) {
+            run_parts(parts, count);
+            count = 0;
+        }
+    }
+    if (count > 0)
+        run_parts(parts, count);
+    return 0;
+}
+
+/* -- the end of an attempt ----------------------------------------------------------------------------------------------------- */
+
+static const char *event_of(enum rcpt_state state)
+{
+    switch (state) {
+    case RCPT_PENDING:   return "deferred";
+    case RCPT_DELIVERED: return "delivered";
+    case RCPT_BOUNCED:   return "bounced";
+    case RCPT_FAILED:    return "failed";
+    case RCPT_DISCARDED: return "discarded";
+    }
+    return "";
+}
+
+static void count_outcome(enum rcpt_state state)
+{
+    switch (state) {
+    case RCPT_PENDING:   metric_add(METRIC_rcpts_deferred, 1); return;
+    case RCPT_DELIVERED: metric_add(METRIC_rcpts_delivered, 1); return;
+    case RCPT_BOUNCED:   metric_add(METRIC_rcpts_bounced, 1); return;
+    case RCPT_FAILED:    metric_add(METRIC_rcpts_failed_silent, 1); return;
+    case RCPT_DISCARDED: metric_add(METRIC_rcpts_discarded, 1); return;
+    }
+}
+
+static void log_outcome(const struct claim *c, const struct outcome *o, uint64_t dsn_id)
+{
+    if (!log_level_on(LOG_INFO))
+        return;
+    char id[CODEC_ID_LEN + 1], dsn[CODEC_ID_LEN + 1] = "";
+    char to_bytes[400];
+    struct buf to;
+    codec_id_format(c->id, id);
+    if (dsn_id != 0 && o->state == RCPT_BOUNCED)
+        codec_id_format(dsn_id, dsn);
+    buf_init_fixed(&to, to_bytes, sizeof(to_bytes));
+    address_put(&to, &c->env.rcpts[o->rcpt].addr);
+    log_event(LOG_INFO, event_of(o->state), LOG_Z("id", id), LOG_STR("to", buf_str(&to)), LOG_STR("remote", o->remote),
+              LOG_STR("status", o->status), LOG_STR("text", o->text), LOG_U64("attempt", c->attempts + 1), LOG_Z("dsn", dsn));
+}
+
+/* Those that were tried, moved to the front. */
+static size_t keep_tried(struct attempt *at)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < at->count; i++)
+        if (outcome_is_set(&at->outcomes[i]))
+            at->outcomes[kept++] = at->outcomes[i];
+    return kept;
+}
+
+static void expire(struct attempt *at, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct outcome *o = &at->outcomes[i];
+        if (o->state != RCPT_PENDING)
+            continue;
+        o->state = RCPT_BOUNCED;
+        o->status = STR("4.4.7");                             /* RFC 3463: delivery time expired */
+        struct str text = str_printf(&at->c->arena, "it could not be delivered in time; the last answer was: %" STR_FMT, STR_ARG(o->text));
+        if (text.p != NULL)
+            o->text = text;
+    }
+}
+
+/* Without its DSN on disk a failure is not told yet: it stays pending and is tried again. */
+static void defer_bounces(struct outcome *outcomes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (outcomes[i].state == RCPT_BOUNCED)
+            outcomes[i].state = RCPT_PENDING;
+}
+
+static void conclude(struct attempt *at)
+{
+    struct claim *c = at->c;
+    size_t count = keep_tried(at);
+    if (count == 0) {
+        queue_unclaim(c);
+        return;
+    }
+    int64_t now = clock_wall_ns();
+    uint64_t dsn_id;
+    if (retry_is_over(at->conf, &c->env, now))
+        expire(at, count);
+    int r = bounce_send(at->conf, c, at->outcomes, count, &dsn_id);
+    if (r < 0) {
+        log_event(LOG_ERROR, "dsn not kept", LOG_I64("errno", -r));
+        defer_bounces(at->outcomes, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        count_outcome(at->outcomes[i].state);
+        log_outcome(c, &at->outcomes[i], dsn_id);
+    }
+    r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
+    if (r < 0 && r != -ECANCELED)
+        log_event(LOG_ERROR, "settle not durable", LOG_I64("errno", -r));
+}
+
+void deliver_message(struct deliver_context *context, struct claim *c)
+{
+    struct attempt at = { .context = context, .c = c, .conf = conf_current() };
+    struct conf *conf = at.conf;
+    int r = list_pending(&at);
+    if (r == 0)
+        r = try_all(&at);
+    if (r < 0) {
+        log_event(LOG_ERROR, "delivery without memory", LOG_I64("errno", -r));
+        (void)task_sleep(MEMORY_PAUSE_NS);                    /* it is due again at once */
+    }
+    task_shield_begin();                                      /* what happened is recorded, stopping or not */
+    conclude(&at);
+    task_shield_end();
+    conf_unref(conf);
+}

@@ -1,0 +1,20 @@
+/*
+ * One attempt to deliver one message to all its pending recipients.
+ */
+#ifndef OUTBOUND_DELIVER_H
+#define OUTBOUND_DELIVER_H
+
+#include "outbound/local.h"
+#include "outbound/site.h"
+#include "queue/queue.h"
+
+struct deliver_context {
+    struct sites *sites;
+    struct local *local;
+};
+
+/* Tries, bounces what failed for good, records every outcome, gives the claim back. Awaits; on cancellation what is known is still
+ * recorded and the rest stays in the queue. */
+void deliver_message(struct deliver_context *context, struct claim *c);
+
+#endif

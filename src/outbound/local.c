@@ -1,0 +1,358 @@
+/*
+ * Maildir delivery: tmp -> sync -> new, as the format asks, with a name that the message determines.
+ *
+ * The file's name derives from queue id and recipient, and a delivery first looks whether it is there already: so a
+ * crash between the rename and the settle makes no second copy. The journal keeps the message until the file is durable.
+ * Syncs are batched by running many deliveries at a time on helper threads: the file system commits what has gathered
+ * once for all of them.
+ *
+ * Runs in the worker; the file work on helper threads.
+ */
+#include "outbound/local.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/codec.h"
+#include "mail/trace.h"
+#include "policy/route.h"
+#include "run/file.h"
+#include "run/offload.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WRITE_CHUNK    (64 * 1024)
+#define HEAD_MAX       4096
+#define NAME_MAX_LEN   160
+#define LOCAL_THREADS  16                /* deliveries that may wait for the disk at a time */
+#define LOCAL_WAITING  100000            /* of all deliveries; the scheduler keeps far below */
+
+struct local {
+    struct offload *disk;
+    int64_t         started_wall_ns;     /* messages accepted before may have been delivered by an earlier process */
+};
+
+struct local *local_new(void)
+{
+    struct local *l = calloc(1, sizeof(*l));
+    if (l == NULL)
+        return NULL;
+    l->started_wall_ns = clock_wall_ns();
+    l->disk = offload_new("mailbox", LOCAL_THREADS, LOCAL_WAITING);
+    if (l->disk == NULL) {
+        free(l);
+        return NULL;
+    }
+    return l;
+}
+
+void local_free(struct local *l)
+{
+    if (l == NULL)
+        return;
+    offload_free(l->disk);
+    free(l);
+}
+
+/* -- paths (on a helper thread) -------------------------------------------------------------------------------------------- */
+
+/* Open dir/name, making it if it is not there and may be made; a made name is durable before this returns. */
+static int open_or_make(int dir, const char *name, bool make)
+{
+    int sub = file_open_dir_at(dir, name);
+    if (sub != -ENOENT || !make)
+        return sub;
+    int r = file_mkdir_at(dir, name);
+    if (r < 0 && r != -EEXIST)
+        return r;
+    r = file_sync(dir);
+    return r < 0 ? r : file_open_dir_at(dir, name);
+}
+
+/* Every part of path beneath dir. path has no empty, "." or ".." parts: route_mailbox sees to that. */
+static int open_path(int dir, const char *path, bool make)
+{
+    char part[NAME_MAX_LEN * 2];
+    int at = dir;
+    while (*path == '/')
+        path++;
+    while (*path != '\0') {
+        size_t n = strcspn(path, "/");
+        if (n >= sizeof(part)) {
+            if (at != dir)
+                (void)file_close(at);
+            return -ENAMETOOLONG;
+        }
+        memcpy(part, path, n);
+        part[n] = '\0';
+        int next = open_or_make(at, part, make);
+        if (at != dir)
+            (void)file_close(at);
+        if (next < 0)
+            return next;
+        at = next;
+        for (path += n; *path == '/'; path++)
+            ;
+    }
+    return at;
+}
+
+/* What stands before the first placeholder is the operator's, links and all; the rest is opened beneath it without following any. */
+static size_t base_length(const char *mailbox_pattern)
+{
+    size_t end = strcspn(mailbox_pattern, "{");
+    while (end > 0 && mailbox_pattern[end - 1] != '/')
+        end--;
+    return end;
+}
+
+static int open_base(const char *path, size_t n, bool make)
+{
+    char base[1024];
+    if (n == 0)
+        return file_open_dir(".");
+    if (n >= sizeof(base))
+        return -ENAMETOOLONG;
+    memcpy(base, path, n);
+    base[n] = '\0';
+    int dir = file_open_dir(base);
+    if (dir != -ENOENT || !make)
+        return dir;
+    CLEANUP_FILE int top = file_open_dir(base[0] == '/' ? "/" : ".");
+    return top < 0 ? top : open_path(top, base, true);
+}
+
+/* -- the file (on a helper thread) ------------------------------------------------------------------------------------------ */
+
+struct job {
+    const char *path;                    /* the Maildir */
+    size_t      base;                    /* length of its part that the operator wrote */
+    bool        make;                    /* make the Maildir if it is not there */
+    bool        maybe_there;             /* an earlier process may have delivered it: look in cur/ too */
+    char        name[NAME_MAX_LEN];
+    struct str  content;                 /* the whole file, or (file open) the piece to append */
+    int         maildir, file;
+    int         result;
+};
+
+static int find_name(void *arg, const char *name)
+{
+    const char *wanted = arg;
+    size_t n = strlen(wanted);
+    return strncmp(name, wanted, n) == 0 && (name[n] == '\0' || name[n] == ':') ? 1 : 0;   /* ":2,S": flags of a reader */
+}
+
+/* 1: it is there. */
+static int already_there(const struct job *job)
+{
+    struct file_info info;
+    CLEANUP_FILE int new_dir = open_or_make(job->maildir, "new", true);
+    if (new_dir < 0)
+        return new_dir;
+    if (file_info_at(new_dir, job->name, &info) == 0)
+        return 1;
+    if (!job->maybe_there)
+        return 0;
+    CLEANUP_FILE int cur = open_or_make(job->maildir, "cur", true);
+    return cur < 0 ? cur : file_list(cur, find_name, (void *)(uintptr_t)job->name);
+}
+
+static void job_open(void *arg)
+{
+    struct job *job = arg;
+    job->maildir = job->file = -1;
+    CLEANUP_FILE int base = open_base(job->path, job->base, job->make);
+    if (base < 0) {
+        job->result = base;
+        return;
+    }
+    int maildir = open_path(base, job->path + job->base, job->make);
+    if (maildir < 0) {
+        job->result = maildir;
+        return;
+    }
+    if (maildir == base)                                      /* a pattern without placeholders: the base is the Maildir */
+        base = -1;
+    job->maildir = maildir;
+    job->result = already_there(job);
+    if (job->result != 0)
+        return;
+    CLEANUP_FILE int tmp = open_or_make(maildir, "tmp", true);
+    if (tmp < 0) {
+        job->result = tmp;
+        return;
+    }
+    /* A leftover of a crash has the same name, for the message is the same: written anew. */
+    job->file = file_open_at(tmp, job->name, FILE_WRITE | FILE_CREATE | FILE_TRUNCATE | FILE_APPEND);
+    job->result = job->file < 0 ? job->file : 0;
+}
+
+static void job_write(void *arg)
+{
+    struct job *job = arg;
+    job->result = file_append(job->file, job->content.p, job->content.n);
+}
+
+static int publish(const struct job *job)
+{
+    CLEANUP_FILE int tmp = file_open_dir_at(job->maildir, "tmp");
+    CLEANUP_FILE int new_dir = open_or_make(job->maildir, "new", true);
+    if (tmp < 0 || new_dir < 0)
+        return tmp < 0 ? tmp : new_dir;
+    int r = file_sync(job->file);
+    if (r < 0)
+        return r;
+    r = file_rename_at(tmp, job->name, new_dir, job->name);
+    return r < 0 ? r : file_sync(new_dir);
+}
+
+static void job_publish(void *arg)
+{
+    struct job *job = arg;
+    job->result = publish(job);
+}
+
+static void job_close(void *arg)
+{
+    struct job *job = arg;
+    if (job->result < 0 && job->file >= 0) {
+        CLEANUP_FILE int tmp = file_open_dir_at(job->maildir, "tmp");
+        if (tmp >= 0)
+            (void)file_unlink_at(tmp, job->name);             /* a leftover does no harm: the next try writes it anew */
+    }
+    (void)file_close(job->file);                              /* synced already, or given up */
+    (void)file_close(job->maildir);
+    job->file = job->maildir = -1;
+}
+
+/* A small message needs one trip to a helper thread for everything. */
+static void job_whole(void *arg)
+{
+    struct job *job = arg;
+    job_open(job);
+    if (job->result == 0 && job->file >= 0)
+        job_write(job);
+    if (job->result == 0 && job->file >= 0)
+        job_publish(job);
+    job_close(job);
+}
+
+/* -- the delivery -------------------------------------------------------------------------------------------------------- */
+
+static int run(struct local *l, void (*fn)(void *), struct job *job)
+{
+    int r = offload_run(l->disk, fn, job);
+    return r < 0 ? r : job->result;
+}
+
+static void put_head(struct buf *out, const struct claim *c, const struct recipient *rcpt)
+{
+    trace_put_return_path(out, &c->env.sender);
+    trace_put_delivered_to(out, &rcpt->addr);
+}
+
+/* Awaits. 0 delivered, 1 was there already, negative errno. */
+static int write_small(struct local *l, struct job *job, struct claim *c, const struct recipient *rcpt)
+{
+    CLEANUP_BUF struct buf content;
+    buf_init(&content, WRITE_CHUNK + HEAD_MAX);
+    put_head(&content, c, rcpt);
+    size_t got = 0;
+    char *room = buf_room(&content, c->body_size);
+    if (room == NULL)
+        return -ENOMEM;
+    int r = queue_read_body(c, 0, room, c->body_size, &got);
+    if (r < 0)
+        return r;
+    if (got != c->body_size)
+        return -EIO;
+    buf_added(&content, got);
+    job->content = buf_str(&content);
+    return buf_ok(&content) ? run(l, job_whole, job) : -ENOMEM;
+}
+
+static int copy_body(struct local *l, struct job *job, struct claim *c, struct buf *chunk)
+{
+    uint64_t offset = 0;
+    while (offset < c->body_size) {
+        size_t got = 0;
+        buf_clear(chunk);
+        char *room = buf_room(chunk, WRITE_CHUNK);
+        if (room == NULL)
+            return -ENOMEM;
+        int r = queue_read_body(c, offset, room, WRITE_CHUNK, &got);
+        if (r < 0 || got == 0)
+            return r < 0 ? r : -EIO;
+        job->content = (struct str){ room, got };
+        if ((r = run(l, job_write, job)) < 0)
+            return r;
+        offset += got;
+    }
+    return 0;
+}
+
+static int write_large(struct local *l, struct job *job, struct claim *c, const struct recipient *rcpt)
+{
+    CLEANUP_BUF struct buf chunk;
+    buf_init(&chunk, WRITE_CHUNK + HEAD_MAX);
+    int r = run(l, job_open, job);
+    if (r == 0) {
+        put_head(&chunk, c, rcpt);
+        job->content = buf_str(&chunk);
+        r = run(l, job_write, job);
+    }
+    if (r == 0)
+        r = copy_body(l, job, c, &chunk);
+    if (r == 0)
+        r = run(l, job_publish, job);
+    job->result = r;
+    while (offload_run(l->disk, job_close, job) == -EAGAIN)
+        (void)task_sleep(NS_PER_MS);
+    return r;
+}
+
+static void name_file(struct job *job, const struct conf *conf, const struct claim *c, uint32_t rcpt)
+{
+    char id[CODEC_ID_LEN + 1];
+    struct buf name;
+    codec_id_format(c->id, id);
+    buf_init_fixed(&name, job->name, sizeof(job->name) - 1);
+    buf_printf(&name, "%lld.%sR%u.%.100s", (long long)(c->env.arrived_ns / NS_PER_S), id, rcpt, conf->hostname);
+    assert(buf_ok(&name));
+    job->name[name.n] = '\0';
+}
+
+static struct outcome outcome_of_error(struct arena *a, int error)
+{
+    switch (error) {
+    case -ENOENT: case -ENOTDIR:
+        return outcome_of_ours(RCPT_BOUNCED, "5.1.1", "there is no such mailbox here");
+    case -EDQUOT:
+        return outcome_of_ours(RCPT_PENDING, "4.2.2", "the mailbox is full");
+    case -ENOSPC:
+        return outcome_of_ours(RCPT_PENDING, "4.3.1", "the disk is full");
+    }
+    return outcome_with_detail(a, RCPT_PENDING, "4.3.0", STR(""), "cannot write to the mailbox", strerror(-error));
+}
+
+static bool is_postmaster(const struct address *addr)
+{
+    return str_eq_nocase(addr->local, STR("postmaster"));
+}
+
+struct outcome local_deliver(struct local *l, const struct conf *conf, struct claim *c, uint32_t rcpt)
+{
+    const struct recipient *r = &c->env.rcpts[rcpt];
+    struct job job = { .file = -1, .maildir = -1 };
+    int error = route_mailbox(&c->arena, conf, &r->addr, &job.path);
+    if (error < 0)
+        return outcome_of_error(&c->arena, error == -EINVAL ? -ENOENT : error);
+    job.base = base_length(conf->mailbox);
+    job.make = conf->have_users_file || is_postmaster(&r->addr);
+    job.maybe_there = c->attempts > 0 || c->env.arrived_ns < l->started_wall_ns;
+    name_file(&job, conf, c, rcpt);
+    error = c->body_size <= WRITE_CHUNK ? write_small(l, &job, c, r) : write_large(l, &job, c, r);
+    if (error < 0)
+        return outcome_of_error(&c->arena, error);
+    return outcome_of_ours(RCPT_DELIVERED, "2.0.0", error > 0 ? "was in the mailbox already" : "delivered to the mailbox");
+}

@@ -1,0 +1,298 @@
+/*
+ * Sites: see site.h. All on one loop.
+ */
+#include "outbound/site.h"
+#include "base/buf.h"
+#include "base/map.h"
+#include "base/metrics.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SITE_KEY_MAX     320
+#define REAP_EVERY_NS    (1 * NS_PER_S)
+#define DOWN_TEXT_MAX    300
+
+struct waiter {
+    struct task   *task;
+    bool           admitted;
+    struct waiter *next;
+};
+
+struct site {
+    struct sites  *sites;
+    struct str     key;                  /* into key_bytes */
+    unsigned       inside;               /* slots taken */
+    unsigned       slots;                /* as the configuration said last */
+    struct waiter *first, **last;        /* in order of arrival; they live on their tasks' stacks */
+    struct client *idle;                 /* newest first */
+    int64_t        idle_for_ns;
+    int64_t        down_until_ns;        /* monotonic; 0: up */
+    char           down_text[DOWN_TEXT_MAX], down_remote[DOWN_TEXT_MAX];
+    char           key_bytes[SITE_KEY_MAX];
+};
+
+struct sites {
+    struct map_str    by_key;
+    struct task_group reaper;
+    bool              reaping;
+};
+
+/* -- the table ----------------------------------------------------------------------------------------------------------- */
+
+struct sites *sites_new(void)
+{
+    struct sites *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return NULL;
+    map_str_init(&s->by_key);
+    task_group_init(&s->reaper);
+    return s;
+}
+
+static void put_key(struct buf *out, const struct route *route)
+{
+    switch (route->kind) {
+    case ROUTE_LOCAL: assert(!"local mail has no site"); break;
+    case ROUTE_MX:    buf_printf(out, "mx:%" STR_FMT, STR_ARG(route->domain)); break;
+    case ROUTE_HOST:  buf_printf(out, "host:%" STR_FMT ":%u", STR_ARG(route->host), route->port); break;
+    }
+}
+
+static struct site *find_or_add(struct sites *s, const struct route *route)
+{
+    char text[SITE_KEY_MAX];
+    struct buf key;
+    buf_init_fixed(&key, text, sizeof(text));
+    put_key(&key, route);
+    assert(buf_ok(&key));                                     /* a domain has at most 255 octets */
+    struct site *site = map_str_get(&s->by_key, buf_str(&key));
+    if (site != NULL)
+        return site;
+    site = calloc(1, sizeof(*site));
+    if (site == NULL)
+        return NULL;
+    memcpy(site->key_bytes, text, key.n);
+    site->key = (struct str){ site->key_bytes, key.n };
+    site->sites = s;
+    site->last = &site->first;
+    if (map_str_put(&s->by_key, site->key, site) < 0) {
+        free(site);
+        return NULL;
+    }
+    return site;
+}
+
+static void forget_if_unused(struct site *site)
+{
+    if (site->inside > 0 || site->first != NULL || site->idle != NULL || site->down_until_ns > clock_mono_ns())
+        return;
+    (void)map_str_remove(&site->sites->by_key, site->key);
+    free(site);
+}
+
+/* -- idle connections ---------------------------------------------------------------------------------------------------- */
+
+/* Take away those idle since before limit_ns: they are at the end, for the newest stands first. */
+static struct client *cut_idle(struct site *site, int64_t limit_ns)
+{
+    struct client **at = &site->idle;
+    while (*at != NULL && (*at)->idle_since_ns > limit_ns)
+        at = &(*at)->next;
+    struct client *old = *at;
+    *at = NULL;
+    return old;
+}
+
+static void close_list(struct client *c)
+{
+    while (c != NULL) {
+        struct client *next = c->next;
+        client_close(c);                                      /* awaits */
+        c = next;
+    }
+}
+
+/* One pass: collects what is too old (no waiting), then closes it. Gives whether any connection is idle still. */
+static bool reap(struct sites *s)
+{
+    struct client *old = NULL;
+    bool more = false;
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    int64_t now = clock_mono_ns();
+    while (map_str_next(&s->by_key, &cursor, &key, &value)) {
+        struct site *site = value;
+        struct client *cut = cut_idle(site, now - site->idle_for_ns), **end = &cut;
+        while (*end != NULL)
+            end = &(*end)->next;
+        *end = old;
+        old = cut;
+        more |= site->idle != NULL;
+        forget_if_unused(site);
+    }
+    close_list(old);
+    return more;
+}
+
+static void reaper_task(void *arg)
+{
+    struct sites *s = arg;
+    while (task_sleep(REAP_EVERY_NS) == 0 && reap(s))
+        ;
+    s->reaping = false;
+}
+
+static void keep_idle(struct site *site, struct client *c)
+{
+    struct sites *s = site->sites;
+    if (!s->reaping && task_group_start(&s->reaper, "site reaper", reaper_task, s) < 0) {
+        client_close(c);                                      /* nobody would close it later */
+        return;
+    }
+    s->reaping = true;
+    c->idle_since_ns = clock_mono_ns();
+    c->next = site->idle;
+    site->idle = c;
+}
+
+/* The newest kept connection that still lives. Awaits when it closes dead ones. */
+static struct client *take_idle(struct site *site)
+{
+    while (site->idle != NULL) {
+        struct client *c = site->idle;
+        site->idle = c->next;
+        c->next = NULL;
+        if (client_is_alive(c)) {
+            metric_add(METRIC_connections_out_reused, 1);
+            return c;
+        }
+        c->usable = false;
+        client_close(c);
+    }
+    return NULL;
+}
+
+void sites_free(struct sites *s)
+{
+    if (s == NULL)
+        return;
+    task_group_cancel(&s->reaper);
+    (void)task_group_wait(&s->reaper, TASK_FOREVER);
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    while (map_str_next(&s->by_key, &cursor, &key, &value)) {
+        struct site *site = value;
+        assert(site->inside == 0 && site->first == NULL);
+        close_list(site->idle);
+        free(site);
+    }
+    map_str_free(&s->by_key);
+    free(s);
+}
+
+/* -- slots --------------------------------------------------------------------------------------------------------------- */
+
+static void admit_waiters(struct site *site)
+{
+    while (site->first != NULL && site->inside < site->slots) {
+        struct waiter *w = site->first;
+        site->first = w->next;
+        if (site->first == NULL)
+            site->last = &site->first;
+        site->inside++;
+        w->admitted = true;
+        task_wake(w->task);
+    }
+}
+
+static void leave_queue(struct site *site, struct waiter *w)
+{
+    struct waiter **at = &site->first;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    if (site->last == &w->next)
+        site->last = at;
+}
+
+static int wait_for_slot(struct site *site)
+{
+    if (site->inside < site->slots) {
+        site->inside++;
+        return 0;
+    }
+    struct waiter w = { .task = task_self() };
+    *site->last = &w;
+    site->last = &w.next;
+    int r = 0;
+    while (!w.admitted && r == 0)
+        r = task_park(TASK_FOREVER);
+    if (w.admitted)
+        return 0;                                             /* a cancellation shows at the next await; the slot is ours to give back */
+    leave_queue(site, &w);
+    return r;
+}
+
+int site_enter(struct sites *s, const struct route *route, const struct conf *conf, struct site **out, struct client **out_client)
+{
+    struct site *site = find_or_add(s, route);
+    if (site == NULL)
+        return -ENOMEM;
+    site->slots = conf->site_connections_max;
+    site->idle_for_ns = conf->connection_idle_ns;
+    int r = wait_for_slot(site);
+    if (r < 0) {
+        forget_if_unused(site);
+        return r;
+    }
+    *out = site;
+    *out_client = take_idle(site);
+    return 0;
+}
+
+void site_leave(struct site *site, struct client *c)
+{
+    if (c != NULL && c->usable && c->transactions < c->conf->connection_messages_max && !task_canceled())
+        keep_idle(site, c);
+    else
+        client_close(c);
+    site->inside--;
+    admit_waiters(site);
+    forget_if_unused(site);
+}
+
+/* -- down and up --------------------------------------------------------------------------------------------------------- */
+
+bool site_is_down(const struct site *site, struct arena *a, struct outcome *out)
+{
+    if (site->down_until_ns <= clock_mono_ns())
+        return false;
+    *out = outcome_of_ours(RCPT_PENDING, "4.4.1", "the destination did not answer a moment ago");
+    struct str text = str_copy(a, str_of(site->down_text)), remote = str_copy(a, str_of(site->down_remote));
+    if (text.p != NULL && remote.p != NULL)
+        out->text = text, out->remote = remote;
+    return true;
+}
+
+static void keep_words(char out[DOWN_TEXT_MAX], struct str words)
+{
+    struct str s = str_head(words, DOWN_TEXT_MAX - 1);
+    memcpy(out, s.p, s.n);
+    out[s.n] = '\0';
+}
+
+void site_set_down(struct site *site, const struct outcome *why, int64_t for_ns)
+{
+    site->down_until_ns = task_deadline_in(for_ns);
+    keep_words(site->down_text, why->text);
+    keep_words(site->down_remote, why->remote);
+}
+
+void site_set_up(struct site *site)
+{
+    site->down_until_ns = 0;
+}
