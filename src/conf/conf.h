@@ -83,6 +83,9 @@ struct conf {
     const char        *resolv_conf;      /* "/etc/resolv.conf" if there are no forwarders and no zone files, else "" */
 
     const char  *path;                   /* the file it came from */
+    const char  *users_file;             /* "" none; likewise the next */
+    const char  *relay_recipients_file;
+    bool        *given;                  /* for each row of conf/option.c: the file named it */
     struct arena arena;                  /* holds all of it */
     unsigned     refs;                   /* atomic */
 };

@@ -12,7 +12,9 @@ struct ip_range {
     uint8_t bits;
 };
 
+#define IP_RANGE_TEXT_MAX 64
 bool ip_range_parse(struct str text, struct ip_range *out);
 bool ip_range_has(const struct ip_range *r, const uint8_t *ip, size_t len);   /* an IPv4-mapped IPv6 address counts as IPv4 */
+void ip_range_format(const struct ip_range *r, char out[IP_RANGE_TEXT_MAX]);
 
 #endif

@@ -1,0 +1,77 @@
+/*
+ * The snapshot: counted, shown, and the one in force.
+ *
+ * Sessions and deliveries take the one in force when they begin and keep it to their end; a reload puts another in its
+ * place and the old one goes with its last user. Runs in every process.
+ */
+#include "conf/conf.h"
+#include "conf/option.h"
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+static struct conf    *current;                  /* owned: one count */
+static pthread_mutex_t current_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct conf *conf_ref(struct conf *c)
+{
+    unsigned before = __atomic_fetch_add(&c->refs, 1, __ATOMIC_RELAXED);
+    assert(before > 0);
+    return c;
+}
+
+void conf_unref(struct conf *c)
+{
+    if (c == NULL)
+        return;
+    unsigned before = __atomic_fetch_sub(&c->refs, 1, __ATOMIC_ACQ_REL);
+    assert(before > 0);
+    if (before > 1)
+        return;
+    map_str_free(&c->local_domains);
+    map_str_free(&c->relay_domains);
+    map_str_free(&c->users);
+    map_str_free(&c->relay_recipients);
+    arena_reset(&c->arena);
+    free(c);
+}
+
+/* The lock spans only the copy of the pointer and its count: no await, no call of ours inside waits. */
+struct conf *conf_current(void)
+{
+    pthread_mutex_lock(&current_lock);
+    struct conf *c = current == NULL ? NULL : conf_ref(current);
+    pthread_mutex_unlock(&current_lock);
+    assert(c != NULL);
+    return c;
+}
+
+void conf_set_current(struct conf *c)
+{
+    pthread_mutex_lock(&current_lock);
+    struct conf *before = current;
+    current = c;
+    pthread_mutex_unlock(&current_lock);
+    conf_unref(before);
+}
+
+static void show_listener(const struct conf_listener *l, struct buf *out)
+{
+    buf_put_z(out, "listen ");
+    option_put_quoted(out, l->name);
+    buf_put_z(out, " { address = ");
+    option_put_quoted(out, l->address);
+    buf_put_z(out, " }\n");
+}
+
+void conf_show(const struct conf *c, struct buf *out)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        buf_put_z(out, options[i].name);
+        buf_put_z(out, " = ");
+        option_put(out, c, &options[i]);
+        buf_put_z(out, c->given[i] ? "\n" : "   # default\n");
+    }
+    for (size_t i = 0; i < c->listener_count; i++)
+        show_listener(&c->listeners[i], out);
+}

@@ -1,0 +1,439 @@
+/*
+ * The table of options, and a reader and a writer for each kind of value. Pure.
+ */
+#include "conf/option.h"
+#include "base/clock.h"
+#include "mail/domain.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MINUTES (60 * NS_PER_S)
+#define HOURS   (60 * MINUTES)
+#define DAYS    (24 * HOURS)
+#define KIB     UINT64_C(1024)
+#define MIB     (1024 * KIB)
+#define GIB     (1024 * MIB)
+
+#define F(field) offsetof(struct conf, field)
+
+// clang-format off
+const struct option options[] = {
+    /* name                         kind            field                                            default               least        most */
+    { "hostname",                   OPTION_HOST,    F(hostname), 0,                                  NULL,                 0,           0 },
+    { "data_dir",                   OPTION_PATH,    F(data_dir), 0,                                  "/var/lib/nightmail", 0,           0 },
+    { "control_socket",             OPTION_PATH,    F(control_socket), 0,                            NULL,                 0,           0 },
+    { "control_group",              OPTION_TEXT,    F(control_group), 0,                             "",                   0,           0 },
+    { "submit_socket",              OPTION_PATH,    F(submit_socket), 0,                             NULL,                 0,           0 },
+    { "log_level",                  OPTION_LEVEL,   F(log_level), 0,                                 "info",               0,           0 },
+    { "unsafe_file_system",         OPTION_BOOL,    F(unsafe_file_system), 0,                        "no",                 0,           0 },
+    { "segment_size",               OPTION_SIZE,    F(segment_size), 0,                              "64MiB",              64 * KIB,    4 * GIB },
+
+    { "trusted_networks",           OPTION_NETWORKS, F(trusted_networks), F(trusted_network_count),  "127.0.0.0/8 ::1",    0,           0 },
+    { "local_domains",              OPTION_DOMAINS, F(local_domains), 0,                             "",                   0,           0 },
+    { "users_file",                 OPTION_PATH,    F(users_file), 0,                                "",                   0,           0 },
+    { "mailbox",                    OPTION_PATH,    F(mailbox), 0,                                   NULL,                 0,           0 },
+    { "postmaster",                 OPTION_TEXT,    F(postmaster), 0,                                "",                   0,           0 },
+    { "relay_domains",              OPTION_DOMAINS, F(relay_domains), 0,                             "",                   0,           0 },
+    { "relay_recipients_file",      OPTION_PATH,    F(relay_recipients_file), 0,                     "",                   0,           0 },
+
+    { "message_size_max",           OPTION_SIZE,    F(message_size_max), 0,                          "50MiB",              64 * KIB,    2 * GIB },
+    { "recipients_max",             OPTION_COUNT,   F(recipients_max), 0,                            "1000",               100,         65536 },   /* RFC 5321, 4.5.3.1.8: at least 100 */
+    { "sessions_max",               OPTION_COUNT,   F(sessions_max), 0,                              "10000",              1,           1000000 },
+    { "sessions_per_client_max",    OPTION_COUNT,   F(sessions_per_client_max), 0,                   "1000",               1,           1000000 },
+    { "errors_max",                 OPTION_COUNT,   F(errors_max), 0,                                "20",                 1,           1000000 },
+    { "messages_per_session_max",   OPTION_COUNT,   F(messages_per_session_max), 0,                  "10000",              1,           UINT32_MAX },
+    { "header_size_max",            OPTION_SIZE_U32, F(header_size_max), 0,                           "1MiB",               1 * KIB,     64 * MIB },
+    { "received_max",               OPTION_COUNT,   F(received_max), 0,                              "100",                1,           10000 },
+    { "command_timeout",            OPTION_TIME,    F(command_timeout_ns), 0,                        "5m",                 NS_PER_S,    1 * DAYS },
+    { "data_timeout",               OPTION_TIME,    F(data_timeout_ns), 0,                           "3m",                 NS_PER_S,    1 * DAYS },
+    { "shutdown_grace",             OPTION_TIME,    F(shutdown_grace_ns), 0,                         "30s",                0,           1 * HOURS },
+    { "local_submit_max_per_hour",  OPTION_COUNT,   F(local_submit_max_per_hour), 0,                 "1000",               1,           UINT32_MAX },
+
+    { "relay_host",                 OPTION_TEXT,    F(relay_host), 0,                                "",                   0,           0 },
+    { "smtp_port",                  OPTION_PORT,    F(smtp_port), 0,                                 "25",                 1,           65535 },
+    { "source_address",             OPTION_IP,      F(source_address), 0,                            "",                   0,           0 },
+    { "deliveries_max",             OPTION_COUNT,   F(deliveries_max), 0,                            "500",                1,           100000 },
+    { "site_connections_max",       OPTION_COUNT,   F(site_connections_max), 0,                      "20",                 1,           10000 },
+    { "connection_messages_max",    OPTION_COUNT,   F(connection_messages_max), 0,                   "100",                1,           1000000 },
+    { "connection_idle",            OPTION_TIME,    F(connection_idle_ns), 0,                        "5s",                 0,           1 * HOURS },
+    { "connect_timeout",            OPTION_TIME,    F(connect_timeout_ns), 0,                        "30s",                NS_PER_S,    1 * HOURS },
+    { "greeting_timeout",           OPTION_TIME,    F(greeting_timeout_ns), 0,                       "5m",                 NS_PER_S,    1 * HOURS },
+    { "reply_timeout",              OPTION_TIME,    F(reply_timeout_ns), 0,                          "5m",                 NS_PER_S,    1 * HOURS },
+    { "retry",                      OPTION_TIMES,   F(retry), 0,                                     "1m 5m 15m 30m 1h 2h", NS_PER_MS,  30 * DAYS },
+    { "expire",                     OPTION_TIME,    F(expire_ns), 0,                                 "5d",                 0,           90 * DAYS },
+    { "bounce_expire",              OPTION_TIME,    F(bounce_expire_ns), 0,                          "2d",                 0,           90 * DAYS },
+
+    { "dns_forwarders",             OPTION_TEXTS,   F(dns_forwarders), 0,                            "",                   0,           0 },
+    { "dns_zone_files",             OPTION_ZONES,   F(dns_zone_files), 0,                            "",                   0,           0 },
+    { "dns_trust_anchor",           OPTION_PATH,    F(dns_trust_anchor), 0,                          "",                   0,           0 },
+    { "resolv_conf",                OPTION_PATH,    F(resolv_conf), 0,                               NULL,                 0,           0 },
+};
+// clang-format on
+const size_t option_count = sizeof options / sizeof options[0];
+
+struct unit {
+    const char *name;
+    uint64_t    factor;
+};
+static const struct unit times[] = { { "ms", NS_PER_MS }, { "s", NS_PER_S }, { "m", MINUTES }, { "h", HOURS }, { "d", DAYS } };
+static const struct unit sizes[] = { { "", 1 }, { "KiB", KIB }, { "MiB", MIB }, { "GiB", GIB } };
+static const char *const levels[] = { [LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARN] = "warn", [LOG_ERROR] = "error" };
+static const struct { const char *word; bool value; } bools[] = { { "yes", true }, { "no", false }, { "true", true }, { "false", false }, { "on", true }, { "off", false } };
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+bool option_is_list(const struct option *o) { return o->kind >= OPTION_TIMES; }
+
+const struct option *option_find(struct str name)
+{
+    for (size_t i = 0; i < option_count; i++)
+        if (str_eq(name, str_of(options[i].name)))
+            return &options[i];
+    return NULL;
+}
+
+/* -- reading ------------------------------------------------------------------------------------------------------- */
+
+static void *field(const struct conf *c, size_t offset) { return (char *)(uintptr_t)c + offset; }
+
+static bool say(struct buf *why, const char *text)
+{
+    buf_put_z(why, text);
+    return false;
+}
+
+/* "90m", "1h30m", "64KiB", "512": numbers, each with one of the units. A unit "" fits only at the end. */
+static bool parse_units(struct str text, const struct unit *units, size_t unit_count, uint64_t *out)
+{
+    uint64_t sum = 0;
+
+    if (text.n == 0)
+        return false;
+    while (text.n > 0) {
+        size_t digits = 0, letters = 0;
+        while (digits < text.n && text.p[digits] >= '0' && text.p[digits] <= '9')
+            digits++;
+        while (digits + letters < text.n && (text.p[digits + letters] < '0' || text.p[digits + letters] > '9'))
+            letters++;
+        uint64_t n, part, factor = 0;
+        struct str unit = str_head(str_from(text, digits), letters);
+        for (size_t i = 0; i < unit_count; i++)
+            if (str_eq(unit, str_of(units[i].name)))
+                factor = units[i].factor;
+        if (!str_to_u64(str_head(text, digits), UINT64_MAX, &n))
+            return false;
+        if (factor == 0 && !(n == 0 && letters == 0))    /* zero needs no unit */
+            return false;
+        if (__builtin_mul_overflow(n, factor, &part) || __builtin_add_overflow(sum, part, &sum))
+            return false;
+        text = str_from(text, digits + letters);
+    }
+    *out = sum;
+    return true;
+}
+
+static void put_units(struct buf *out, uint64_t value, const struct unit *units, size_t unit_count)
+{
+    size_t best = 0;
+
+    for (size_t i = 0; i < unit_count; i++)
+        if (value != 0 && value % units[i].factor == 0)
+            best = i;
+    buf_printf(out, "%" PRIu64 "%s", value / units[best].factor, value == 0 ? "" : units[best].name);
+}
+
+static bool number(const struct option *o, struct str v, struct buf *why, uint64_t *out)
+{
+    const struct unit *units = sizes;
+    size_t unit_count = COUNT(sizes);
+    uint64_t n;
+    bool ok;
+
+    if (o->kind == OPTION_TIME || o->kind == OPTION_TIMES) {
+        units = times;
+        unit_count = COUNT(times);
+        if (!parse_units(v, units, unit_count, &n))
+            return say(why, "is not a time: write a number and its unit, like 30s 5m 2h 5d");
+    } else if (o->kind == OPTION_SIZE || o->kind == OPTION_SIZE_U32) {
+        if (!parse_units(v, units, unit_count, &n))
+            return say(why, "is not a size: write bytes, or a number with KiB, MiB or GiB");
+    } else {
+        unit_count = 1;
+        if (!str_to_u64(v, UINT64_MAX, &n))
+            return say(why, "is not a number");
+    }
+    ok = n >= o->min && n <= o->max;
+    if (!ok) {
+        buf_put_z(why, n < o->min ? "is too small: at least " : "is too large: at most ");
+        put_units(why, n < o->min ? o->min : o->max, units, unit_count);
+        return false;
+    }
+    *out = n;
+    return true;
+}
+
+const char *option_path(struct conf *c, struct str path)
+{
+    const char *slash = strrchr(c->path, '/');
+
+    if (path.n == 0 || path.p[0] == '/' || slash == NULL)
+        return str_z(&c->arena, path);
+    return str_printf(&c->arena, "%.*s/%" STR_FMT, (int)(slash - c->path), c->path, STR_ARG(path)).p;
+}
+
+static bool set_domains(struct conf *c, struct map_str *map, struct str v, struct buf *why)
+{
+    struct str domain;
+
+    if (!domain_to_ascii(&c->arena, v, &domain))
+        return say(why, "is not a domain");
+    if (map_str_get(map, domain) != NULL)
+        return say(why, "stands here twice");
+    return map_str_put(map, domain, c) == 0 || say(why, "no memory");
+}
+
+static bool set_host(struct conf *c, const char **out, struct str v, struct buf *why)
+{
+    struct str domain;
+
+    if (!domain_to_ascii(&c->arena, v, &domain))
+        return say(why, "is not a domain name");
+    *out = str_z(&c->arena, domain);
+    return true;
+}
+
+static const char *zone(struct conf *c, struct str v)
+{
+    struct str origin, path;
+
+    if (!str_cut(v, '=', &origin, &path))
+        return option_path(c, v);
+    const char *p = option_path(c, path);
+    return p == NULL ? NULL : str_printf(&c->arena, "%" STR_FMT "=%s", STR_ARG(origin), p).p;
+}
+
+static bool set_level(enum log_level *out, struct str v, struct buf *why)
+{
+    for (size_t i = 0; i < COUNT(levels); i++)
+        if (str_eq(v, str_of(levels[i]))) {
+            *out = (enum log_level)i;
+            return true;
+        }
+    return say(why, "is none of debug, info, warn, error");
+}
+
+static bool set_bool(bool *out, struct str v, struct buf *why)
+{
+    for (size_t i = 0; i < COUNT(bools); i++)
+        if (str_eq(v, str_of(bools[i].word))) {
+            *out = bools[i].value;
+            return true;
+        }
+    return say(why, "is neither yes nor no");
+}
+
+static bool set_one(struct conf *c, const struct option *o, struct str v, size_t index, struct buf *why)
+{
+    void *at = field(c, o->offset);
+    struct ip_range range;
+    uint64_t n = 0;
+
+    switch (o->kind) {
+    case OPTION_TEXT: *(const char **)at = str_z(&c->arena, v); return true;
+    case OPTION_HOST: return set_host(c, at, v, why);
+    case OPTION_PATH: *(const char **)at = option_path(c, v); return true;
+    case OPTION_IP:
+        if (v.n > 0 && (!ip_range_parse(v, &range) || range.bits != range.len * 8))
+            return say(why, "is not an IP address");
+        *(const char **)at = str_z(&c->arena, v);
+        return true;
+    case OPTION_SIZE:
+    case OPTION_SIZE_U32:
+    case OPTION_TIME:
+    case OPTION_COUNT:
+    case OPTION_PORT:
+    case OPTION_TIMES:
+        if (!number(o, v, why, &n))
+            return false;
+        if (o->kind == OPTION_TIMES)
+            ((struct conf_retry *)at)->delays_ns[index] = (int64_t)n;
+        else if (o->kind == OPTION_PORT)
+            *(uint16_t *)at = (uint16_t)n;
+        else if (o->kind == OPTION_COUNT || o->kind == OPTION_SIZE_U32)
+            *(uint32_t *)at = (uint32_t)n;
+        else
+            *(uint64_t *)at = n;
+        return true;
+    case OPTION_BOOL: return set_bool(at, v, why);
+    case OPTION_LEVEL: return set_level(at, v, why);
+    case OPTION_NETWORKS:
+        return ip_range_parse(v, &(*(struct ip_range **)at)[index]) || say(why, "is not a network (192.0.2.0/24, 2001:db8::/32, with zeros behind the prefix)");
+    case OPTION_DOMAINS: return set_domains(c, at, v, why);
+    case OPTION_TEXTS: (*(const char ***)at)[index] = str_z(&c->arena, v); return true;
+    case OPTION_ZONES: (*(const char ***)at)[index] = zone(c, v); return true;
+    }
+    return false;
+}
+
+/* Room for a list's items. */
+static void set_count(struct conf *c, const struct option *o, size_t count)
+{
+    void *at = field(c, o->offset);
+
+    switch (o->kind) {
+    case OPTION_TIMES: {
+        struct conf_retry *retry = at;
+        retry->delays_ns = arena_array(&c->arena, count + 1, sizeof *retry->delays_ns);
+        retry->count = count;
+        break;
+    }
+    case OPTION_NETWORKS:
+        *(struct ip_range **)at = arena_array(&c->arena, count + 1, sizeof(struct ip_range));
+        *(size_t *)field(c, o->count_offset) = count;
+        break;
+    case OPTION_TEXTS:
+    case OPTION_ZONES: *(const char ***)at = arena_array(&c->arena, count + 1, sizeof(const char *)); break;
+    case OPTION_TEXT:
+    case OPTION_HOST:
+    case OPTION_PATH:
+    case OPTION_SIZE:
+    case OPTION_SIZE_U32:
+    case OPTION_TIME:
+    case OPTION_COUNT:
+    case OPTION_PORT:
+    case OPTION_BOOL:
+    case OPTION_LEVEL:
+    case OPTION_IP:
+    case OPTION_DOMAINS: break;
+    }
+}
+
+bool option_set(struct conf *c, const struct option *o, const struct str *values, size_t count, struct buf *why, size_t *bad)
+{
+    *bad = 0;
+    if (o->kind == OPTION_TIMES && count == 0)
+        return say(why, "is an empty list");
+    set_count(c, o, count);
+    if (arena_failed(&c->arena))
+        return say(why, "no memory");
+    for (size_t i = 0; i < count; i++) {
+        *bad = i;
+        if (!set_one(c, o, values[i], i, why))
+            return false;
+    }
+    return !arena_failed(&c->arena) || say(why, "no memory");
+}
+
+bool option_set_fallback(struct conf *c, const struct option *o, struct buf *why)
+{
+    struct str values[8], rest = str_of(o->fallback);
+    size_t count = 0, bad;
+
+    if (!option_is_list(o)) {
+        values[count++] = rest;
+    } else {
+        while (rest.n > 0 && count < COUNT(values))
+            str_cut(rest, ' ', &values[count++], &rest);
+    }
+    return option_set(c, o, values, count, why, &bad);
+}
+
+/* -- writing ------------------------------------------------------------------------------------------------------- */
+
+void option_put_quoted(struct buf *out, struct str s)
+{
+    /* The file cannot hold controls, and ${ only in single quotes, in which only ' and \ are special. */
+    bool single = memmem(s.p, s.n, "${", 2) != NULL;
+    char quote = single ? '\'' : '"';
+
+    buf_put_char(out, quote);
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] == quote || s.p[i] == '\\')
+            buf_put_char(out, '\\');
+        buf_put_char(out, s.p[i]);
+    }
+    buf_put_char(out, quote);
+}
+
+static int by_text(const void *a, const void *b) { return str_cmp(*(const struct str *)a, *(const struct str *)b); }
+
+/* In order: a map has none, and what people compare must not change by itself. */
+static void put_domains(struct buf *out, const struct map_str *map)
+{
+    struct str *names = calloc(map->used + 1, sizeof *names);
+    size_t count = 0, cursor = 0;
+    void *value;
+
+    if (names == NULL) {
+        out->failed = true;
+        return;
+    }
+    while (count < map->used && map_str_next(map, &cursor, &names[count], &value))
+        count++;
+    qsort(names, count, sizeof *names, by_text);
+    for (size_t i = 0; i < count; i++) {
+        buf_put_z(out, i == 0 ? "" : ", ");
+        option_put_quoted(out, names[i]);
+    }
+    free(names);
+}
+
+static void put_texts(struct buf *out, const char *const *texts)
+{
+    for (size_t i = 0; texts != NULL && texts[i] != NULL; i++) {
+        buf_put_z(out, i == 0 ? "" : ", ");
+        option_put_quoted(out, str_of(texts[i]));
+    }
+}
+
+static void put_list(struct buf *out, const struct conf *c, const struct option *o)
+{
+    const void *at = field(c, o->offset);
+    char text[IP_RANGE_TEXT_MAX];
+
+    buf_put_char(out, '{');
+    if (o->kind == OPTION_TIMES) {
+        const struct conf_retry *retry = at;
+        for (size_t i = 0; i < retry->count; i++) {
+            buf_put_z(out, i == 0 ? "" : ", ");
+            put_units(out, (uint64_t)retry->delays_ns[i], times, COUNT(times));
+        }
+    } else if (o->kind == OPTION_NETWORKS) {
+        for (size_t i = 0; i < *(size_t *)field(c, o->count_offset); i++) {
+            buf_put_z(out, i == 0 ? "" : ", ");
+            ip_range_format(&(*(struct ip_range *const *)at)[i], text);
+            option_put_quoted(out, str_of(text));
+        }
+    } else if (o->kind == OPTION_DOMAINS) {
+        put_domains(out, at);
+    } else {
+        put_texts(out, *(const char *const *const *)at);
+    }
+    buf_put_char(out, '}');
+}
+
+void option_put(struct buf *out, const struct conf *c, const struct option *o)
+{
+    const void *at = field(c, o->offset);
+
+    switch (o->kind) {
+    case OPTION_TEXT:
+    case OPTION_HOST:
+    case OPTION_PATH:
+    case OPTION_IP: option_put_quoted(out, str_of(*(const char *const *)at)); break;
+    case OPTION_SIZE: put_units(out, *(const uint64_t *)at, sizes, COUNT(sizes)); break;
+    case OPTION_SIZE_U32: put_units(out, *(const uint32_t *)at, sizes, COUNT(sizes)); break;
+    case OPTION_TIME: put_units(out, *(const uint64_t *)at, times, COUNT(times)); break;
+    case OPTION_COUNT: buf_printf(out, "%" PRIu32, *(const uint32_t *)at); break;
+    case OPTION_PORT: buf_printf(out, "%u", *(const uint16_t *)at); break;
+    case OPTION_BOOL: buf_put_z(out, *(const bool *)at ? "yes" : "no"); break;
+    case OPTION_LEVEL: buf_put_z(out, levels[*(const enum log_level *)at]); break;
+    case OPTION_TIMES:
+    case OPTION_NETWORKS:
+    case OPTION_DOMAINS:
+    case OPTION_TEXTS:
+    case OPTION_ZONES: put_list(out, c, o); break;
+    }
+}

@@ -1,0 +1,484 @@
+/*
+ * The configuration file and what it names, read into a snapshot.
+ *
+ * The text goes through our own first look (conf/scan.h), then through libconfuse, whose strings go through the table of
+ * options; then the user lists are read and the whole is checked. Files are read by stdio here and nowhere else in conf/.
+ * Runs in the supervisor (and in `nightmail config`): BLOCKS.
+ */
+#include "base/cleanup.h"
+#include "conf/conf.h"
+#include "conf/option.h"
+#include "conf/scan.h"
+#include "mail/address.h"
+#include "mail/domain.h"
+#include <confuse.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INCLUDE_DEPTH_MAX 10
+#define TEXT_MAX          (16u << 20)        /* of one configuration file */
+#define LIST_MAX          (64u << 20)        /* of one user list: some two million lines */
+#define ARENA_MAX         (512u << 20)
+#define OPTIONS_MAX       64
+
+struct loader {
+    struct conf *c;
+    struct scan  scan;
+    struct buf  *error;
+    cfg_t       *cfg;
+};
+
+/* libconfuse's error callback gets no argument of ours. */
+static _Thread_local struct loader *reporting;
+static _Thread_local const char    *reporting_file;
+
+/* -- text ------------------------------------------------------------------------------------------------------------ */
+
+static int read_stdio(FILE *f, size_t max, struct buf *out)
+{
+    for (;;) {
+        char *room = buf_room(out, 65536);
+        if (room == NULL)
+            return out->n + 65536 > max ? -EFBIG : -ENOMEM;
+        size_t n = fread(room, 1, 65536, f);
+        buf_added(out, n);
+        if (n == 0)
+            return ferror(f) ? -EIO : 0;
+    }
+}
+
+static int read_text(const char *path, size_t max, struct buf *out)
+{
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return -errno;
+    buf_init(out, max + 65536);
+    errno = 0;
+    int r = read_stdio(f, max, out);
+    if (r == -EIO && errno != 0)
+        r = -errno;      /* EISDIR says more */
+    (void)fclose(f);     /* was only read */
+    if (r < 0)
+        buf_free(out);
+    return r;
+}
+
+/* -- libconfuse ------------------------------------------------------------------------------------------------------ */
+
+__attribute__((format(printf, 2, 0))) static void on_confuse_error(cfg_t *cfg, const char *format, va_list args)
+{
+    char text[512];
+
+    vsnprintf(text, sizeof text, format, args);
+    scan_error(reporting->error, (struct place){ reporting_file, (unsigned)cfg->line }, "%s", text);
+}
+
+/* All our values are strings for libconfuse; the table of options reads them. */
+static void build_schema(cfg_opt_t schema[OPTIONS_MAX], cfg_opt_t *listen)
+{
+    size_t n = 0;
+
+    _Static_assert(sizeof(cfg_opt_t) < 1024, "fits the stack");
+    for (size_t i = 0; i < option_count; i++) {
+        cfg_opt_t one = CFG_STR(options[i].name, NULL, CFGF_NODEFAULT);
+        cfg_opt_t many = CFG_STR_LIST(options[i].name, NULL, CFGF_NODEFAULT);
+        schema[n++] = option_is_list(&options[i]) ? many : one;
+    }
+    cfg_opt_t block = CFG_SEC("listen", listen, CFGF_MULTI | CFGF_TITLE);
+    cfg_opt_t end = CFG_END();
+    schema[n++] = block;
+    schema[n++] = end;
+}
+
+static int load_file(struct loader *l, const char *path, unsigned depth, struct place from);
+
+static int load_included(struct loader *l, struct scan_item *first, unsigned depth)
+{
+    for (struct scan_item *i = first; i != NULL; i = i->next) {
+        if (i->type != SCAN_INCLUDE || i->text.n == 0)
+            continue;
+        const char *path = option_path(l->c, i->text);
+        if (path == NULL)
+            return -ENOMEM;
+        i->text.n = 0;       /* done: the walk of an outer file passes it again */
+        int r = load_file(l, path, depth + 1, i->place);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int parse_text(struct loader *l, const char *path, struct buf *text, unsigned depth)
+{
+    struct scan_item **mark = l->scan.end;
+
+    if (!scan_text(&l->scan, path, text->p, text->n))
+        return -EINVAL;
+    buf_put_char(text, '\n');        /* libconfuse 3.3 misses a comment's end at the end of the file */
+    buf_put_char(text, '\0');
+    if (!buf_ok(text))
+        return -ENOMEM;
+    reporting_file = path;
+    if (cfg_parse_buf(l->cfg, text->p) != CFG_SUCCESS)
+        return -EINVAL;
+    return load_included(l, *mark, depth);
+}
+
+static int load_file(struct loader *l, const char *path, unsigned depth, struct place from)
+{
+    CLEANUP_BUF struct buf text = { .p = NULL };
+
+    if (depth > INCLUDE_DEPTH_MAX) {
+        scan_error(l->error, from, "includes are more than %d deep: does a file include itself?", INCLUDE_DEPTH_MAX);
+        return -EINVAL;
+    }
+    int r = read_text(path, TEXT_MAX, &text);
+    if (r < 0) {
+        scan_error(l->error, from, "cannot read %s: %s", path, strerror(-r));
+        return r;
+    }
+    return parse_text(l, path, &text, depth);
+}
+
+/* -- values ---------------------------------------------------------------------------------------------------------- */
+
+static const struct scan_item *find_item(const struct loader *l, int type, const char *name, struct str block)
+{
+    for (const struct scan_item *i = l->scan.first; i != NULL; i = i->next)
+        if ((int)i->type == type && str_eq(i->text, str_of(name)) && str_eq(i->block, block))
+            return i;
+    return NULL;
+}
+
+static struct place place_of(const struct loader *l, const char *option)
+{
+    const struct scan_item *i = find_item(l, SCAN_OPTION, option, STR(""));
+    return i == NULL ? (struct place){ l->c->path, 0 } : i->place;
+}
+
+static struct place place_of_value(const struct loader *l, const char *option, size_t index)
+{
+    const struct scan_item *i = find_item(l, SCAN_OPTION, option, STR(""));
+
+    for (const struct scan_item *v = i; v != NULL && v->next != NULL && v->next->type == SCAN_VALUE; v = v->next)
+        if (index-- == 0)
+            return v->next->place;
+    return i == NULL ? (struct place){ l->c->path, 0 } : i->place;
+}
+
+static int set_given(struct loader *l, const struct option *o, cfg_opt_t *opt)
+{
+    size_t count = cfg_opt_size(opt), bad;
+    char why_text[256];
+    struct buf why;
+    struct str *values = arena_array(&l->c->arena, count + 1, sizeof *values);
+
+    if (values == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        values[i] = str_of(cfg_opt_getnstr(opt, (unsigned)i));
+    buf_init_fixed(&why, why_text, sizeof why_text);
+    if (option_set(l->c, o, values, count, &why, &bad))
+        return 0;
+    if (count == 0)
+        scan_error(l->error, place_of(l, o->name), "%s %" STR_FMT, o->name, STR_ARG(buf_str(&why)));
+    else
+        scan_error(l->error, place_of_value(l, o->name, bad), "%s: \"%" STR_FMT "\" %" STR_FMT, o->name, STR_ARG(values[bad]),
+                   STR_ARG(buf_str(&why)));
+    return -EINVAL;
+}
+
+/* All of them, so that one look shows all that is wrong. */
+static int set_options(struct loader *l)
+{
+    char why_text[256];
+    struct buf why;
+    int result = 0;
+
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *o = &options[i];
+        l->c->given[i] = find_item(l, SCAN_OPTION, o->name, STR("")) != NULL;
+        if (l->c->given[i]) {
+            int r = set_given(l, o, cfg_getopt(l->cfg, o->name));
+            result = r < 0 ? r : result;
+            continue;
+        }
+        buf_init_fixed(&why, why_text, sizeof why_text);
+        if (o->fallback != NULL && !option_set_fallback(l->c, o, &why))
+            return -ENOMEM;      /* our own defaults are right */
+    }
+    return result;
+}
+
+/* "ip:port" as run/net.h will read it. */
+static bool address_is_listenable(struct str address)
+{
+    struct str ip = address, rest;
+    struct ip_range range;
+    uint64_t port;
+    size_t colon = address.n;
+
+    while (colon > 0 && address.p[colon - 1] != ':')
+        colon--;
+    if (colon == 0 || !str_to_u64(str_from(address, colon), 65535, &port))
+        return false;
+    ip = str_head(address, colon - 1);
+    bool bracketed = ip.n >= 2 && ip.p[0] == '[' && ip.p[ip.n - 1] == ']';
+    if (bracketed)
+        ip = str_from(str_head(ip, ip.n - 1), 1);
+    if (str_cut(ip, '/', &ip, &rest) || !ip_range_parse(ip, &range))
+        return false;
+    return bracketed == (range.len == 16);
+}
+
+static int set_listener(struct loader *l, cfg_t *block, struct conf_listener *out)
+{
+    struct str title = str_of(cfg_title(block)), address = str_of(cfg_getstr(block, "address"));
+    const struct scan_item *at = find_item(l, SCAN_BLOCK, cfg_title(block), STR(""));
+    const struct scan_item *value = find_item(l, SCAN_OPTION, "address", title);
+
+    if (value == NULL) {
+        scan_error(l->error, at->place, "listen \"%" STR_FMT "\" needs an address", STR_ARG(title));
+        return -EINVAL;
+    }
+    if (!address_is_listenable(address)) {
+        scan_error(l->error, value->place, "address: \"%" STR_FMT "\" is not an IP address with a port, like \"192.0.2.1:25\" or \"[::]:25\"",
+                   STR_ARG(address));
+        return -EINVAL;
+    }
+    out->name = str_copy(&l->c->arena, title);
+    out->address = str_copy(&l->c->arena, address);
+    return arena_failed(&l->c->arena) ? -ENOMEM : 0;
+}
+
+static int set_listeners(struct loader *l)
+{
+    size_t count = cfg_size(l->cfg, "listen");
+
+    l->c->listeners = arena_array(&l->c->arena, count + 1, sizeof *l->c->listeners);
+    if (l->c->listeners == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        int r = set_listener(l, cfg_getnsec(l->cfg, "listen", (unsigned)i), &l->c->listeners[i]);
+        if (r < 0)
+            return r;
+        l->c->listener_count++;
+    }
+    return 0;
+}
+
+/* Defaults that hang on other values. */
+static int set_derived(struct loader *l)
+{
+    struct conf *c = l->c;
+    struct arena *a = &c->arena;
+
+    if (c->control_socket == NULL)
+        c->control_socket = str_printf(a, "%s/control", c->data_dir).p;
+    if (c->submit_socket == NULL)
+        c->submit_socket = str_printf(a, "%s/submit", c->data_dir).p;
+    if (c->mailbox == NULL)
+        c->mailbox = str_printf(a, "%s/mail/{domain}/{user}", c->data_dir).p;
+    if (c->resolv_conf == NULL)
+        c->resolv_conf = c->dns_forwarders[0] == NULL && c->dns_zone_files[0] == NULL ? "/etc/resolv.conf" : "";
+    return arena_failed(a) ? -ENOMEM : 0;
+}
+
+/* -- user lists -------------------------------------------------------------------------------------------------------- */
+
+/* What an operator may call a user: local parts that could be read as a route are refused, as they are at RCPT. */
+static bool usable_local(struct str local)
+{
+    for (size_t i = 0; i < local.n; i++)
+        if (strchr("@%!", local.p[i]) != NULL)
+            return false;
+    return local.n > 0;
+}
+
+static const char *add_user(struct conf *c, struct str line)
+{
+    struct address addr;
+
+    if (!address_parse_with(&c->arena, line, ADDRESS_BARE | ADDRESS_UTF8, &addr) || !usable_local(addr.local))
+        return "is neither \"user\" nor \"user@domain\"";
+    if (addr.domain.n > 0 && map_str_get(&c->local_domains, addr.domain) == NULL)
+        return "is in a domain that is not among local_domains";
+    struct str local = str_lower(&c->arena, addr.local);
+    struct str key = addr.domain.n == 0 ? local : str_printf(&c->arena, "%" STR_FMT "@%" STR_FMT, STR_ARG(local), STR_ARG(addr.domain));
+    return key.p == NULL || map_str_put(&c->users, key, c) < 0 ? "no memory" : NULL;
+}
+
+static const char *add_relay_recipient(struct conf *c, struct str line)
+{
+    struct address addr = { .local = STR("") };
+
+    if (line.p[0] == '@') {
+        if (!domain_to_ascii(&c->arena, str_from(line, 1), &addr.domain))
+            return "is neither \"user@domain\" nor \"@domain\"";
+    } else if (!address_parse_with(&c->arena, line, ADDRESS_UTF8, &addr)) {
+        return "is neither \"user@domain\" nor \"@domain\"";
+    }
+    if (map_str_get(&c->relay_domains, addr.domain) == NULL)
+        return "is in a domain that is not among relay_domains";
+    struct str local = str_lower(&c->arena, addr.local);
+    struct str key = str_printf(&c->arena, "%" STR_FMT "@%" STR_FMT, STR_ARG(local), STR_ARG(addr.domain));
+    return key.p == NULL || map_str_put(&c->relay_recipients, key, c) < 0 ? "no memory" : NULL;
+}
+
+/* A list: one entry a line, # begins a comment. */
+static int load_list(struct loader *l, const char *option, const char *path, const char *(*each)(struct conf *c, struct str line))
+{
+    CLEANUP_BUF struct buf text = { .p = NULL };
+
+    int r = read_text(path, LIST_MAX, &text);
+    if (r < 0) {
+        scan_error(l->error, place_of(l, option), "%s: cannot read %s: %s", option, path, strerror(-r));
+        return r;
+    }
+    struct str rest = buf_str(&text), line, comment;
+    for (unsigned number = 1; rest.n > 0; number++) {
+        str_cut(rest, '\n', &line, &rest);
+        str_cut(line, '#', &line, &comment);
+        if (line.n > 0 && line.p[line.n - 1] == '\r')
+            line.n--;
+        line = str_trim(line);
+        const char *why = line.n == 0 ? NULL : each(l->c, line);
+        if (why != NULL) {
+            scan_error(l->error, (struct place){ path, number }, "\"%" STR_FMT "\" %s", STR_ARG(line), why);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int load_lists(struct loader *l)
+{
+    struct conf *c = l->c;
+    int r = 0;
+
+    c->have_users_file = c->users_file[0] != '\0';
+    if (c->have_users_file)
+        r = load_list(l, "users_file", c->users_file, add_user);
+    if (r == 0 && c->relay_recipients_file[0] != '\0')
+        r = load_list(l, "relay_recipients_file", c->relay_recipients_file, add_relay_recipient);
+    return r;
+}
+
+/* -- the whole ------------------------------------------------------------------------------------------------------- */
+
+static bool check_domains(struct loader *l)
+{
+    struct conf *c = l->c;
+    size_t cursor = 0;
+    struct str domain;
+    void *value;
+
+    while (map_str_next(&c->relay_domains, &cursor, &domain, &value))
+        if (map_str_get(&c->local_domains, domain) != NULL)
+            return scan_error(l->error, place_of(l, "relay_domains"), "\"%" STR_FMT "\" is in local_domains too: is its mail kept here or passed on?",
+                              STR_ARG(domain));
+    return true;
+}
+
+static bool check_mailbox(struct loader *l)
+{
+    const char *m = l->c->mailbox;
+
+    if (strstr(m, "{user}") == NULL)
+        return scan_error(l->error, place_of(l, "mailbox"), "mailbox: all users would share \"%s\": it needs {user}", m);
+    if (l->c->local_domains.used > 1 && !l->c->have_users_file && strstr(m, "{domain}") == NULL)
+        return scan_error(l->error, place_of(l, "mailbox"), "mailbox: with several local_domains and no users_file, \"%s\" needs {domain}", m);
+    return true;
+}
+
+static bool check_postmaster(struct loader *l)
+{
+    struct address addr;
+
+    if (l->c->postmaster[0] == '\0' || address_parse(&l->c->arena, str_of(l->c->postmaster), &addr))
+        return true;
+    return scan_error(l->error, place_of(l, "postmaster"), "postmaster: \"%s\" is not a mail address", l->c->postmaster);
+}
+
+static bool check_whole(struct loader *l)
+{
+    struct conf *c = l->c;
+    bool ok = true;
+
+    if (c->hostname == NULL)
+        ok = scan_error(l->error, (struct place){ c->path, 0 }, "hostname is missing: the name of this server, as in its DNS entry");
+    /* A backup that takes mail for users it does not know makes bounces to forged senders later. */
+    if (c->relay_domains.used > 0 && c->relay_recipients_file[0] == '\0')
+        ok = scan_error(l->error, place_of(l, "relay_domains"),
+                        "relay_domains needs relay_recipients_file: the users of those domains, or @domain to take all");
+    return check_domains(l) && check_mailbox(l) && check_postmaster(l) && ok;
+}
+
+static int load_snapshot(struct loader *l)
+{
+    int r = load_file(l, l->c->path, 0, (struct place){ NULL, 0 });
+    if (r == 0)
+        r = set_options(l);
+    if (r == 0)
+        r = set_listeners(l);
+    if (r == 0)
+        r = set_derived(l);
+    if (r == 0)
+        r = load_lists(l);
+    if (r == 0 && !check_whole(l))
+        r = -EINVAL;
+    return r;
+}
+
+static struct conf *new_snapshot(const char *path)
+{
+    struct conf *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return NULL;
+    c->refs = 1;
+    arena_init(&c->arena, ARENA_MAX);
+    map_str_init(&c->local_domains);
+    map_str_init(&c->relay_domains);
+    map_str_init(&c->users);
+    map_str_init(&c->relay_recipients);
+    c->path = str_z(&c->arena, str_of(path));
+    c->given = arena_array(&c->arena, option_count, sizeof *c->given);
+    if (!arena_failed(&c->arena))
+        return c;
+    conf_unref(c);
+    return NULL;
+}
+
+int conf_load(const char *path, struct conf **out, struct buf *error)
+{
+    cfg_opt_t listen[] = { CFG_STR("address", NULL, CFGF_NODEFAULT), CFG_END() };
+    cfg_opt_t schema[OPTIONS_MAX];
+    struct loader l = { .c = new_snapshot(path), .error = error };
+
+    if (l.c == NULL)
+        return -ENOMEM;
+    assert(option_count + 2 <= OPTIONS_MAX);
+    build_schema(schema, listen);
+    l.cfg = cfg_init(schema, CFGF_NONE);
+    if (l.cfg == NULL) {
+        conf_unref(l.c);
+        return -ENOMEM;
+    }
+    cfg_set_error_function(l.cfg, on_confuse_error);
+    scan_init(&l.scan, &l.c->arena, error);
+    reporting = &l;
+    int r = load_snapshot(&l);
+    cfg_free(l.cfg);
+    if (r < 0) {
+        if (r == -ENOMEM)
+            scan_error(error, (struct place){ path, 0 }, "no memory");
+        conf_unref(l.c);
+        return r;
+    }
+    *out = l.c;
+    return 0;
+}

@@ -1,0 +1,284 @@
+/*
+ * Configurations: what is refused and in which words, defaults, lists, includes, and that what is shown reads back the same.
+ */
+#include "conf/conf.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/conf-test-XXXXXX";
+
+static void write_file(const char *name, const char *text)
+{
+    char path[256];
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static int load(const char *text, struct conf **out, struct buf *error)
+{
+    char path[256];
+
+    write_file("conf", text);
+    snprintf(path, sizeof path, "%s/conf", folder);
+    buf_init(error, 65536);
+    return conf_load(path, out, error);
+}
+
+#define H "hostname = mx.here.example\n"
+
+static const struct { const char *text, *error; } refused[] = {
+    { "",                                              "conf: hostname is missing" },
+    { H "hostnam = x\n",                               "conf:2: unknown word \"hostnam\"; did you mean \"hostname\"?" },
+    { H "frobnicate = x\n",                            "conf:2: unknown word \"frobnicate\"\n" },
+    { H "HOSTNAME = x\n",                              "conf:2: unknown word \"HOSTNAME\"" },
+    { H H,                                             "conf:2: \"hostname\" stands at " },
+    { H "\n\ndata_dir = \"${HOME}/x\"\n",              "conf:4: the environment is not expanded" },
+    { H "data_dir = ${HOME}\n",                        "conf:2: the environment is not expanded" },
+    { H "data_dir = /a#b\n",                           "conf:2: an unquoted # inside a word" },
+    { H "data_dir = /a//b\n",                          "conf:2: \"/a\" is followed by" },
+    { H "data_dir = \"/a\n\"",                         "conf:2: a string has no closing quote" },
+    { H "data_dir = \"/a\\n\"",                        "conf:2: a backslash in a string" },
+    { H "/* never ends",                               "conf:2: a comment has no end" },
+    { H "local_domains += {a.example}\n",              "conf:2: += is not known" },
+    { H "local_domains = a.example\n",                 "conf:2: \"local_domains\" is a list" },
+    { H "local_domains = {a.example b.example}\n",     "conf:2: \",\" expected after a list's value" },
+    { H "local_domains = {a.example,\n\n -x.example}", "conf:4: local_domains: \"-x.example\" is not a domain" },
+    { H "local_domains = {a.example, A.example.}",     "conf:2: local_domains: \"A.example.\" stands here twice" },
+    { H "data_dir = {a}\n",                            "conf:2: \"data_dir\" takes one value" },
+    { H "data_dir\n",                                  "conf:2: \"=\" expected" },
+    { H "= x\n",                                       "conf:2: \"=\" without a name" },
+    { H "expire = 5\n",                                "conf:2: expire: \"5\" is not a time" },
+    { H "expire = 5x\n",                               "conf:2: expire: \"5x\" is not a time" },
+    { H "expire = 99999999999999999999d\n",            "conf:2: expire: \"99999999999999999999d\" is not a time" },
+    { H "expire = 91d\n",                              "conf:2: expire: \"91d\" is too large: at most 90d" },
+    { H "message_size_max = 5MB\n",                    "conf:2: message_size_max: \"5MB\" is not a size" },
+    { H "message_size_max = 1KiB\n",                   "conf:2: message_size_max: \"1KiB\" is too small: at least 64KiB" },
+    { H "recipients_max = 99\n",                       "is too small: at least 100" },
+    { H "recipients_max = -1\n",                       "is not a number" },
+    { H "smtp_port = 65536\n",                         "is too large: at most 65535" },
+    { H "log_level = loud\n",                          "is none of debug" },
+    { H "unsafe_file_system = maybe\n",                "is neither yes nor no" },
+    { H "trusted_networks = {10.0.0.1/8}\n",           "conf:2: trusted_networks: \"10.0.0.1/8\" is not a network" },
+    { H "retry = {}\n",                                "conf:2: retry is an empty list" },
+    { H "listen a { address = \"127.0.0.1\" }\n",      "is not an IP address with a port" },
+    { H "listen a { address = \"::1:25\" }\n",         "is not an IP address with a port" },
+    { H "listen a { address = \"localhost:25\" }\n",   "is not an IP address with a port" },
+    { H "listen a { }\n",                              "conf:2: listen \"a\" needs an address" },
+    { H "listen a { adress = \"x\" }\n",               "did you mean \"address\"?" },
+    { H "listen a { address = \"127.0.0.1:1\" }\nlisten a { address = \"127.0.0.1:2\" }\n", "conf:3: listen \"a\" stands at " },
+    { H "users_file = nowhere\n",                      "conf:2: users_file: cannot read /tmp/conf-test-" },
+    { H "include \"nowhere\"\n",                       "conf:2: cannot read /tmp/conf-test-" },
+    { H "include conf\n",                              "stands at" },
+    { H "relay_domains = {b.example}\n",               "conf:2: relay_domains needs relay_recipients_file" },
+    { H "mailbox = /var/mail/all\n",                   "conf:2: mailbox: all users would share" },
+    { H "postmaster = nobody\n",                       "conf:2: postmaster: \"nobody\" is not a mail address" },
+    { "hostname = \"a b\"\n",                          "conf:1: hostname: \"a b\" is not a domain name" },
+};
+
+static void refuses_with_a_place(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        CLEANUP_BUF struct buf error;
+        struct conf *c = NULL;
+        int r = load(refused[i].text, &c, &error);
+        buf_put_char(&error, '\0');
+        if (r == 0 || c != NULL || strstr(error.p, refused[i].error) == NULL)
+            fail_msg("%s\n-> %d %s\nwanted %s", refused[i].text, r, error.p, refused[i].error);
+        conf_unref(c);
+    }
+}
+
+static void refuses_a_nul(void **state)
+{
+    CLEANUP_BUF struct buf error;
+    struct conf *c;
+    char path[256];
+
+    (void)state;
+    buf_init(&error, 65536);
+    snprintf(path, sizeof path, "%s/nul", folder);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fwrite("hostname = a.example\n\0x", 1, 23, f);
+    fclose(f);
+    assert_true(conf_load(path, &c, &error) < 0);
+}
+
+static struct conf *load_ok(const char *text)
+{
+    CLEANUP_BUF struct buf error;
+    struct conf *c = NULL;
+
+    int r = load(text, &c, &error);
+    if (r < 0)
+        fail_msg("%s\n-> %d %.*s", text, r, (int)error.n, error.p);
+    return c;
+}
+
+static void has_defaults(void **state)
+{
+    struct conf *c = load_ok(H);
+
+    (void)state;
+    assert_string_equal(c->hostname, "mx.here.example");
+    assert_string_equal(c->data_dir, "/var/lib/nightmail");
+    assert_string_equal(c->control_socket, "/var/lib/nightmail/control");
+    assert_string_equal(c->mailbox, "/var/lib/nightmail/mail/{domain}/{user}");
+    assert_string_equal(c->resolv_conf, "/etc/resolv.conf");
+    assert_int_equal(c->trusted_network_count, 2);
+    assert_int_equal(c->message_size_max, 50 << 20);
+    assert_int_equal(c->header_size_max, 1 << 20);
+    assert_int_equal(c->retry.count, 6);
+    assert_int_equal(c->retry.delays_ns[5], 7200 * NS_PER_S);
+    assert_int_equal(c->expire_ns, 5 * 86400 * NS_PER_S);
+    assert_int_equal(c->smtp_port, 25);
+    assert_int_equal(c->log_level, LOG_INFO);
+    assert_null(c->dns_forwarders[0]);
+    assert_false(c->have_users_file);
+    assert_int_equal(c->listener_count, 0);
+    conf_unref(c);
+}
+
+static void reads_everything(void **state)
+{
+    (void)state;
+    write_file("users", "# ours\nbob\nalice@here.example   # the boss\r\n\n\"J. Doe\"\n");
+    write_file("backup", "@b.example\nCarl@C.example\n");
+    write_file("more", "message_size_max = 1MiB\nlisten two { address = \"[::1]:2525\" }");
+    struct conf *c = load_ok("# a comment\n" H "/* another\n one */ data_dir = data // and one\n"
+                             "include \"more\"\n"
+                             "users_file = \"users\"\nrelay_recipients_file = 'backup'\n"
+                             "local_domains = {here.example, \"b\xc3\xbc" "cher.example\",}\n"
+                             "relay_domains = {b.example, c.example}\n"
+                             "trusted_networks = {}\n"
+                             "dns_zone_files = {\"example=zone\", /etc/zone}\n"
+                             "mailbox = \"mail/{user}\" retry = {30s, 1h30m}\n"
+                             "control_group = '${x} \"y\"'\n"
+                             "listen one { address = \"127.0.0.1:0\" }\n");
+    char expect[256];
+    snprintf(expect, sizeof expect, "%s/data", folder);
+    assert_string_equal(c->data_dir, expect);
+    assert_string_equal(c->control_group, "${x} \"y\"");
+    snprintf(expect, sizeof expect, "example=%s/zone", folder);
+    assert_string_equal(c->dns_zone_files[0], expect);
+    assert_string_equal(c->dns_zone_files[1], "/etc/zone");
+    assert_string_equal(c->resolv_conf, "");
+    assert_int_equal(c->message_size_max, 1 << 20);
+    assert_int_equal(c->trusted_network_count, 0);
+    assert_int_equal(c->retry.delays_ns[1], 5400 * NS_PER_S);
+    assert_int_equal(c->listener_count, 2);
+    assert_non_null(map_str_get(&c->local_domains, STR("xn--bcher-kva.example")));
+    assert_non_null(map_str_get(&c->users, STR("bob")));
+    assert_non_null(map_str_get(&c->users, STR("alice@here.example")));
+    assert_non_null(map_str_get(&c->users, STR("j. doe")));
+    assert_non_null(map_str_get(&c->relay_recipients, STR("@b.example")));
+    assert_non_null(map_str_get(&c->relay_recipients, STR("carl@c.example")));
+    conf_unref(c);
+}
+
+static void what_is_shown_reads_back_the_same(void **state)
+{
+    CLEANUP_BUF struct buf first, second;
+
+    (void)state;
+    struct conf *c = load_ok(H "local_domains = {b.example, a.example} control_group = '${x} \\'y\\' \\\\' expire = 36h\n"
+                             "listen one { address = \"127.0.0.1:0\" } segment_size = 65537 shutdown_grace = 0\n");
+    buf_init(&first, 65536);
+    buf_init(&second, 65536);
+    conf_show(c, &first);
+    conf_unref(c);
+    assert_non_null(memmem(first.p, first.n, "local_domains = {\"a.example\", \"b.example\"}\n", 43));
+    assert_non_null(memmem(first.p, first.n, "smtp_port = 25   # default\n", 27));
+    buf_put_char(&first, '\0');
+    c = load_ok(first.p);
+    conf_show(c, &second);
+    conf_unref(c);
+    /* the second time nothing is a default any more */
+    struct str rest = { first.p, first.n - 1 }, line;
+    CLEANUP_BUF struct buf bare;
+    buf_init(&bare, 65536);
+    while (str_cut(rest, '\n', &line, &rest)) {
+        if (str_ends_nocase(line, STR("   # default")))
+            line.n -= 12;
+        buf_put_str(&bare, line);
+        buf_put_char(&bare, '\n');
+    }
+    assert_int_equal(bare.n, second.n);
+    assert_memory_equal(bare.p, second.p, bare.n);
+}
+
+static void the_current_one_stays_until_its_last_user(void **state)
+{
+    (void)state;
+    conf_set_current(load_ok(H));
+    struct conf *old = conf_current();
+    conf_set_current(load_ok(H "expire = 1h\n"));
+    assert_int_equal(old->expire_ns, 5 * 86400 * NS_PER_S);
+    conf_unref(old);
+    conf_set_current(NULL);
+}
+
+static void broken_files_never_crash(void **state)
+{
+    static const char seed[] = H "include \"more\" local_domains = {a.example, \"b\", 'c'} # x\nlisten a { address = \"127.0.0.1:0\" } /* y */ retry={1s}\n";
+    char text[sizeof seed];
+
+    (void)state;
+    for (size_t i = 0; i < 3000; i++) {
+        memcpy(text, seed, sizeof seed);
+        text[clock_random_below(sizeof seed - 1)] = "\"'{}=#/*$\\\n,+ x"[clock_random_below(15)];
+        text[clock_random_below(sizeof seed - 1)] = (char)(1 + clock_random_below(255));
+        CLEANUP_BUF struct buf error;
+        struct conf *c = NULL;
+        int r = load(text, &c, &error);
+        assert_true((r < 0) == (error.n > 0));
+        conf_unref(c);
+    }
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) == NULL ? -1 : 0;
+}
+
+static int remove_folder(void **state)
+{
+    static const char *const names[] = { "conf", "nul", "users", "backup", "more" };
+    char path[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        (void)unlink(path);
+    }
+    return rmdir(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refuses_with_a_place),
+        cmocka_unit_test(refuses_a_nul),
+        cmocka_unit_test(has_defaults),
+        cmocka_unit_test(reads_everything),
+        cmocka_unit_test(what_is_shown_reads_back_the_same),
+        cmocka_unit_test(the_current_one_stays_until_its_last_user),
+        cmocka_unit_test(broken_files_never_crash),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

@@ -1,0 +1,122 @@
+/*
+ * Routes: ours, the relay host, or by MX; and the path of a Maildir. Pure.
+ */
+#include "policy/route.h"
+#include "mail/domain.h"
+#include <errno.h>
+#include <string.h>
+
+#define MAILBOX_PATH_MAX 4096            /* PATH_MAX of Linux */
+
+/* "host", "host:port", "[ip]", "[ip]:port"; without a port the one where other servers listen. */
+static int relay_host_route(struct arena *a, const struct conf *c, struct route *out)
+{
+    struct str host = str_of(c->relay_host), rest = STR("");
+    struct route r = { .kind = ROUTE_HOST, .port = c->smtp_port };
+    uint64_t port;
+
+    if (host.p[0] == '[') {
+        struct str inside;
+        str_cut(host, ']', &inside, &rest);
+        host = str_head(host, inside.n + 1);
+        rest = rest.n > 0 && rest.p[0] == ':' ? str_from(rest, 1) : rest;
+    } else {
+        str_cut(host, ':', &host, &rest);
+    }
+    if (str_to_u64(rest, 65535, &port))
+        r.port = (uint16_t)port;
+    r.host = str_copy(a, host);
+    r.domain = STR("");
+    if (r.host.p == NULL)
+        return -ENOMEM;
+    *out = r;
+    return 0;
+}
+
+int route_for(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out)
+{
+    /* Without a domain it is <postmaster> or a local name of ours. */
+    bool ours = rcpt->domain.n == 0 || map_str_get(&c->local_domains, rcpt->domain) != NULL;
+
+    if (!ours && c->relay_host[0] != '\0')
+        return relay_host_route(a, c, out);
+    struct str domain = str_copy(a, rcpt->domain);
+    if (domain.p == NULL && rcpt->domain.n > 0)
+        return -ENOMEM;
+    *out = (struct route){ .kind = ours ? ROUTE_LOCAL : ROUTE_MX, .domain = domain, .host = STR(""), .port = c->smtp_port };
+    return 0;
+}
+
+bool route_eq(const struct route *a, const struct route *b)
+{
+    return a->kind == b->kind && a->port == b->port && str_eq(a->domain, b->domain) && str_eq(a->host, b->host);
+}
+
+/* -- the Maildir ------------------------------------------------------------------------------------------------------- */
+
+static bool stands_as_it_is(struct str part, size_t i)
+{
+    char c = part.p[i];
+
+    if (c == '.')        /* inside only: "." and ".." and hidden names must not come out */
+        return i > 0 && i + 1 < part.n;
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '+' || c == '=';
+}
+
+static void put_part(struct buf *out, struct str part)
+{
+    for (size_t i = 0; i < part.n; i++) {
+        char c = char_lower(part.p[i]);
+        if ((c >= 'a' && c <= 'z') || stands_as_it_is(part, i))
+            buf_put_char(out, c);
+        else
+            buf_printf(out, "%%%02X", (unsigned char)c);
+    }
+}
+
+/* Bare <postmaster> lives in the domain that is ours by name, or else in the first: a map has no first, so the smallest. */
+static struct str domain_of(const struct conf *c, const struct address *rcpt)
+{
+    struct str name, best = str_of(c->hostname);
+    size_t cursor = 0;
+    void *value;
+
+    if (rcpt->domain.n > 0)
+        return rcpt->domain;
+    if (map_str_get(&c->local_domains, best) != NULL || c->local_domains.used == 0)
+        return best;
+    for (best = STR(""); map_str_next(&c->local_domains, &cursor, &name, &value);)
+        if (best.n == 0 || str_cmp(name, best) < 0)
+            best = name;
+    return best;
+}
+
+int route_mailbox(struct arena *a, const struct conf *c, const struct address *rcpt, const char **out)
+{
+    char path_bytes[MAILBOX_PATH_MAX];
+    struct buf path;
+    struct str rest = str_of(c->mailbox), domain = domain_of(c, rcpt);
+
+    if (rcpt->local.n == 0 || domain.n == 0)
+        return -EINVAL;
+    buf_init_fixed(&path, path_bytes, sizeof path_bytes);
+    while (rest.n > 0) {
+        if (str_starts(rest, STR("{user}"))) {
+            put_part(&path, rcpt->local);
+            rest = str_from(rest, 6);
+        } else if (str_starts(rest, STR("{domain}"))) {
+            put_part(&path, domain);
+            rest = str_from(rest, 8);
+        } else {
+            buf_put_char(&path, rest.p[0]);
+            rest = str_from(rest, 1);
+        }
+    }
+    if (!buf_ok(&path))
+        return -EINVAL;
+    const char *z = str_z(a, buf_str(&path));
+    if (z == NULL)
+        return -ENOMEM;
+    *out = z;
+    return 0;
+}

@@ -1,0 +1,113 @@
+/*
+ * Routes, and Maildir paths that no address can climb out of.
+ */
+#include "policy/route.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+static struct arena arena;
+static struct conf  conf = { .hostname = "mx.here.example", .mailbox = "/m/{domain}/{user}", .relay_host = "", .smtp_port = 25 };
+
+static int set_up(void **state)
+{
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    map_str_init(&conf.local_domains);
+    return map_str_put(&conf.local_domains, STR("here.example"), &conf);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    map_str_free(&conf.local_domains);
+    arena_reset(&arena);
+    return 0;
+}
+
+static const struct { const char *local, *domain, *path; } mailboxes[] = {
+    { "..",            "here.example", "/m/here.example/%2E%2E"     },
+    { ".",             "here.example", "/m/here.example/%2E"        },
+    { "../../etc/x",   "here.example", "/m/here.example/%2E.%2F..%2Fetc%2Fx" },
+    { "a/b",           "here.example", "/m/here.example/a%2Fb"      },
+    { "a\\b",          "here.example", "/m/here.example/a%5Cb"      },
+    { "a%2Fb",         "here.example", "/m/here.example/a%252Fb"    },   /* nothing decodes twice into a slash */
+    { "{user}",        "here.example", "/m/here.example/%7Buser%7D" },
+    { "J. Doe",        "here.example", "/m/here.example/j.%20doe"   },
+    { "b\xc3\xb6" "b", "here.example", "/m/here.example/b%C3%B6b"   },
+    { "bob+tag",       "here.example", "/m/here.example/bob+tag"    },
+    { "Bob.B",         "here.example", "/m/here.example/bob.b"      },
+    { "postmaster",    "",             "/m/here.example/postmaster" },
+    { "x",             "[192.0.2.1]",  "/m/%5B192.0.2.1%5D/x"       },
+};
+
+static void mailboxes_stay_inside(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof mailboxes / sizeof mailboxes[0]; i++) {
+        struct address a = { .local = str_of(mailboxes[i].local), .domain = str_of(mailboxes[i].domain) };
+        const char *path = NULL;
+        assert_int_equal(route_mailbox(&arena, &conf, &a, &path), 0);
+        assert_string_equal(path, mailboxes[i].path);
+    }
+    struct address nobody = { .local = STR(""), .domain = STR("here.example") };
+    const char *path = NULL;
+    assert_int_equal(route_mailbox(&arena, &conf, &nobody, &path), -EINVAL);
+    assert_null(path);
+}
+
+static const struct { const char *relay, *domain; enum route_kind kind; const char *host; uint16_t port; } routes[] = {
+    { "",                     "here.example", ROUTE_LOCAL, "",                   25  },
+    { "smart.example",        "here.example", ROUTE_LOCAL, "",                   25  },
+    { "smart.example",        "",             ROUTE_LOCAL, "",                   25  },
+    { "",                     "b.example",    ROUTE_MX,    "",                   25  },
+    { "",                     "[192.0.2.1]",  ROUTE_MX,    "",                   25  },
+    { "smart.example",        "b.example",    ROUTE_HOST,  "smart.example",      25  },
+    { "smart.example:587",    "b.example",    ROUTE_HOST,  "smart.example",      587 },
+    { "[192.0.2.1]",          "b.example",    ROUTE_HOST,  "[192.0.2.1]",        25  },
+    { "[IPv6:2001:db8::1]:9", "b.example",    ROUTE_HOST,  "[IPv6:2001:db8::1]", 9   },
+};
+
+static void routes_are_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        struct address a = { .local = STR("x"), .domain = str_of(routes[i].domain) };
+        struct route r;
+        conf.relay_host = routes[i].relay;
+        assert_int_equal(route_for(&arena, &conf, &a, &r), 0);
+        if (r.kind != routes[i].kind || !str_eq(r.host, str_of(routes[i].host)) || r.port != routes[i].port)
+            fail_msg("%s by \"%s\": %d %.*s %u", routes[i].domain, routes[i].relay, r.kind, (int)r.host.n, r.host.p, r.port);
+        assert_true(route_eq(&r, &r));
+    }
+}
+
+static void one_relay_host_is_one_route(void **state)
+{
+    struct address a = { .local = STR("x"), .domain = STR("a.example") }, b = { .local = STR("y"), .domain = STR("b.example") };
+    struct route ra, rb;
+
+    (void)state;
+    conf.relay_host = "smart.example";
+    assert_int_equal(route_for(&arena, &conf, &a, &ra), 0);
+    assert_int_equal(route_for(&arena, &conf, &b, &rb), 0);
+    assert_true(route_eq(&ra, &rb));
+    conf.relay_host = "";
+    assert_int_equal(route_for(&arena, &conf, &a, &ra), 0);
+    assert_int_equal(route_for(&arena, &conf, &b, &rb), 0);
+    assert_false(route_eq(&ra, &rb));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mailboxes_stay_inside),
+        cmocka_unit_test(routes_are_found),
+        cmocka_unit_test(one_relay_host_is_one_route),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
