@@ -1,11 +1,12 @@
 /*
  * run/file: what may be opened beneath a directory and what may not, and that each call does what its name says.
  */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
