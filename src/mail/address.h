@@ -41,6 +41,10 @@ bool address_parse_with(struct arena *a, struct str text, unsigned options, stru
  * forgotten, as RFC 5321, appendix C, asks. Outputs are untouched on failure. */
 bool address_parse_path(struct arena *a, struct str text, unsigned options, struct address *out, size_t *consumed);
 
+/* An address of parts that are in the one form already, as views: from an earlier address, or from storage. False, out
+ * untouched, if they are not: a control character, broken UTF-8, a part too long, a domain that is neither name nor literal. */
+bool address_of_parts(struct str local, struct str domain, struct address *out);
+
 bool address_is_null(const struct address *addr);
 bool address_is_postmaster(const struct address *addr);                /* local part postmaster, any case, any domain */
 
