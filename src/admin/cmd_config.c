@@ -1,0 +1,66 @@
+/*
+ * nightmail config check|show: is this file right, and what do all its values come to?
+ */
+#include "admin/cli.h"
+#include "admin/commands.h"
+#include "base/cleanup.h"
+#include "conf/conf.h"
+#include <getopt.h>
+#include <string.h>
+#include <sysexits.h>
+
+#define TEXT_MAX (1024 * 1024)
+
+static void usage(FILE *to)
+{
+    fputs("usage: nightmail config check [-c FILE]\n"
+          "       nightmail config show [-c FILE]\n\n"
+          "check  reads the file and all it names, and says what is wrong with file and line\n"
+          "show   prints every option with the value in force, defaults too\n\n"
+          "  -c, --config FILE   default: $NIGHTMAIL_CONF, else " CLI_DEFAULT_CONF "\n\n"
+          "Exit: 0 all is well, 64 wrong use, 78 the configuration is wrong\n", to);
+}
+
+static int load(const char *path, struct conf **out)
+{
+    CLEANUP_BUF struct buf error;
+    buf_init(&error, TEXT_MAX);
+    int r = conf_load(path, out, &error);
+    if (r == 0)
+        return EX_OK;
+    fprintf(stderr, "%" STR_FMT "\n", STR_ARG(str_trim(buf_str(&error))));
+    return EX_CONFIG;
+}
+
+static void show(const struct conf *conf)
+{
+    CLEANUP_BUF struct buf text;
+    buf_init(&text, TEXT_MAX);
+    conf_show(conf, &text);
+    (void)fwrite(text.p, 1, text.n, stdout);
+}
+
+int cmd_config(int argc, char **argv)
+{
+    static const struct option options[] = { { "config", required_argument, NULL, 'c' }, { "help", no_argument, NULL, 'h' }, { 0 } };
+    const char *path = NULL;
+    for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
+        switch (c) {
+        case 'c': path = optarg; break;
+        case 'h': usage(stdout); return EX_OK;
+        case '?': return cli_usage_error("config");
+        }
+    }
+    if (optind + 1 != argc || (strcmp(argv[optind], "check") != 0 && strcmp(argv[optind], "show") != 0))
+        return cli_usage_error("config");
+    struct conf *conf;
+    int code = load(cli_conf_path(path), &conf);
+    if (code != EX_OK)
+        return code;
+    if (strcmp(argv[optind], "show") == 0)
+        show(conf);
+    else
+        printf("%s: ok\n", conf->path);
+    conf_unref(conf);
+    return EX_OK;
+}

@@ -1,0 +1,40 @@
+/*
+ * The control socket: operators' requests to a running server, over a Unix socket (0660, the operators' group).
+ *
+ * Each request and each answer is a JSON object behind its length (four bytes, little-endian): never lines, so nothing in
+ * a value can end one. A connection may carry many requests, one after the other. The process that listens is the worker.
+ *
+ *     {"do": "queue.list", "after": "0", "max": 100}   ->  {"ok": true, "items": [...]}
+ *     {"do": "queue.hold", "id": "01J..."}             ->  {"ok": true} or {"ok": false, "error": "no such message"}
+ */
+#ifndef ADMIN_CONTROL_H
+#define ADMIN_CONTROL_H
+
+#include "queue/queue.h"
+#include "run/task.h"
+#include <jansson.h>
+
+#define CONTROL_MESSAGE_MAX (4 * 1024 * 1024)
+#define CONTROL_SESSIONS_MAX 32
+
+/* -- the server's side ---- */
+
+struct control;
+
+/* Listens at path, owned by group ("" the server's own). Requests are served by tasks on the calling loop. */
+int  control_start(const char *path, const char *group, struct queue *q, struct control **out);
+void control_stop(struct control *c);            /* awaits the end of its sessions; NULL is fine */
+
+/* -- the client's side ---- */
+
+/* Await one request and its answer. 0 with *out_answer (json_decref it): {"ok": true, ...} or {"ok": false, "error": "..."};
+ * -ECONNREFUSED or -ENOENT: no server there; -EPROTO: no sense. */
+struct control_client;
+int  control_connect(const char *path, struct control_client **out);
+int  control_request(struct control_client *c, json_t *request, json_t **out_answer);   /* takes the request */
+void control_disconnect(struct control_client *c);
+
+/* A str as a JSON string: what is not UTF-8 becomes question marks. */
+json_t *control_string(struct str s);
+
+#endif

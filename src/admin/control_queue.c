@@ -1,0 +1,176 @@
+/*
+ * The requests of the control socket: a table of names and functions.
+ */
+#include "admin/control.h"
+#include "admin/control_internal.h"
+#include "base/cleanup.h"
+#include "base/codec.h"
+#include "base/metrics.h"
+#include "mail/address.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_MAX        1000             /* items in one answer; the client asks on from the last */
+#define SHOW_MEMORY_MAX (16 * 1024 * 1024)
+
+static json_t *refuse(const char *why)
+{
+    return json_pack("{s:b, s:s}", "ok", 0, "error", why);
+}
+
+static json_t *result_of(int r)
+{
+    switch (r) {
+    case 0:       return json_pack("{s:b}", "ok", 1);
+    case -ENOENT: return refuse("no such message");
+    case -EBUSY:  return refuse("it is being delivered right now");
+    }
+    return refuse(strerror(-r));
+}
+
+static bool id_of(const json_t *request, const char *key, uint64_t *out)
+{
+    const char *text = json_string_value(json_object_get(request, key));
+    return text != NULL && codec_id_parse(str_of(text), out);
+}
+
+static json_t *id_string(uint64_t id)
+{
+    char text[CODEC_ID_LEN + 1];
+    codec_id_format(id, text);
+    return json_string(text);
+}
+
+static const char *state_name(enum message_state state)
+{
+    switch (state) {
+    case MESSAGE_WAITING: return "waiting";
+    case MESSAGE_CLAIMED: return "delivering";
+    case MESSAGE_HELD:    return "held";
+    }
+    return "";
+}
+
+static const char *rcpt_state_name(enum rcpt_state state)
+{
+    switch (state) {
+    case RCPT_PENDING:   return "pending";
+    case RCPT_DELIVERED: return "delivered";
+    case RCPT_BOUNCED:   return "bounced";
+    case RCPT_FAILED:    return "failed";
+    case RCPT_DISCARDED: return "discarded";
+    }
+    return "";
+}
+
+static json_t *address_string(const struct address *addr)
+{
+    CLEANUP_BUF struct buf text;
+    buf_init(&text, 4096);
+    address_put(&text, addr);
+    return control_string(buf_str(&text));
+}
+
+static json_t *item_object(const struct queue_item *item)
+{
+    return json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "id", id_string(item->id), "state", state_name(item->state), "attempts",
+                     (json_int_t)item->attempts, "pending", (json_int_t)item->rcpts_pending, "recipients", (json_int_t)item->rcpts_total,
+                     "arrived_ns", (json_int_t)item->arrived_wall_ns, "due_ns", (json_int_t)item->due_wall_ns, "size",
+                     (json_int_t)item->size);
+}
+
+/* -- requests -------------------------------------------------------------------------------------------------------------- */
+
+static json_t *do_list(struct queue *q, const json_t *request)
+{
+    uint64_t after = 0;
+    (void)id_of(request, "after", &after);                    /* absent: from the beginning */
+    json_int_t max = json_integer_value(json_object_get(request, "max"));
+    if (max <= 0 || max > LIST_MAX)
+        max = LIST_MAX;
+    CLEANUP_FREE struct queue_item *items = calloc((size_t)max, sizeof(*items));
+    json_t *list = json_array();
+    if (items == NULL || list == NULL) {
+        json_decref(list);
+        return NULL;
+    }
+    size_t n = queue_list(q, after, items, (size_t)max);
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(list, item_object(&items[i]));
+    return json_pack("{s:b, s:I, s:o}", "ok", 1, "total", (json_int_t)queue_count(q), "items", list);
+}
+
+static json_t *recipients_array(const struct queue_details *d)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < d->env.rcpt_count; i++) {
+        json_t *rcpt = json_pack("{s:o, s:s, s:o, s:o, s:o}", "to", address_string(&d->env.rcpts[i].addr), "state",
+                                 rcpt_state_name(d->states[i]), "status", control_string(d->last[i].status), "remote",
+                                 control_string(d->last[i].remote), "text", control_string(d->last[i].text));
+        (void)json_array_append_new(list, rcpt);
+    }
+    return list;
+}
+
+static json_t *do_show(struct queue *q, const json_t *request)
+{
+    uint64_t id;
+    if (!id_of(request, "id", &id))
+        return refuse("that is no queue id");
+    struct arena arena;
+    struct queue_details d;
+    arena_init(&arena, SHOW_MEMORY_MAX);
+    int r = queue_show(q, id, &arena, &d);
+    json_t *answer = NULL;
+    if (r < 0)
+        answer = result_of(r);
+    else
+        answer = json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "item", item_object(&d.item), "from",
+                           address_string(&d.env.sender), "client", control_string(d.env.client_ip), "helo", control_string(d.env.helo),
+                           "login", control_string(d.env.login), "recipients", recipients_array(&d));
+    arena_reset(&arena);
+    return answer;
+}
+
+static json_t *change(struct queue *q, const json_t *request, int (*fn)(struct queue *, uint64_t))
+{
+    uint64_t id;
+    return id_of(request, "id", &id) ? result_of(fn(q, id)) : refuse("that is no queue id");
+}
+
+static json_t *do_hold(struct queue *q, const json_t *request) { return change(q, request, queue_hold); }
+static json_t *do_release(struct queue *q, const json_t *request) { return change(q, request, queue_release); }
+static json_t *do_retry(struct queue *q, const json_t *request) { return change(q, request, queue_retry); }
+static json_t *do_delete(struct queue *q, const json_t *request) { return change(q, request, queue_discard); }
+
+static json_t *do_metrics(struct queue *q, const json_t *request)
+{
+    (void)q, (void)request;
+    json_t *values = json_object();
+    for (unsigned m = 0; m < METRIC_COUNT; m++)
+        (void)json_object_set_new(values, metric_name((enum metric)m), json_integer((json_int_t)metric_get((enum metric)m)));
+    return json_pack("{s:b, s:o}", "ok", 1, "metrics", values);
+}
+
+static const struct {
+    const char *name;
+    json_t *(*fn)(struct queue *q, const json_t *request);
+} requests[] = {
+    { "queue.list",    do_list    },
+    { "queue.show",    do_show    },
+    { "queue.hold",    do_hold    },
+    { "queue.release", do_release },
+    { "queue.retry",   do_retry   },
+    { "queue.delete",  do_delete  },
+    { "metrics",       do_metrics },
+};
+
+json_t *control_answer(struct queue *q, const json_t *request)
+{
+    const char *name = json_string_value(json_object_get(request, "do"));
+    for (size_t i = 0; name != NULL && i < sizeof(requests) / sizeof(requests[0]); i++)
+        if (strcmp(requests[i].name, name) == 0)
+            return requests[i].fn(q, request);
+    return refuse("there is no such request");
+}
