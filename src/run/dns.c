@@ -25,35 +25,36 @@
 #include <unbound.h>
 #include <unistd.h>
 
-#define CLASS_IN 1
-#define CONFIG_MAX (1024 * 1024)
-#define QUESTION_MAX (4 * 253 + 1)       /* every octet written as \DDD */
-#define UNDER_WAY_MAX 20000u             /* queries, abandoned ones included; beyond: DNS_SERVFAIL at once */
-#define WAIT_MAX_NS (30 * NS_PER_S)      /* whatever the caller's deadline: then DNS_SERVFAIL; libunbound itself tries a dead server for minutes */
-enum { RCODE_NOERROR = 0, RCODE_NXDOMAIN = 3 };   /* RFC 1035, 4.1.1 */
+#define CLASS_IN      1
+#define CONFIG_MAX    (1024 * 1024)
+#define QUESTION_MAX  (4 * 253 + 1) /* every octet written as \DDD */
+#define UNDER_WAY_MAX 20000u        /* queries, abandoned ones included; beyond: DNS_SERVFAIL at once */
+/* Whatever the caller's deadline; then DNS_SERVFAIL. libunbound by itself tries a dead server for minutes. */
+#define WAIT_MAX_NS (30 * NS_PER_S)
+enum { RCODE_NOERROR = 0, RCODE_NXDOMAIN = 3 }; /* RFC 1035, 4.1.1 */
 
 struct request {
-    struct request   *next, *prev;       /* those under way */
-    struct task      *waiter;            /* NULL: abandoned */
-    bool              done;
-    int               error;             /* enum ub_ctx_err; result is valid if 0 */
-    struct ub_result *result;            /* owned */
+    struct request *next, *prev; /* those under way */
+    struct task *waiter;         /* NULL: abandoned */
+    bool done;
+    int error;                /* enum ub_ctx_err; result is valid if 0 */
+    struct ub_result *result; /* owned */
 };
 
 static struct {
-    struct ub_ctx  *ctx;                 /* NULL: not started */
-    pthread_t       pump;
-    int             stop_fd;
-    FILE           *log;                 /* what libunbound says; owned */
-    char           *first_error;         /* 256 bytes for the first thing it says while we start, else NULL */
+    struct ub_ctx *ctx; /* NULL: not started */
+    pthread_t pump;
+    int stop_fd;
+    FILE *log;         /* what libunbound says; owned */
+    char *first_error; /* 256 bytes for the first thing it says while we start, else NULL */
 
-    pthread_mutex_t lock;                /* for the requests; taken by loops, the pump and nobody for long */
+    pthread_mutex_t lock; /* for the requests; taken by loops, the pump and nobody for long */
     struct request *under_way;
-    size_t          count;
-    bool            full_said;
+    size_t count;
+    bool full_said;
 } resolver = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static struct dns_ops other;             /* .query is NULL: libunbound */
+static struct dns_ops other; /* .query is NULL: libunbound */
 
 void dns_replace(const struct dns_ops *ops)
 {
@@ -210,7 +211,7 @@ static int read_records(struct arena *arena, enum dns_type type, const struct ub
         return -ENOMEM;
     for (size_t i = 0; i < n; i++) {
         size_t length = result->len[i] > 0 ? (size_t)result->len[i] : 0;
-        int    r = dns_parse_rdata(arena, type, (const uint8_t *)result->data[i], length, &answer->records[answer->count]);
+        int r = dns_parse_rdata(arena, type, (const uint8_t *)result->data[i], length, &answer->records[answer->count]);
         if (r == -ENOMEM)
             return r;
         if (r == 0)
@@ -284,7 +285,7 @@ static int ask(struct str name, enum dns_type type, struct request *q)
 static int query_libunbound(struct arena *arena, struct str name, enum dns_type type, int64_t deadline_ns, struct dns_answer *out)
 {
     struct request *q;
-    int64_t         wait_until = task_deadline_in(WAIT_MAX_NS);
+    int64_t wait_until = task_deadline_in(WAIT_MAX_NS);
 
     assert(resolver.ctx != NULL);
     int r = begin_request(&q);
@@ -328,7 +329,9 @@ int dns_query(struct arena *arena, struct str name, enum dns_type type, int64_t 
 
 static void *pump(void *arg)
 {
-    struct pollfd fds[] = { { .fd = ub_fd(resolver.ctx), .events = POLLIN }, { .fd = resolver.stop_fd, .events = POLLIN } };
+    struct pollfd answers = { .fd = ub_fd(resolver.ctx), .events = POLLIN };
+    struct pollfd stop = { .fd = resolver.stop_fd, .events = POLLIN };
+    struct pollfd fds[] = { answers, stop };
 
     (void)arg;
     for (;;) {
@@ -362,7 +365,7 @@ static int start_pump(void)
 static ssize_t on_libunbound_says(void *arg, const char *text, size_t n)
 {
     struct str line = { text, n };
-    ssize_t    at;
+    ssize_t at;
 
     (void)arg;
     while (line.n > 0 && line.p[line.n - 1] == '\n')
@@ -390,7 +393,7 @@ static int fail(char out_error[256], int r, const char *why)
 static int configure(struct ub_ctx *ctx, struct str config)
 {
     char path[64];
-    int  fd = memfd_create("resolver.conf", MFD_CLOEXEC);
+    int fd = memfd_create("resolver.conf", MFD_CLOEXEC);
 
     if (fd < 0)
         return UB_READFILE;
@@ -418,6 +421,7 @@ static int prepare(struct ub_ctx *ctx, struct str config, char out_error[256])
     resolver.log = fopencookie(NULL, "w", says);
     if (resolver.log == NULL)
         return fail(out_error, -ENOMEM, "no memory");
+    (void)setvbuf(resolver.log, NULL, _IOLBF, 0); /* a line is an event */
     (void)ub_ctx_debugout(ctx, resolver.log);
     int r = configure(ctx, config);
     if (r == UB_NOERROR)

@@ -46,12 +46,15 @@ struct str dns_reverse_name(struct arena *arena, const uint8_t *ip, size_t n);
 struct dns_options {
     const char *const *forwarders;   /* "192.0.2.53" or "127.0.0.1@5353", NULL-ended; none: ask the roots */
     const char *const *zone_files;   /* "origin=path" or path with $ORIGIN, NULL-ended: answered from, never asked outside (RFC 1035 master files) */
-    const char        *trust_anchor_file;   /* NULL: no validation unless the file of the system is there */
+    const char        *trust_anchor_file;   /* NULL: no validation unless the file of the system is there; "": none */
     const char        *resolv_conf;  /* forwarders from here if none are given; NULL: do not */
     int64_t            now_wall_s;   /* for DNSSEC validity in tests; 0: the real date */
 };
 
-/* Before the loops run, or from the first task. out_error says why not, with file and line where there is one. */
+/* Zone files with neither forwarders nor resolv_conf are a closed network: nothing is sent, all other names are DNS_SERVFAIL at once.
+ * What a zone file says is insecure, unless it has keys and a trust_anchor_file is named.
+ *
+ * Before the loops run, or from the first task. out_error says why not, with file and line where there is one. */
 int  dns_start(const struct dns_options *options, char out_error[256]);
 void dns_stop(void);                 /* no query may be under way */
 

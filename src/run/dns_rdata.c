@@ -10,9 +10,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define LABEL_MAX 63u                /* RFC 1035, 2.3.4 */
-#define NAME_MAX_WIRE 255u           /* with length octets and the root's */
-#define NAME_MAX_TEXT 253u           /* the same name without them, dots between */
+#define LABEL_MAX     63u  /* RFC 1035, 2.3.4 */
+#define NAME_MAX_WIRE 255u /* with length octets and the root's */
+#define NAME_MAX_TEXT 253u /* the same name without them, dots between */
 
 int dns_name_clean(struct arena *arena, struct str name, struct str *out)
 {
@@ -47,7 +47,7 @@ static bool octet_allowed(uint8_t c)
 /* A whole name that ends exactly at the end of the n bytes. */
 static int parse_name(struct arena *arena, const uint8_t *p, size_t n, struct str *out)
 {
-    char   text[NAME_MAX_WIRE];
+    char text[NAME_MAX_WIRE];
     size_t used = 0, at = 0;
 
     if (n == 0 || n > NAME_MAX_WIRE)
@@ -134,6 +134,7 @@ static int parse_tlsa(struct arena *arena, const uint8_t *rdata, size_t n, struc
 
 static int parse(struct arena *arena, enum dns_type type, const uint8_t *rdata, size_t n, struct dns_record *out)
 {
+    // clang-format off
     switch (type) {
     case DNS_A:    return parse_address(rdata, n, 4, out);
     case DNS_AAAA: return parse_address(rdata, n, 16, out);
@@ -142,6 +143,7 @@ static int parse(struct arena *arena, enum dns_type type, const uint8_t *rdata, 
     case DNS_TXT:  return parse_txt(arena, rdata, n, out);
     case DNS_TLSA: return parse_tlsa(arena, rdata, n, out);
     }
+    // clang-format on
     assert(!"a type that enum dns_type has");
     return -EINVAL;
 }

@@ -20,14 +20,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ORIGIN_MAX 255u
-#define ZONES_MAX 1000u              /* scanning for a zone given twice is quadratic */
-#define RESOLV_SERVERS_MAX 8u        /* resolv.conf(5) has 3; some write more */
+#define ORIGIN_MAX         255u
+#define ZONES_MAX          1000u /* scanning for a zone given twice is quadratic */
+#define RESOLV_SERVERS_MAX 8u    /* resolv.conf(5) has 3; some write more */
 
 struct zone {
-    char        origin[ORIGIN_MAX + 1]; /* lower case, with trailing dot */
+    char origin[ORIGIN_MAX + 1]; /* lower case, with trailing dot */
     const char *path;
-    bool        is_signed;
+    bool is_signed;
 };
 
 static int fail(char out_error[256], int r, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -53,7 +53,7 @@ static bool quotable(const char *z)
 static bool set_origin(struct zone *zone, struct str text)
 {
     struct arena arena;
-    struct str   name;
+    struct str name;
 
     arena_init(&arena, 4096);
     int r = dns_name_clean(&arena, text, &name);
@@ -85,8 +85,8 @@ static void scan_line(struct str line, struct zone *zone)
 static int scan_file(struct zone *zone, char out_error[256])
 {
     CLEANUP_FREE char *line = NULL;
-    size_t             room = 0;
-    ssize_t            n;
+    size_t room = 0;
+    ssize_t n;
 
     FILE *file = fopen(zone->path, "re"); /* the real disk: libunbound reads it there too */
     if (file == NULL) {
@@ -138,7 +138,8 @@ static int read_zones(const char *const *specs, struct zone **out, size_t *out_c
             return r;
         for (size_t j = 0; j < i; j++)
             if (strcmp(zones[i].origin, zones[j].origin) == 0)
-                return fail(out_error, -EINVAL, "%s: the zone %s has another file already: %s", zones[i].path, zones[i].origin, zones[j].path);
+                return fail(out_error, -EINVAL, "%s: the zone %s has another file already: %s", zones[i].path, zones[i].origin,
+                            zones[j].path);
     }
     *out = zones;
     zones = NULL;
@@ -150,9 +151,9 @@ static int read_zones(const char *const *specs, struct zone **out, size_t *out_c
 static bool forwarder_ok(struct str text)
 {
     struct str address, port;
-    char       z[INET6_ADDRSTRLEN];
-    uint8_t    ip[16];
-    uint64_t   number;
+    char z[INET6_ADDRSTRLEN];
+    uint8_t ip[16];
+    uint64_t number;
 
     if (str_cut(text, '@', &address, &port) && (!str_to_u64(port, 65535, &number) || number == 0))
         return false;
@@ -177,9 +178,9 @@ static int put_forwarders(struct buf *out, const char *const *forwarders, char o
 static void put_resolv_conf(struct buf *out, const char *path)
 {
     CLEANUP_FREE char *line = NULL;
-    size_t             room = 0;
-    unsigned           count = 0;
-    FILE              *file = fopen(path, "re");
+    size_t room = 0;
+    unsigned count = 0;
+    FILE *file = fopen(path, "re");
 
     while (file != NULL && count < RESOLV_SERVERS_MAX && getline(&line, &room, file) >= 0) {
         char address[INET6_ADDRSTRLEN];
@@ -264,8 +265,8 @@ static int put_validation(struct buf *out, const struct dns_options *options, bo
     buf_printf(out, "    module-config: \"validator iterator\"\n    trust-anchor-file: \"%s\"\n    trust-anchor-signaling: no\n", anchor);
     if (options->now_wall_s != 0) {
         struct tm when;
-        time_t    now = options->now_wall_s;
-        char      text[32];
+        time_t now = options->now_wall_s;
+        char text[32];
         if (gmtime_r(&now, &when) == NULL || strftime(text, sizeof text, "%Y%m%d%H%M%S", &when) != 14)
             return fail(out_error, -EINVAL, "a date that has no year of four digits");
         buf_printf(out, "    val-override-date: \"%s\"\n", text);
@@ -323,7 +324,7 @@ static int put_config(const struct dns_options *options, const struct zone *zone
 int dns_zone_config(const struct dns_options *options, struct buf *out, char out_error[256])
 {
     CLEANUP_FREE struct zone *zones = NULL;
-    size_t                    count = 0;
+    size_t count = 0;
 
     int r = read_zones(options->zone_files, &zones, &count, out_error);
     if (r < 0)
