@@ -289,7 +289,8 @@ void codec_put_encoded_words(struct buf *out, struct str utf8)
         buf_put_str(out, utf8);
         return;
     }
-    bool base64 = q_width(utf8) > (utf8.n + 2) / 3 * 4; /* the shorter one */
+    size_t escaped = (q_width(utf8) - utf8.n) / 2;
+    bool base64 = 3 * escaped > utf8.n; /* else "Q" stays readable where nothing decodes it, and is hardly longer */
     while (utf8.n > 0) {
         put_word(out, &utf8, base64);
         if (utf8.n > 0)

@@ -14,9 +14,10 @@ bool codec_base64(struct str in, struct buf *out);
 void codec_put_hex(struct buf *out, struct str in);                        /* lower case */
 bool codec_hex(struct str in, struct buf *out);
 
-/* Quoted-printable (RFC 2045, 6.7), text with CRLF line ends, and RFC 2047 encoded words for one header value. */
+/* Quoted-printable (RFC 2045, 6.7), text with CRLF line ends, and RFC 2047 encoded words for one header value: of at most 75
+ * columns each, one space between them, so that the header's writer can fold there. */
 void codec_put_quoted_printable(struct buf *out, struct str in);
-void codec_put_encoded_words(struct buf *out, struct str utf8);            /* plain if it is printable ASCII already; no line breaks: words of at most 75 columns, one space between */
+void codec_put_encoded_words(struct buf *out, struct str utf8);            /* plain if it is printable ASCII already */
 
 /* A 64-bit id as 13 characters of Crockford's base32 (no I, L, O, U), upper case; read back case-insensitively. */
 #define CODEC_ID_LEN 13
