@@ -56,7 +56,7 @@ static bool set_origin(struct zone *zone, struct str text)
     struct str name;
 
     arena_init(&arena, 4096);
-    int r = dns_name_clean(&arena, text, &name);
+    int r = text.n > 0 ? dns_name_clean(&arena, text, &name) : -EINVAL;
     if (r == 0) {
         (void)snprintf(zone->origin, sizeof zone->origin, "%" STR_FMT ".", STR_ARG(name));
         if (!quotable(zone->origin) || strpbrk(zone->origin, "\\ ") != NULL)
