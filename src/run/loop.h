@@ -24,12 +24,14 @@ unsigned     loop_index(void);                   /* of the calling loop thread *
 int          loop_start_on(unsigned index, const char *name, task_fn *fn, void *arg);
 unsigned     loop_tasks(void);                   /* live tasks on the calling loop */
 
-/* Awaits readiness of a descriptor (EPOLLIN, EPOLLOUT). One task may wait for each direction. The descriptor is registered
- * edge-triggered at the first wait; loop_fd_forget before close(2). For run/ only; others use run/net.h. */
+/* Awaits readiness of a descriptor (EPOLLIN, EPOLLOUT), after a read or write said EAGAIN; it may also return when there is nothing, so
+ * try and come back. One task may wait for each direction. The descriptor is registered edge-triggered at the first wait;
+ * loop_fd_forget, when nobody waits, before close(2). For run/ only; others use run/net.h. */
 struct loop_fd {
     int          fd;
     bool         registered, readable, writable;
     struct task *reader, *writer;
+    struct loop *loop;                           /* on which it is registered; all waits and loop_fd_forget happen there */
 };
 void loop_fd_init(struct loop_fd *f, int fd);
 int  loop_fd_wait_readable(struct loop_fd *f, int64_t deadline_ns);

@@ -40,9 +40,17 @@ int     task_sleep(int64_t ns);                  /* awaits */
 int     task_yield(void);                        /* lets the others of this loop run once; awaits */
 int64_t task_deadline_in(int64_t ns);            /* now + ns, saturating at TASK_FOREVER */
 
+/* Gives the pages of the caller's stack that it does not use now back to the system: before a long wait, after something deep. */
+void task_trim_stack(void);
+
+/* At most max tasks at a time on all loops (and no more than the system has mappings for their stacks): beyond it, starts fail
+ * with -EAGAIN. 250,000 at first. */
+void task_limit_set(unsigned max);
+
 /* Cancellation. Between task_shield_begin and task_shield_end a task's awaits ignore it (to say 421, to put something in
  * order); shields nest and are short, with deadlines of their own. */
 bool task_canceled(void);                        /* shields not considered */
+int  task_stop_check(void);                      /* what an await would say at once: -ECANCELED, or 0; for awaits that may not need to park */
 void task_shield_begin(void);
 void task_shield_end(void);
 

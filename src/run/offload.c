@@ -1,0 +1,210 @@
+/*
+ * Offload; the contract is in offload.h, and of the driver in loop_internal.h.
+ *
+ * A ring of jobs under one mutex. A job that somebody awaits is marked done, and its task woken, under that mutex, which the task
+ * takes before it goes on: so neither the task nor what stands on its stack is gone while the helper still touches it.
+ */
+#include "run/offload.h"
+#include "run/loop_internal.h"
+#include "run/thread.h"
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+struct wait {
+    struct task *task;
+    bool         done;
+};
+
+struct job {
+    void      (*fn)(void *arg);
+    void       *arg;
+    struct wait *wait;                               /* NULL: posted; else on the awaiting task's stack */
+};
+
+struct offload {
+    const char     *name;                            /* borrowed: a literal */
+    struct offload_driver driver;                    /* in place of threads, if it has a post */
+    pthread_mutex_t lock;
+    pthread_cond_t  changed;
+    bool            ending;
+    unsigned        count, at, max;                  /* of jobs waiting in the ring; at: the oldest. With a driver: of those under way */
+    struct job     *jobs;                            /* owned ring of max; none with a driver */
+    unsigned        thread_count;
+    pthread_t       threads[];
+};
+
+static struct offload_driver replaced;
+
+void offload_replace(const struct offload_driver *driver)
+{
+    replaced = driver == NULL ? (struct offload_driver){ .post = NULL } : *driver;
+}
+
+static void job_finish(struct offload *o, const struct job *job)
+{
+    if (job->wait == NULL)
+        return;
+    (void)pthread_mutex_lock(&o->lock);
+    job->wait->done = true;
+    task_wake(job->wait->task);
+    (void)pthread_mutex_unlock(&o->lock);
+}
+
+/*
+ * With threads.
+ */
+
+/* False when there is none and none will come. */
+static bool offload_next(struct offload *o, struct job *out)
+{
+    (void)pthread_mutex_lock(&o->lock);
+    while (o->count == 0 && !o->ending)
+        (void)pthread_cond_wait(&o->changed, &o->lock);
+    bool found = o->count > 0;
+    if (found) {
+        *out = o->jobs[o->at];
+        o->at = (o->at + 1) % o->max;
+        o->count--;
+    }
+    (void)pthread_mutex_unlock(&o->lock);
+    return found;
+}
+
+static void *offload_thread(void *arg)
+{
+    struct offload *o = arg;
+    struct job      job;
+    while (offload_next(o, &job)) {
+        job.fn(job.arg);
+        job_finish(o, &job);
+    }
+    return NULL;
+}
+
+static int offload_push_ring(struct offload *o, const struct job *job)
+{
+    (void)pthread_mutex_lock(&o->lock);
+    assert(!o->ending);
+    int r = o->count < o->max ? 0 : -EAGAIN;
+    if (r == 0) {
+        o->jobs[(o->at + o->count++) % o->max] = *job;
+        (void)pthread_cond_signal(&o->changed);
+    }
+    (void)pthread_mutex_unlock(&o->lock);
+    return r;
+}
+
+/*
+ * With a driver: all on one thread.
+ */
+
+struct driven_job {
+    struct offload *pool;
+    struct job      job;
+};
+
+static void driven_job_run(void *arg)
+{
+    struct driven_job d = *(struct driven_job *)arg;
+    free(arg);
+    d.pool->count--;
+    d.job.fn(d.job.arg);
+    job_finish(d.pool, &d.job);
+}
+
+static int offload_push_driven(struct offload *o, const struct job *job)
+{
+    if (o->count == o->max)
+        return -EAGAIN;
+    struct driven_job *d = malloc(sizeof *d);
+    if (d == NULL)
+        return -EAGAIN;
+    *d = (struct driven_job){ .pool = o, .job = *job };
+    int r = o->driver.post(o->driver.self, driven_job_run, d, o->name);
+    if (r < 0)
+        free(d);
+    else
+        o->count++;
+    return r;
+}
+
+static int offload_push(struct offload *o, const struct job *job)
+{
+    return o->driver.post != NULL ? offload_push_driven(o, job) : offload_push_ring(o, job);
+}
+
+/*
+ * For everyone.
+ */
+
+struct offload *offload_new(const char *name, unsigned threads, unsigned queue_max)
+{
+    assert(threads > 0 && queue_max > 0);
+    struct offload *o = calloc(1, sizeof *o + threads * sizeof o->threads[0]);
+    if (o == NULL)
+        return NULL;
+    o->name = name;
+    o->max = queue_max;
+    o->driver = replaced;
+    (void)pthread_mutex_init(&o->lock, NULL);
+    (void)pthread_cond_init(&o->changed, NULL);
+    if (o->driver.post != NULL)
+        return o;
+    o->jobs = calloc(queue_max, sizeof *o->jobs);
+    int r = o->jobs == NULL ? -ENOMEM : 0;
+    while (r == 0 && o->thread_count < threads) {
+        r = thread_start(&o->threads[o->thread_count], name, NULL, offload_thread, o);
+        if (r == 0)
+            o->thread_count++;
+    }
+    if (r < 0) {
+        offload_free(o);
+        return NULL;
+    }
+    return o;
+}
+
+void offload_free(struct offload *o)
+{
+    if (o == NULL)
+        return;
+    (void)pthread_mutex_lock(&o->lock);
+    o->ending = true;
+    (void)pthread_cond_broadcast(&o->changed);
+    (void)pthread_mutex_unlock(&o->lock);
+    for (unsigned i = 0; i < o->thread_count; i++)
+        (void)pthread_join(o->threads[i], NULL);
+    (void)pthread_cond_destroy(&o->changed);
+    (void)pthread_mutex_destroy(&o->lock);
+    free(o->jobs);
+    free(o);
+}
+
+static bool wait_done(struct offload *o, const struct wait *wait)
+{
+    (void)pthread_mutex_lock(&o->lock);
+    bool done = wait->done;
+    (void)pthread_mutex_unlock(&o->lock);
+    return done;
+}
+
+int offload_run(struct offload *o, void (*fn)(void *arg), void *arg)
+{
+    struct wait wait = { .task = task_self() };
+    assert(wait.task != NULL);
+    int r = offload_push(o, &(struct job){ .fn = fn, .arg = arg, .wait = &wait });
+    if (r < 0)
+        return r;
+    task_shield_begin();
+    while (!wait_done(o, &wait))
+        (void)task_park(TASK_FOREVER);
+    task_shield_end();
+    return 0;
+}
+
+int offload_post(struct offload *o, void (*fn)(void *arg), void *arg)
+{
+    return offload_push(o, &(struct job){ .fn = fn, .arg = arg });
+}

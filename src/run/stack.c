@@ -1,0 +1,156 @@
+/*
+ * Stacks for tasks; see stack.h.
+ */
+#include "run/stack.h"
+#include "run/task.h"
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifdef SAN_ADDRESS
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
+#if defined(__has_include) && __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define VALGRIND_STACK_REGISTER(low, high) 0u
+#define VALGRIND_STACK_DEREGISTER(id)      ((void)(id))
+#endif
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102       /* Linux 6.13; Debian 12's headers are older */
+#endif
+
+/* Four small pages: a frame with a buffer of some KiB must not step over the guard, and nothing touches its pages one by one. */
+#define GUARD_SIZE_MIN (16 * 1024)
+
+/* Mappings left to the rest of the process: libraries, allocators, threads. */
+#define MAPPINGS_RESERVED 2048
+
+enum guard_kind { GUARD_MPROTECT, GUARD_MADVISE };
+
+static pthread_once_t  guard_once = PTHREAD_ONCE_INIT;
+static enum guard_kind guard_kind;
+static size_t          guard_size;
+
+static char *map_stack(void)
+{
+    void *p = mmap(NULL, guard_size + TASK_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Can the kernel read a byte there? It reads an empty set of signals to block, so nothing happens if it can. */
+static bool kernel_can_read(const void *p)
+{
+    return syscall(SYS_rt_sigprocmask, SIG_BLOCK, p, NULL, (size_t)8) == 0;
+}
+
+/* Tried, not believed: an emulator (qemu-user) says yes to every madvise and does nothing. */
+static void guard_probe(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    guard_size = page > GUARD_SIZE_MIN ? page : GUARD_SIZE_MIN;
+    guard_kind = GUARD_MPROTECT;
+    char *p = map_stack();
+    if (p == NULL)
+        return;
+    if (madvise(p, guard_size, MADV_GUARD_INSTALL) == 0 && !kernel_can_read(p))
+        guard_kind = GUARD_MADVISE;
+    (void)munmap(p, guard_size + TASK_STACK_SIZE);
+}
+
+static int guard_set(char *p)
+{
+    switch (guard_kind) {
+    case GUARD_MADVISE:  return madvise(p, guard_size, MADV_GUARD_INSTALL) == 0 ? 0 : -ENOMEM;
+    case GUARD_MPROTECT: return mprotect(p, guard_size, PROT_NONE) == 0 ? 0 : -ENOMEM;
+    }
+    return -ENOMEM;
+}
+
+static int stack_new(struct stack *out)
+{
+    (void)pthread_once(&guard_once, guard_probe);
+    char *p = map_stack();
+    if (p == NULL)
+        return -ENOMEM;
+    if (guard_set(p) < 0) {
+        (void)munmap(p, guard_size + TASK_STACK_SIZE);
+        return -ENOMEM;
+    }
+    /* A huge page would make every stack cost 2 MiB. Without THP in the kernel this fails, and nothing is lost. */
+    (void)madvise(p, guard_size + TASK_STACK_SIZE, MADV_NOHUGEPAGE);
+    char *low = p + guard_size;
+    *out = (struct stack){ .low = low, .size = TASK_STACK_SIZE, .valgrind_id = VALGRIND_STACK_REGISTER(low, low + TASK_STACK_SIZE) };
+    return 0;
+}
+
+static void stack_unmap(struct stack *s)
+{
+    VALGRIND_STACK_DEREGISTER(s->valgrind_id);
+    int r = munmap(s->low - guard_size, guard_size + s->size);
+    assert(r == 0);
+    (void)r;
+}
+
+int stack_take(struct stack_cache *cache, struct stack *out)
+{
+    if (cache->count == 0)
+        return stack_new(out);
+    *out = cache->stacks[--cache->count];
+    return 0;
+}
+
+void stack_give(struct stack_cache *cache, struct stack *s)
+{
+    /* The last frames of a task never return, and what lies here next is none of theirs. */
+    ASAN_UNPOISON_MEMORY_REGION(s->low, s->size);
+    if (cache->count < STACK_CACHE_MAX)
+        cache->stacks[cache->count++] = *s;
+    else
+        stack_unmap(s);
+}
+
+void stack_cache_free(struct stack_cache *cache)
+{
+    while (cache->count > 0)
+        stack_unmap(&cache->stacks[--cache->count]);
+}
+
+void stack_trim(const struct stack *s)
+{
+    size_t    page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t low = (uintptr_t)s->low;
+    assert(here > low && here <= low + s->size);
+    /* Half a page for this function's and madvise's own frames and the 128 bytes that x86-64 may use below the stack pointer. */
+    uintptr_t end = (here - 2048) & ~(uintptr_t)(page - 1);
+    if (end > low)
+        (void)madvise(s->low, end - low, MADV_DONTNEED);
+}
+
+unsigned stack_count_max(void)
+{
+    (void)pthread_once(&guard_once, guard_probe);
+    if (guard_kind == GUARD_MADVISE)
+        return UINT32_MAX;
+    unsigned long mappings = 65530;              /* the kernel's default, should /proc be missing */
+    FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+    if (f != NULL) {
+        if (fscanf(f, "%lu", &mappings) != 1)
+            mappings = 65530;
+        (void)fclose(f);
+    }
+    if (mappings <= 2 * MAPPINGS_RESERVED)
+        return 1024;
+    unsigned long stacks = (mappings - MAPPINGS_RESERVED) / 2;
+    return stacks < UINT32_MAX ? (unsigned)stacks : UINT32_MAX;
+}
