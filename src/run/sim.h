@@ -57,6 +57,13 @@ uint64_t sim_disk_ops(void);                                                    
 enum sim_op { SIM_OP_WRITE, SIM_OP_DATASYNC, SIM_OP_SYNC, SIM_OP_ALLOCATE, SIM_OP_TRUNCATE, SIM_OP_RENAME, SIM_OP_LINK, SIM_OP_UNLINK, SIM_OP_CREATE, SIM_OP_MKDIR };
 enum sim_op sim_disk_op(uint64_t index);
 struct sim_disk *sim_disk_crash(uint64_t at, uint64_t seed, uint64_t *out_survivors);   /* survivors: a hash of what was kept; equal hash = the same image */
+/* A history outlives a mount, so that recovery after recovery can run on images of one workload. Ask for ascending `at`: going back starts over. */
+struct sim_history;
+struct sim_history *sim_disk_history(void);                                     /* of the live disk, still growing until the next mount; counted */
+void             sim_history_free(struct sim_history *h);
+uint64_t         sim_history_ops(const struct sim_history *h);
+enum sim_op      sim_history_op(const struct sim_history *h, uint64_t index);
+struct sim_disk *sim_history_crash(struct sim_history *h, uint64_t at, uint64_t seed, uint64_t *out_survivors);
 struct sim_disk *sim_disk_copy(void);                                           /* the live disk as it is */
 void     sim_disk_free(struct sim_disk *d);
 void     sim_disk_mount(const struct sim_disk *d);                              /* becomes the live disk (copied); all handles are closed, the log starts empty */
