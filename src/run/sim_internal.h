@@ -38,7 +38,6 @@ enum sim_trace_kind {
     SIM_TRACE_BYTES,
     SIM_TRACE_CLOSE,
     SIM_TRACE_DNS,
-    SIM_TRACE_RANDOM,
 };
 void sim_trace(enum sim_trace_kind kind, uint64_t a, uint64_t b);
 
