@@ -1,0 +1,267 @@
+/*
+ * One SMTP conversation: see talk.h.
+ */
+#include "admin/talk.h"
+#include "base/cleanup.h"
+#include "smtp/command.h"
+#include "smtp/data.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TEXT_CHUNK (32 * 1024)
+
+void talk_init(struct talk *t, int64_t timeout_ns, talk_show_fn *show, void *show_arg)
+{
+    *t = (struct talk){ .show = show, .show_arg = show_arg, .timeout_ns = timeout_ns, .started_ns = clock_mono_ns() };
+    smtp_reply_init(&t->reply);
+}
+
+static int64_t deadline(const struct talk *t)
+{
+    return task_deadline_in(t->timeout_ns);
+}
+
+static void show(struct talk *t, enum talk_side side, struct str line)
+{
+    if (t->show != NULL)
+        t->show(t->show_arg, side, line, clock_mono_ns() - t->started_ns);
+}
+
+static void show_lines(struct talk *t, struct str bytes)
+{
+    struct str line;
+    while (t->show != NULL && bytes.n > 0) {
+        str_cut(bytes, '\n', &line, &bytes);
+        if (line.n > 0 && line.p[line.n - 1] == '\r')
+            line.n--;
+        show(t, TALK_SERVER, line);
+    }
+}
+
+/* -- lines ---------------------------------------------------------------------------------------------------------------- */
+
+int talk_reply(struct talk *t)
+{
+    smtp_reply_clear(&t->reply);
+    int r = stream_flush(t->stream, deadline(t));
+    if (r < 0)
+        return r;
+    for (;;) {
+        size_t consumed = 0;
+        struct str pending = stream_pending(t->stream);
+        enum reply_result result = smtp_parse_reply(pending, &consumed, &t->reply);
+        show_lines(t, str_head(pending, consumed));
+        stream_consume(t->stream, consumed);
+        if (result != REPLY_MORE)
+            return result == REPLY_DONE ? 0 : -EBADMSG;
+        ssize_t n = stream_fill(t->stream, deadline(t));
+        if (n <= 0)
+            return n == 0 ? -EPIPE : (int)n;
+    }
+}
+
+int talk_put(struct talk *t, struct str line)
+{
+    show(t, TALK_CLIENT, line);
+    stream_write_deadline(t->stream, deadline(t));
+    int r = stream_put(t->stream, line);
+    return r < 0 ? r : stream_put(t->stream, STR("\r\n"));
+}
+
+int talk_command(struct talk *t, struct str line)
+{
+    int r = talk_put(t, line);
+    return r < 0 ? r : talk_reply(t);
+}
+
+/* -- beginning ------------------------------------------------------------------------------------------------------------ */
+
+static void note(struct talk *t, const char *what, const char *which)
+{
+    char line[256];
+    (void)snprintf(line, sizeof(line), "%s %s", what, which);
+    show(t, TALK_NOTE, str_of(line));
+}
+
+int talk_connect(struct talk *t, const struct net_addr *to)
+{
+    char text[NET_ADDR_TEXT_MAX];
+    note(t, "connecting to", net_addr_format(to, text));
+    int r = net_connect(to, NULL, deadline(t), &t->stream);
+    return r < 0 ? r : talk_reply(t);
+}
+
+int talk_connect_unix(struct talk *t, const char *path)
+{
+    note(t, "connecting to", path);
+    int r = net_connect_unix(path, deadline(t), &t->stream);
+    return r < 0 ? r : talk_reply(t);
+}
+
+static int handshake(struct talk *t, struct tls_context *tls, const char *server_name)
+{
+    char line[128];
+    int r = stream_tls_connect(t->stream, tls, server_name, deadline(t));
+    if (r < 0)
+        return r;
+    (void)snprintf(line, sizeof(line), "%s %s", stream_tls_protocol(t->stream), stream_tls_cipher(t->stream));
+    note(t, "TLS established:", line);
+    return 0;
+}
+
+int talk_connect_tls(struct talk *t, const struct net_addr *to, struct tls_context *tls, const char *server_name)
+{
+    char text[NET_ADDR_TEXT_MAX];
+    note(t, "connecting to", net_addr_format(to, text));
+    int r = net_connect(to, NULL, deadline(t), &t->stream);
+    if (r == 0)
+        r = handshake(t, tls, server_name);
+    return r < 0 ? r : talk_reply(t);
+}
+
+int talk_starttls(struct talk *t, struct tls_context *tls, const char *server_name)
+{
+    int r = talk_command(t, STR("STARTTLS"));
+    if (r < 0)
+        return r;
+    if (t->reply.code != 220)
+        return -EPROTONOSUPPORT;
+    stream_discard_pending(t->stream);                        /* CVE-2011-0411: what came before the handshake was not the server's */
+    return handshake(t, tls, server_name);
+}
+
+static void note_extensions(struct talk *t)
+{
+    struct str line, rest = buf_str(&t->reply.text);
+    t->pipelining = t->eightbit = t->starttls = false;
+    str_cut(rest, '\n', &line, &rest);                        /* the first is the server's name */
+    while (rest.n > 0) {
+        struct str word, args;
+        str_cut(rest, '\n', &line, &rest);
+        str_cut(str_trim(line), ' ', &word, &args);
+        t->pipelining |= str_eq_nocase(word, STR("PIPELINING"));
+        t->eightbit |= str_eq_nocase(word, STR("8BITMIME"));
+        t->starttls |= str_eq_nocase(word, STR("STARTTLS"));
+    }
+}
+
+int talk_hello(struct talk *t, const char *name)
+{
+    char line[300];
+    (void)snprintf(line, sizeof(line), "EHLO %s", name);
+    int r = talk_command(t, str_of(line));
+    if (r == 0 && t->reply.code / 100 == 2) {
+        note_extensions(t);
+        return 0;
+    }
+    if (r < 0 || t->reply.code / 100 != 5)
+        return r;
+    memcpy(line, "HELO", 4);
+    return talk_command(t, str_of(line));
+}
+
+/* -- a message ------------------------------------------------------------------------------------------------------------ */
+
+int talk_text(struct talk *t, struct str message)
+{
+    CLEANUP_BUF struct buf wire;
+    buf_init(&wire, 3 * TEXT_CHUNK);
+    struct data_encoder encoder = { 0 };
+    char words[64];
+    (void)snprintf(words, sizeof(words), "(%zu bytes of message)", message.n);
+    show(t, TALK_CLIENT, str_of(words));
+    for (size_t at = 0; at < message.n; at += TEXT_CHUNK) {
+        data_encode(&encoder, str_head(str_from(message, at), TEXT_CHUNK), &wire);
+        stream_write_deadline(t->stream, deadline(t));
+        int r = stream_put(t->stream, buf_str(&wire));
+        if (r < 0)
+            return r;
+        buf_clear(&wire);
+    }
+    data_encode_end(&encoder, &wire);
+    show(t, TALK_CLIENT, STR("."));
+    int r = stream_put(t->stream, buf_str(&wire));
+    return r < 0 ? r : talk_reply(t);
+}
+
+static int put_line(struct talk *t, struct buf *line)
+{
+    int r = talk_put(t, str_head(buf_str(line), line->n - 2));   /* the writers end it in CRLF */
+    buf_clear(line);
+    return r < 0 || t->pipelining ? r : talk_reply(t);
+}
+
+int talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enum talk_stage *out_stage)
+{
+    CLEANUP_BUF struct buf line;
+    buf_init(&line, SMTP_LINE_MAX);
+    struct mail_args args = { .sender = mail->sender, .null_sender = address_is_null(&mail->sender) };
+    if (mail->eightbit && t->eightbit) {
+        args.seen = PARAM_BODY;
+        args.body = BODY_8BITMIME;
+    }
+    *out_stage = TALK_MAIL;
+    smtp_put_mail(&line, &args);
+    int r = put_line(t, &line);
+    if (r < 0 || (!t->pipelining && t->reply.code / 100 != 2))
+        return r;
+    for (size_t i = 0; i < mail->rcpt_count; i++) {
+        struct rcpt_args rcpt = { .rcpt = mail->rcpts[i] };
+        smtp_put_rcpt(&line, &rcpt);
+        if ((r = put_line(t, &line)) < 0)
+            return r;
+        rcpt_codes[i] = t->reply.code;
+    }
+    if (t->pipelining) {
+        if ((r = talk_put(t, STR("DATA"))) < 0 || (r = talk_reply(t)) < 0)
+            return r;
+        int mail_code = t->reply.code;
+        for (size_t i = 0; i < mail->rcpt_count; i++) {
+            if ((r = talk_reply(t)) < 0)
+                return r;
+            rcpt_codes[i] = mail_code / 100 == 2 ? t->reply.code : mail_code;
+        }
+    }
+    size_t accepted = 0;
+    for (size_t i = 0; i < mail->rcpt_count; i++)
+        accepted += rcpt_codes[i] / 100 == 2;
+    *out_stage = accepted > 0 ? TALK_DATA : TALK_RCPT;
+    if (accepted == 0 && !t->pipelining)
+        return 0;
+    r = t->pipelining ? talk_reply(t) : talk_command(t, STR("DATA"));
+    if (r < 0 || t->reply.code != 354)
+        return r;
+    *out_stage = accepted > 0 ? TALK_TEXT : TALK_RCPT;
+    return talk_text(t, accepted > 0 ? mail->message : STR(""));
+}
+
+/* -- the end -------------------------------------------------------------------------------------------------------------- */
+
+void talk_quit(struct talk *t)
+{
+    if (t->stream != NULL)
+        (void)talk_command(t, STR("QUIT"));                   /* whatever it says, we leave */
+    talk_close(t);
+}
+
+void talk_close(struct talk *t)
+{
+    stream_close(t->stream);
+    t->stream = NULL;
+    smtp_reply_free(&t->reply);
+    smtp_reply_init(&t->reply);
+}
+
+const char *talk_error(const struct talk *t, int error)
+{
+    if (error == -EPROTO && t->stream != NULL && stream_tls_error(t->stream)[0] != '\0')
+        return stream_tls_error(t->stream);
+    switch (error) {
+    case -EPIPE:           return "the server closed the connection";
+    case -EBADMSG:         return "what it answers is not SMTP";
+    case -ETIMEDOUT:       return "timed out";
+    case -EPROTONOSUPPORT: return "the server refuses STARTTLS";
+    }
+    return strerror(-error);
+}
