@@ -35,7 +35,7 @@ static const struct { const char *local, *domain, *path; } mailboxes[] = {
     { "../../etc/x",   "here.example", "/m/here.example/%2E.%2F..%2Fetc%2Fx" },
     { "a/b",           "here.example", "/m/here.example/a%2Fb"      },
     { "a\\b",          "here.example", "/m/here.example/a%5Cb"      },
-    { "a%2Fb",         "here.example", "/m/here.example/a%252Fb"    },   /* nothing decodes twice into a slash */
+    { "a%2Fb",         "here.example", "/m/here.example/a%252fb"    },   /* nothing decodes twice into a slash */
     { "{user}",        "here.example", "/m/here.example/%7Buser%7D" },
     { "J. Doe",        "here.example", "/m/here.example/j.%20doe"   },
     { "b\xc3\xb6" "b", "here.example", "/m/here.example/b%C3%B6b"   },
