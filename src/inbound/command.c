@@ -1,0 +1,350 @@
+/*
+ * The commands: a table of verbs, when each may come, and a handler for each that returns its reply.
+ *
+ * Parsing is smtp/'s, decisions are policy/'s; here is only the order of the conversation (RFC 5321, 4.1.4). Runs in the
+ * worker, in the session's task.
+ */
+#include "base/log.h"
+#include "base/metrics.h"
+#include "inbound/session_internal.h"
+#include "policy/access.h"
+#include "policy/route.h"
+#include "run/file.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SHOWN_MAX 200                    /* of a stranger's command in the log */
+
+/* What we announce to EHLO; all else that the parser knows is refused (RFC 5321, 4.1.1.11). */
+#define OFFERED_MAIL_PARAMS ((unsigned)PARAM_SIZE | PARAM_BODY)
+#define OFFERED_RCPT_PARAMS 0u
+
+static struct reply on_helo(struct session *s, struct str args);
+static struct reply on_ehlo(struct session *s, struct str args);
+static struct reply on_mail(struct session *s, struct str args);
+static struct reply on_rcpt(struct session *s, struct str args);
+static struct reply on_data(struct session *s, struct str args);
+static struct reply on_rset(struct session *s, struct str args);
+static struct reply on_noop(struct session *s, struct str args);
+static struct reply on_vrfy(struct session *s, struct str args);
+static struct reply on_help(struct session *s, struct str args);
+static struct reply on_quit(struct session *s, struct str args);
+
+enum when {
+    ANY_TIME       = 0,
+    GREETED        = 1 << 0,
+    NO_TRANSACTION = 1 << 1,
+    IN_TRANSACTION = 1 << 2,
+    HAS_RCPT       = 1 << 3,
+    NO_ARGS        = 1 << 4,
+};
+
+// clang-format off
+static const struct verb_row {
+    struct reply (*handler)(struct session *s, struct str args);   /* NULL: known, and not offered here: 502 */
+    unsigned       when;
+} verbs[VERB_COUNT] = {
+    /* verb            handler   when                            */
+    [VERB_HELO]     = { on_helo, ANY_TIME                        },
+    [VERB_EHLO]     = { on_ehlo, ANY_TIME                        },
+    [VERB_MAIL]     = { on_mail, GREETED | NO_TRANSACTION        },
+    [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION                  },
+    [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT },
+    [VERB_RSET]     = { on_rset, NO_ARGS                         },
+    [VERB_NOOP]     = { on_noop, ANY_TIME                        },
+    [VERB_VRFY]     = { on_vrfy, ANY_TIME                        },
+    [VERB_HELP]     = { on_help, ANY_TIME                        },
+    [VERB_QUIT]     = { on_quit, NO_ARGS                         },
+    [VERB_EXPN]     = { NULL,    ANY_TIME                        },
+    [VERB_LHLO]     = { NULL,    ANY_TIME                        },
+    [VERB_BDAT]     = { NULL,    ANY_TIME                        },
+    [VERB_STARTTLS] = { NULL,    ANY_TIME                        },
+    [VERB_AUTH]     = { NULL,    ANY_TIME                        },
+    [VERB_ETRN]     = { NULL,    ANY_TIME                        },
+    [VERB_XCLIENT]  = { NULL,    ANY_TIME                        },
+    [VERB_XFORWARD] = { NULL,    ANY_TIME                        },
+};
+// clang-format on
+
+/* Code 0: it may come now. */
+static struct reply check_when(const struct session *s, unsigned when, struct str args)
+{
+    if ((when & NO_ARGS) && args.n > 0)
+        return reply(501, "5.5.4", "This command takes no argument");
+    if ((when & GREETED) && s->helo[0] == '\0')
+        return reply(503, "5.5.1", "Say EHLO first");
+    if ((when & NO_TRANSACTION) && s->transaction.open)
+        return reply(503, "5.5.1", "There is a transaction already; RSET ends it");
+    if ((when & IN_TRANSACTION) && !s->transaction.open)
+        return reply(503, "5.5.1", "Say MAIL first");
+    if ((when & HAS_RCPT) && s->transaction.rcpt_count == 0)
+        return reply(554, "5.5.1", "No valid recipients");
+    return reply(0, NULL, NULL);
+}
+
+static struct reply dispatch(struct session *s, const struct smtp_line *command)
+{
+    const struct verb_row *row = &verbs[command->verb];
+
+    if (command->verb == VERB_UNKNOWN)
+        return reply(500, "5.5.2", "I do not know that command");
+    if (row->handler == NULL)
+        return reply(502, "5.5.1", "That command is not offered here");
+    struct reply r = check_when(s, row->when, command->args);
+    return r.code != 0 ? r : row->handler(s, command->args);
+}
+
+/* Arguments are shown only of commands in which nobody sends a password. */
+static struct str command_shown(const struct smtp_line *command, struct str line)
+{
+    switch (command->verb) {
+    case VERB_MAIL:
+    case VERB_RCPT:
+    case VERB_HELO:
+    case VERB_EHLO:
+    case VERB_UNKNOWN: return str_head(line, SHOWN_MAX);
+    case VERB_LHLO:
+    case VERB_DATA:
+    case VERB_BDAT:
+    case VERB_RSET:
+    case VERB_NOOP:
+    case VERB_QUIT:
+    case VERB_VRFY:
+    case VERB_EXPN:
+    case VERB_HELP:
+    case VERB_STARTTLS:
+    case VERB_AUTH:
+    case VERB_ETRN:
+    case VERB_XCLIENT:
+    case VERB_XFORWARD:
+    case VERB_COUNT: break;
+    }
+    return str_of(smtp_verb_name(command->verb));
+}
+
+struct reply command_answer(struct session *s, struct str line)
+{
+    struct smtp_line command;
+
+    smtp_parse_line(line, &command);
+    struct reply r = dispatch(s, &command);
+    if (r.code >= 400 && !s->closing)
+        r = command_refused(s, command.verb == VERB_DATA ? STR("DATA") : command_shown(&command, line), r);
+    /* DATA's end is the transaction's, whatever the verdict; and without one, what a refused command left goes at once. */
+    if (s->transaction.id[0] != '\0' || !s->transaction.open)
+        transaction_reset(&s->transaction);
+    return r;
+}
+
+struct reply command_refused(struct session *s, struct str shown, struct reply r)
+{
+    log_event(LOG_INFO, "refused", LOG_Z("id", s->transaction.id), LOG_Z("client", s->client.local ? s->login : s->client_ip),
+              LOG_Z("helo", s->helo), LOG_I64("code", r.code), LOG_Z("status", r.enhanced), LOG_STR("command", shown), LOG_Z("text", r.text));
+    /* 4xx is our trouble, not theirs. */
+    if (r.code >= 500 && ++s->errors > s->conf->errors_max)
+        return session_farewell(s, 421, "4.7.0", "Too many errors");
+    return r;
+}
+
+/* -- HELO, EHLO --------------------------------------------------------------------------------------------------------- */
+
+/* Both end a transaction as RSET does (RFC 5321, 4.1.4). What the client calls itself is recorded, not believed. */
+static struct reply hello(struct session *s, struct str args, bool esmtp)
+{
+    struct str name;
+
+    if (smtp_parse_hello(&s->transaction.arena, args, &name) != SMTP_OK)
+        return reply(501, "5.5.4", "Tell me your name: a domain, or an address in brackets");
+    assert(name.n < sizeof s->helo);
+    memcpy(s->helo, name.p, name.n);
+    s->helo[name.n] = '\0';
+    s->esmtp = esmtp;
+    transaction_reset(&s->transaction);
+    return reply(250, NULL, NULL);
+}
+
+static struct reply on_helo(struct session *s, struct str args)
+{
+    struct reply r = hello(s, args, false);
+    return r.code != 250 ? r : session_reply(s, 250, NULL, "%s", s->conf->hostname);
+}
+
+static struct reply on_ehlo(struct session *s, struct str args)
+{
+    struct reply r = hello(s, args, true);
+
+    if (r.code != 250)
+        return r;
+    return session_reply(s, 250, NULL, "%s greets %s\nPIPELINING\nSIZE %llu\n8BITMIME\nENHANCEDSTATUSCODES\nHELP", s->conf->hostname, s->helo,
+                         (unsigned long long)s->conf->message_size_max);
+}
+
+/* -- MAIL ---------------------------------------------------------------------------------------------------------------- */
+
+static struct reply refuse_arguments(struct session *s, enum smtp_parse result, const char *address_status, struct str culprit)
+{
+    switch (result) {
+    case SMTP_BAD_SYNTAX: return reply(501, "5.5.4", "I cannot read that; write MAIL FROM:<address> or RCPT TO:<address>");
+    case SMTP_BAD_ADDRESS: return reply(501, address_status, "That is not a mail address");
+    case SMTP_NEEDS_UTF8: return reply(553, "5.6.7", "That address is not ASCII, and SMTPUTF8 is not offered here");
+    case SMTP_UNKNOWN_PARAMETER: return session_reply(s, 555, "5.5.4", "Unknown parameter %" STR_FMT, STR_ARG(culprit));
+    case SMTP_BAD_PARAMETER: return session_reply(s, 501, "5.5.4", "I cannot read the value of %" STR_FMT, STR_ARG(culprit));
+    case SMTP_DUPLICATE_PARAMETER: return session_reply(s, 501, "5.5.4", "%" STR_FMT " stands there twice", STR_ARG(culprit));
+    case SMTP_NO_MEMORY:
+    case SMTP_OK: break;
+    }
+    return reply(451, "4.3.0", "No memory for that now");
+}
+
+static struct reply on_mail(struct session *s, struct str args)
+{
+    struct mail_args mail;
+    struct str culprit = STR("");
+
+    enum smtp_parse result = smtp_parse_mail(&s->transaction.arena, args, &mail, &culprit);
+    if (result != SMTP_OK)
+        return refuse_arguments(s, result, "5.1.7", culprit);
+    if (mail.seen & ~OFFERED_MAIL_PARAMS)
+        return reply(555, "5.5.4", "A parameter that is not offered here");
+    if (mail.body == BODY_BINARYMIME)            /* RFC 3030: only together with CHUNKING */
+        return reply(504, "5.5.4", "BINARYMIME is not offered here");
+    if (mail.size > s->conf->message_size_max)   /* RFC 1870, 6.1 */
+        return reply(552, "5.3.4", "The message is too big");
+    if (s->messages >= s->conf->messages_per_session_max)
+        return session_farewell(s, 421, "4.7.0", "Enough messages for one session; connect again");
+    s->transaction.mail = mail;
+    s->transaction.open = true;
+    return reply(250, "2.1.0", "Sender ok");
+}
+
+/* -- RCPT ---------------------------------------------------------------------------------------------------------------- */
+
+struct mailbox_look {
+    const char *path;
+    int         result;                  /* 0: it is there */
+};
+
+static void look_for_mailbox(void *arg)
+{
+    struct mailbox_look *look = arg;
+    int dir = file_open_dir(look->path);
+
+    look->result = dir < 0 ? dir : 0;
+    (void)file_close(dir);               /* only looked at; a negative one is ignored */
+}
+
+/* Awaits the disk. Code 0: there is a Maildir. */
+static struct reply check_mailbox(struct session *s, const struct address *rcpt)
+{
+    struct mailbox_look look = { .result = -ENOENT };
+
+    if (route_mailbox(&s->transaction.arena, s->conf, rcpt, &look.path) == -ENOMEM)
+        return reply(451, "4.3.0", "No memory for that now");
+    if (look.path != NULL && offload_run(s->shared->files, look_for_mailbox, &look) < 0)
+        return reply(451, "4.3.2", "Too busy to look for that user");
+    switch (look.result) {
+    case 0: return reply(0, NULL, NULL);
+    case -ENOENT:
+    case -ENOTDIR:
+    case -ENAMETOOLONG: return reply(550, "5.1.1", "No such user here");
+    }
+    /* Not being able to look is no answer about the user: -EACCES, -EMFILE, a file server that is away. */
+    return reply(451, "4.3.0", "I cannot look for that user now");
+}
+
+/* Code 0: it is welcome. Awaits where a mailbox must be looked at. */
+static struct reply check_rcpt(struct session *s, const struct address *rcpt)
+{
+    switch (access_rcpt(s->conf, s->trusted, rcpt)) {
+    case ACCESS_LOCAL:
+    case ACCESS_RELAY: return reply(0, NULL, NULL);
+    case ACCESS_LOCAL_IF_MAILBOX: return check_mailbox(s, rcpt);
+    case ACCESS_UNKNOWN_USER: return reply(550, "5.1.1", "No such user here");
+    case ACCESS_RELAY_DENIED: return reply(550, "5.7.1", "Relaying denied: not our domain, and you are not one of ours");
+    }
+    __builtin_unreachable();
+}
+
+/* Where mail for postmaster really goes, if the configuration says so. */
+static bool redirect_postmaster(struct session *s, struct recipient *rcpt)
+{
+    struct address target;
+
+    if (s->conf->postmaster[0] == '\0' || !address_is_postmaster(&rcpt->addr) || access_rcpt(s->conf, false, &rcpt->addr) != ACCESS_LOCAL)
+        return true;
+    if (!address_parse(&s->transaction.arena, str_of(s->conf->postmaster), &target))
+        return false;
+    rcpt->rewritten_from = rcpt->addr;
+    rcpt->addr = target;
+    return true;
+}
+
+static struct reply on_rcpt(struct session *s, struct str args)
+{
+    struct transaction *t = &s->transaction;
+    struct rcpt_args parsed;
+    struct str culprit = STR("");
+
+    enum smtp_parse result = smtp_parse_rcpt(&t->arena, args, &parsed, &culprit);
+    if (result != SMTP_OK)
+        return refuse_arguments(s, result, "5.1.3", culprit);
+    if (parsed.seen & ~OFFERED_RCPT_PARAMS)
+        return reply(555, "5.5.4", "A parameter that is not offered here");
+    if (transaction_has(t, &parsed.rcpt))        /* one copy is what the sender meant */
+        return reply(250, "2.1.5", "Recipient ok, named before");
+    if (t->rcpt_count >= s->conf->recipients_max)
+        return reply(452, "4.5.3", "Too many recipients; send the rest in another transaction");   /* RFC 5321, 4.5.3.1.10 */
+    struct reply r = check_rcpt(s, &parsed.rcpt);
+    if (r.code != 0)
+        return r;
+    struct recipient rcpt = { .addr = parsed.rcpt };
+    if (!redirect_postmaster(s, &rcpt) || transaction_add(t, &rcpt) < 0)
+        return reply(452, "4.3.1", "No memory for more recipients");
+    return reply(250, "2.1.5", "Recipient ok");
+}
+
+/* -- DATA and the small ones ------------------------------------------------------------------------------------------------ */
+
+static struct reply on_data(struct session *s, struct str args)
+{
+    (void)args;
+    if (s->client.local && !submit_limit_take(s->shared->submit, s->client.uid, s->conf->local_submit_max_per_hour))
+        return reply(450, "4.7.1", "You have sent enough for this hour");
+    return receive_message(s);
+}
+
+static struct reply on_rset(struct session *s, struct str args)
+{
+    (void)args;
+    transaction_reset(&s->transaction);
+    return reply(250, "2.0.0", "Forgotten");
+}
+
+static struct reply on_noop(struct session *s, struct str args)
+{
+    (void)s, (void)args;
+    return reply(250, "2.0.0", "Done nothing");
+}
+
+/* Who is here is for RCPT to find out, one message at a time (RFC 5321, 7.3). */
+static struct reply on_vrfy(struct session *s, struct str args)
+{
+    (void)s;
+    if (args.n == 0)
+        return reply(501, "5.5.4", "Verify whom?");
+    return reply(252, "2.0.0", "Cannot say; send mail and I will try");
+}
+
+static struct reply on_help(struct session *s, struct str args)
+{
+    (void)s, (void)args;
+    return reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
+}
+
+static struct reply on_quit(struct session *s, struct str args)
+{
+    (void)args;
+    return session_farewell(s, 221, "2.0.0", "Goodbye");
+}

@@ -1,0 +1,246 @@
+/*
+ * Start and stop of all that comes in.
+ *
+ * Each loop has its own sockets on the same addresses (SO_REUSEPORT), its own sessions, and nothing is shared between
+ * loops but the queue, the counters of sessions and the snapshot of the configuration. What must be done on a loop is done
+ * by a task started there; so no lock and no wake across threads is needed. Runs in the worker.
+ */
+#include "inbound/inbound.h"
+#include "base/log.h"
+#include "conf/conf.h"
+#include "inbound/listener.h"
+#include "run/loop.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SMTP_PORT         25
+#define FILES_THREADS     2              /* they look for Maildirs: short reads of directories */
+#define FILES_QUEUE_MAX   10000
+#define START_RETRY_NS    (10 * NS_PER_MS)
+
+struct inbound_loop {
+    struct inbound       *in;
+    struct session_shared shared;
+    struct task_group     accepting, sessions;
+    struct listener      *listeners;     /* owned */
+    size_t                listener_count;
+};
+
+struct inbound {
+    struct inbound_loop *loops;          /* owned */
+    unsigned             loop_count;
+    unsigned             running;        /* loops that are not stopped; only loop 0 looks at it and changes it */
+    struct task         *stopper;
+    int64_t              grace_ns;
+    struct offload      *files;          /* owned */
+    struct submit_limit  submit;         /* only loop 0's sessions: the submit socket is there */
+    struct session_limit limit;
+    struct net_addr     *addresses;      /* owned; of the configured listeners */
+    size_t               address_count;
+};
+
+static int  bind_all(struct inbound *in, const struct conf *c, char error[256]);
+static int  start_on_loop(unsigned index, const char *name, task_fn *fn, void *arg);
+static void begin_loop(void *arg);
+static void end_loop(void *arg);
+static void loop_ended(void *arg);
+
+static void inbound_free(struct inbound *in)
+{
+    for (unsigned i = 0; i < in->loop_count; i++)
+        free(in->loops[i].listeners);
+    submit_limit_free(&in->submit);
+    if (in->files != NULL)
+        offload_free(in->files);
+    free(in->loops);
+    free(in->addresses);
+    free(in);
+}
+
+static struct inbound *inbound_new(struct queue *q, const struct conf *c)
+{
+    struct inbound *in = calloc(1, sizeof *in);
+
+    if (in == NULL)
+        return NULL;
+    submit_limit_init(&in->submit);
+    session_limit_init(&in->limit);
+    in->grace_ns = c->shutdown_grace_ns;
+    in->files = offload_new("files", FILES_THREADS, FILES_QUEUE_MAX);
+    in->addresses = calloc(c->listener_count + 1, sizeof *in->addresses);
+    in->loops = calloc(loop_count(), sizeof *in->loops);
+    bool ok = in->files != NULL && in->addresses != NULL && in->loops != NULL;
+    for (unsigned i = 0; ok && i < loop_count(); i++) {
+        struct inbound_loop *l = &in->loops[in->loop_count++];
+        l->in = in;
+        l->shared = (struct session_shared){ .queue = q, .files = in->files, .submit = &in->submit, .stop_deadline_ns = TASK_FOREVER };
+        l->listeners = calloc(c->listener_count + 1, sizeof *l->listeners);
+        ok = l->listeners != NULL;
+    }
+    if (ok)
+        return in;
+    inbound_free(in);
+    return NULL;
+}
+
+static void close_sockets(struct inbound_loop *l)
+{
+    for (size_t i = 0; i < l->listener_count; i++)
+        net_listener_close(l->listeners[i].socket);
+    l->listener_count = 0;
+}
+
+int inbound_start(struct queue *q, struct inbound **out, char error[256])
+{
+    struct conf *c = conf_current();
+    struct inbound *in = inbound_new(q, c);
+    int r = -ENOMEM;
+
+    assert(loop_index() == 0);
+    snprintf(error, 256, "no memory");
+    if (in != NULL)
+        r = bind_all(in, c, error);
+    conf_unref(c);
+    if (r < 0) {
+        for (unsigned i = 0; in != NULL && i < in->loop_count; i++)
+            close_sockets(&in->loops[i]);
+        if (in != NULL)
+            inbound_free(in);
+        return r;
+    }
+    for (unsigned i = 0; i < in->loop_count; i++) {
+        (void)start_on_loop(i, "inbound", begin_loop, &in->loops[i]);    /* does not give up */
+        in->running++;
+    }
+    *out = in;
+    return 0;
+}
+
+/* -- sockets ------------------------------------------------------------------------------------------------------------ */
+
+static void add_listener(struct inbound_loop *l, struct net_listener *socket, bool local)
+{
+    l->listeners[l->listener_count++] =
+        (struct listener){ .socket = socket, .local = local, .shared = &l->shared, .limit = &l->in->limit, .sessions = &l->sessions };
+}
+
+/* The first loop's socket picks the port where it is 0; the others share it. */
+static int bind_address(struct inbound *in, const struct conf_listener *listener, char error[256])
+{
+    struct net_addr at;
+    struct net_listener *socket;
+    int r = net_addr_parse(listener->address, SMTP_PORT, &at) ? 0 : -EINVAL;
+
+    for (unsigned i = 0; r == 0 && i < in->loop_count; i++) {
+        r = net_listen(&at, in->loop_count > 1, &socket);
+        if (r < 0)
+            break;
+        add_listener(&in->loops[i], socket, false);
+        net_listener_addr(socket, &at);
+    }
+    if (r < 0) {
+        snprintf(error, 256, "cannot listen on %" STR_FMT " (%" STR_FMT "): %s", STR_ARG(listener->address), STR_ARG(listener->name), strerror(-r));
+        return r;
+    }
+    in->addresses[in->address_count++] = at;
+    return 0;
+}
+
+static int bind_submit(struct inbound *in, const char *path, char error[256])
+{
+    struct net_listener *socket;
+
+    int r = net_listen_unix(path, SUBMIT_SOCKET_MODE, &socket);
+    if (r < 0) {
+        snprintf(error, 256, "cannot listen on %s: %s", path, strerror(-r));
+        return r;
+    }
+    add_listener(&in->loops[0], socket, true);
+    return 0;
+}
+
+static int bind_all(struct inbound *in, const struct conf *c, char error[256])
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < c->listener_count; i++)
+        r = bind_address(in, &c->listeners[i], error);
+    if (r == 0 && c->submit_socket[0] != '\0')
+        r = bind_submit(in, c->submit_socket, error);
+    return r;
+}
+
+size_t inbound_listeners(const struct inbound *in) { return in->address_count; }
+
+void inbound_address(const struct inbound *in, size_t index, struct net_addr *out)
+{
+    assert(index < in->address_count);
+    *out = in->addresses[index];
+}
+
+/* -- on each loop ---------------------------------------------------------------------------------------------------------- */
+
+/* A full queue of messages to a loop empties by itself: wait, and try again. Awaits, whatever the caller's cancellation. */
+static int start_on_loop(unsigned index, const char *name, task_fn *fn, void *arg)
+{
+    int r;
+
+    task_shield_begin();
+    while ((r = loop_start_on(index, name, fn, arg)) < 0)
+        (void)task_sleep(START_RETRY_NS);
+    task_shield_end();
+    return r;
+}
+
+static void begin_loop(void *arg)
+{
+    struct inbound_loop *l = arg;
+
+    task_group_init(&l->accepting);
+    task_group_init(&l->sessions);
+    for (size_t i = 0; i < l->listener_count; i++) {
+        int r = task_group_start(&l->accepting, "listener", listener_run, &l->listeners[i]);
+        if (r < 0)
+            log_event(LOG_ERROR, "listener-not-started", LOG_Z("error", strerror(-r)));
+    }
+}
+
+static void end_loop(void *arg)
+{
+    struct inbound_loop *l = arg;
+
+    task_group_cancel(&l->accepting);
+    (void)task_group_wait(&l->accepting, TASK_FOREVER);      /* without a deadline it ends with the group */
+    close_sockets(l);
+    l->shared.stop_deadline_ns = task_deadline_in(l->in->grace_ns);
+    task_group_cancel(&l->sessions);
+    (void)task_group_wait(&l->sessions, TASK_FOREVER);
+    (void)start_on_loop(0, "inbound-ended", loop_ended, l->in);
+    /* From here on loop 0 may have freed all of it. */
+}
+
+static void loop_ended(void *arg)
+{
+    struct inbound *in = arg;
+
+    in->running--;
+    task_wake(in->stopper);
+}
+
+void inbound_stop(struct inbound *in)
+{
+    if (in == NULL)
+        return;
+    assert(loop_index() == 0);
+    in->stopper = task_self();
+    task_shield_begin();
+    for (unsigned i = 0; i < in->loop_count; i++)
+        (void)start_on_loop(i, "inbound-end", end_loop, &in->loops[i]);
+    while (in->running > 0)
+        (void)task_park(TASK_FOREVER);
+    task_shield_end();
+    inbound_free(in);
+}

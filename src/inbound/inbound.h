@@ -1,0 +1,27 @@
+/*
+ * Mail coming in: the listeners of the configuration and the submit socket, on all loops; a session for each connection.
+ *
+ * A session takes the configuration in force (conf_current) when it begins. Everything it accepts goes through queue_put,
+ * and only then gets its 250. Runs in the worker.
+ */
+#ifndef INBOUND_INBOUND_H
+#define INBOUND_INBOUND_H
+
+#include "queue/queue.h"
+#include "run/net.h"
+
+struct inbound;
+
+/* Binds every address of the configuration in force, then accepts on all loops. Call on loop 0, in a task. On error nothing
+ * listens, and error says which address and why. */
+int inbound_start(struct queue *q, struct inbound **out, char error[256]);
+
+/* Stops accepting; idle sessions get 421 4.3.2, others when their command is done, at the latest after shutdown_grace. Awaits
+ * the last one, then frees. On loop 0, in a task; ignores the task's cancellation. NULL is fine. */
+void inbound_stop(struct inbound *in);
+
+/* Where it listens really (port 0 in the configuration: the one that was picked), in the order of the configuration. */
+size_t inbound_listeners(const struct inbound *in);
+void   inbound_address(const struct inbound *in, size_t index, struct net_addr *out);
+
+#endif

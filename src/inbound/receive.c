@@ -1,0 +1,272 @@
+/*
+ * DATA: from 354 to the verdict.
+ *
+ * The text streams through dot-unstuffing into the body. Whatever goes wrong on the way (too big, no disk, a bare LF), the
+ * rest is read to its end, so that the refusal arrives where the client expects it and the next command is read as one.
+ * 250 is said after queue_put returned 0, never before: the message is on stable storage then. Runs in the worker, in the
+ * session's task.
+ */
+#include "base/cleanup.h"
+#include "base/codec.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "inbound/session_internal.h"
+#include "mail/header.h"
+#include "mail/trace.h"
+#include "smtp/data.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECE_MAX       (STREAM_INPUT_MAX + 16)   /* what one input buffer can decode to, with a CR or dot held back before */
+#define DROP_MAX_FACTOR 2                         /* of message_size_max: so much of a message that is too big is read away */
+
+struct receiving {
+    struct session     *s;
+    uint64_t            id;
+    struct body        *body;            /* owned */
+    struct data_decoder decoder;
+    struct buf          piece;           /* decoded, not yet in the body */
+    struct buf          header;          /* decoded so far, until the header's end */
+    bool                header_done;
+    struct reply        trouble;         /* code 0 while all is well; then nothing is kept any more */
+};
+
+static int          receiving_begin(struct receiving *r);
+static enum data_result receive_text(struct receiving *r, int *out_error);
+static struct reply verdict(struct receiving *r, enum data_result end);
+static struct reply put_message(struct receiving *r);
+
+static void receiving_free(struct receiving *r)
+{
+    body_free(r->body);
+    buf_free(&r->piece);
+    buf_free(&r->header);
+}
+
+struct reply receive_message(struct session *s)
+{
+    struct reply go_on = reply(354, NULL, "Go on; a dot on a line of its own ends it");
+    struct receiving r = { .s = s };
+    int error = 0;
+
+    session_take_line(s);
+    if (receiving_begin(&r) < 0) {
+        receiving_free(&r);
+        return reply(451, "4.3.0", "No memory for a message now");
+    }
+    struct reply said = reply(0, NULL, NULL);
+    if (session_send(s, &go_on) == 0) {
+        enum data_result end = receive_text(&r, &error);
+        said = error == 0 ? verdict(&r, end) : r.trouble;
+    }
+    receiving_free(&r);
+    return said;
+}
+
+/* The trace field of RFC 5321, 4.4, stands before all that the client sends. */
+static int put_received(struct receiving *r)
+{
+    struct session *s = r->s;
+    struct transaction *t = &s->transaction;
+    CLEANUP_BUF struct buf field;
+    struct trace_received received = {
+        .helo = str_of(s->helo),
+        .ip = str_of(s->client_ip),
+        .by_host = str_of(s->conf->hostname),
+        .protocol = str_of(s->client.local ? "local" : s->esmtp ? "ESMTP" : "SMTP"),
+        .id = str_of(t->id),
+        .wall_ns = clock_wall_ns(),
+    };
+
+    if (t->rcpt_count == 1)
+        received.rcpt = t->rcpts[0].rewritten_from.local.n > 0 ? &t->rcpts[0].rewritten_from : &t->rcpts[0].addr;
+    buf_init(&field, 8192);
+    trace_put_received(&field, &received);
+    return buf_ok(&field) ? body_append(r->body, buf_str(&field)) : -ENOMEM;
+}
+
+static int receiving_begin(struct receiving *r)
+{
+    r->id = queue_new_id(r->s->shared->queue);
+    codec_id_format(r->id, r->s->transaction.id);
+    buf_init(&r->piece, PIECE_MAX);
+    buf_init(&r->header, (size_t)r->s->conf->header_size_max + PIECE_MAX);
+    r->body = body_new(r->s->shared->queue, r->id);
+    return r->body == NULL ? -ENOMEM : put_received(r);
+}
+
+/* -- the text ------------------------------------------------------------------------------------------------------------ */
+
+/* The first trouble counts. What was kept until now is given back at once: the rest may take its time. */
+static void give_up(struct receiving *r, struct reply why)
+{
+    if (r->trouble.code != 0)
+        return;
+    r->trouble = why;
+    buf_free(&r->header);
+    buf_free(&r->piece);
+    body_free(r->body);
+    r->body = NULL;
+}
+
+static struct reply cannot_keep(int error)
+{
+    switch (error) {
+    case -ENOSPC: return reply(452, "4.3.1", "The disk is full; try again later");
+    case -EMSGSIZE: return reply(552, "5.3.4", "The message is too big");
+    case -ECANCELED: return reply(451, "4.3.2", "The server is stopping; try again later");
+    }
+    return reply(451, "4.3.0", "The message cannot be kept now; try again later");
+}
+
+/* A loop is caught by the traces of the hosts it went through (RFC 5321, 6.3). */
+static void check_header(struct receiving *r, struct str header)
+{
+    struct header_iter it;
+    struct header_field field;
+    uint32_t received = 0;
+
+    header_begin(&it, header);
+    while (header_next(&it, &field))
+        received += str_eq_nocase(field.name, STR("Received"));
+    if (received > r->s->conf->received_max)
+        give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));
+    r->header_done = true;
+    buf_free(&r->header);
+}
+
+static void watch_header(struct receiving *r, bool at_end)
+{
+    uint32_t max = r->s->conf->header_size_max;
+
+    if (r->header_done || r->trouble.code != 0)
+        return;
+    uint64_t size = r->decoder.header_end > 0 ? r->decoder.header_end : r->decoder.bytes;
+    if (size > max) {
+        give_up(r, reply(552, "5.3.4", "The header of the message is too big"));
+        return;
+    }
+    bool complete = r->decoder.header_end > 0 || at_end;
+    if (complete && r->header.n == 0) {          /* all in this piece, as most are */
+        check_header(r, str_head(buf_str(&r->piece), (size_t)size));
+        return;
+    }
+    buf_put_str(&r->header, buf_str(&r->piece));
+    if (!buf_ok(&r->header))
+        give_up(r, cannot_keep(-ENOMEM));
+    else if (complete)
+        check_header(r, str_head(buf_str(&r->header), (size_t)size));
+}
+
+/* Awaits when the body spills to its file. */
+static void keep_piece(struct receiving *r, bool at_end)
+{
+    if (r->trouble.code == 0 && r->decoder.bytes > r->s->conf->message_size_max)
+        give_up(r, reply(552, "5.3.4", "The message is too big"));
+    if (r->trouble.code == 0 && !buf_ok(&r->piece))
+        give_up(r, cannot_keep(-ENOMEM));
+    watch_header(r, at_end);
+    if (r->trouble.code != 0)
+        return;
+    int error = body_append(r->body, buf_str(&r->piece));
+    if (error < 0)
+        give_up(r, cannot_keep(error));
+    buf_clear(&r->piece);
+}
+
+static struct reply lost_patience(struct receiving *r, ssize_t n)
+{
+    if (n == -ETIMEDOUT && r->s->shielded)
+        return session_farewell(r->s, 421, "4.3.2", "The server is stopping");
+    if (n == -ETIMEDOUT)
+        return session_farewell(r->s, 421, "4.4.2", "The message stopped coming");
+    return reply(0, NULL, NULL);
+}
+
+/* Up to the final dot. *out_error is negative if it never came; then r->trouble is what to say, if anything. Awaits. */
+static enum data_result receive_text(struct receiving *r, int *out_error)
+{
+    uint64_t max = r->s->conf->message_size_max * DROP_MAX_FACTOR;
+
+    for (;;) {
+        struct str text = stream_pending(r->s->stream);
+        size_t consumed = 0;
+        enum data_result result = DATA_MORE;
+        if (text.n > 0) {
+            result = data_decode(&r->decoder, text, &consumed, r->trouble.code == 0 ? &r->piece : NULL);
+            stream_consume(r->s->stream, consumed);
+            keep_piece(r, result != DATA_MORE);
+        }
+        if (result != DATA_MORE)
+            return result;
+        if (r->decoder.bytes > max) {
+            r->trouble = session_farewell(r->s, 421, "4.3.4", "This message has no end");
+            *out_error = -EMSGSIZE;
+            return result;
+        }
+        ssize_t n = session_fill(r->s, task_deadline_in(r->s->conf->data_timeout_ns), false);
+        if (n <= 0) {
+            r->trouble = lost_patience(r, n);
+            *out_error = n == 0 ? -EPIPE : (int)n;
+            return result;
+        }
+    }
+}
+
+/* -- the verdict ------------------------------------------------------------------------------------------------------------ */
+
+static struct reply verdict(struct receiving *r, enum data_result end)
+{
+    switch (end) {
+    case DATA_BARE_LF: return reply(550, "5.6.11", "The message holds a bare LF; lines end in CR LF");
+    case DATA_BARE_CR: return reply(550, "5.6.11", "The message holds a bare CR; lines end in CR LF");
+    case DATA_MORE:
+    case DATA_END: break;
+    }
+    return r->trouble.code != 0 ? r->trouble : put_message(r);
+}
+
+static void log_accepted(const struct receiving *r, const struct envelope *env)
+{
+    char sender_bytes[2 * ADDRESS_PATH_MAX];
+    struct buf sender;
+
+    buf_init_fixed(&sender, sender_bytes, sizeof sender_bytes);
+    address_put_path(&sender, &env->sender);
+    log_event(LOG_INFO, "accepted", LOG_Z("id", r->s->transaction.id), LOG_STR("from", buf_str(&sender)), LOG_U64("to", env->rcpt_count),
+              LOG_U64("size", env->size), LOG_Z("client", r->s->client.local ? r->s->login : r->s->client_ip), LOG_Z("helo", r->s->helo));
+    metric_add(METRIC_messages_accepted, 1);
+    metric_add(METRIC_bytes_accepted, (int64_t)env->size);
+}
+
+static struct reply put_message(struct receiving *r)
+{
+    struct session *s = r->s;
+    struct transaction *t = &s->transaction;
+    struct envelope env = {
+        .id = r->id,
+        .arrived_ns = clock_wall_ns(),
+        .null_sender = t->mail.null_sender,
+        .sender = t->mail.sender,
+        .rcpts = t->rcpts,
+        .rcpt_count = t->rcpt_count,
+        .client_ip = str_of(s->client_ip),
+        .helo = str_of(s->helo),
+        .login = str_of(s->login),
+        .protocol = str_of(s->client.local ? "local" : s->esmtp ? "ESMTP" : "SMTP"),
+        .body_8bit = t->mail.body == BODY_8BITMIME || r->decoder.has_8bit,
+        .size = body_size(r->body),
+    };
+
+    /* The server may stop meanwhile: what is complete here is still kept, and the client told so. */
+    task_shield_begin();
+    int error = queue_put(s->shared->queue, &env, r->body);
+    task_shield_end();
+    if (error < 0)
+        return cannot_keep(error);
+    log_accepted(r, &env);
+    s->messages++;
+    s->errors = 0;
+    return session_reply(s, 250, "2.0.0", "Queued as %s", t->id);
+}

@@ -1,0 +1,250 @@
+/*
+ * The loop of a session, and the lines it reads.
+ *
+ * Promises: one reply for each line, whatever is in it; a line ends in CRLF and in nothing else (RFC 5321, 2.3.8); replies
+ * leave when no complete further line is waiting, so a pipelining client gets them in one piece (RFC 2920, 3.1); every wait
+ * has a deadline. Runs in the worker, on the loop that accepted the connection.
+ */
+#include "inbound/session.h"
+#include "base/log.h"
+#include "inbound/session_internal.h"
+#include "policy/access.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_DROP_MAX    (1024 * 1024)   /* of one line that is too long, before we give up on the client */
+#define BARE_LF_WAIT_NS  (5 * NS_PER_S)  /* a bare LF and then silence: somebody who will wait for us for ever */
+#define FAREWELL_WAIT_NS (5 * NS_PER_S)
+#define REPLY_BYTES_MAX  4096
+
+enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_TIMEOUT, LINE_STOP, LINE_GONE };
+
+static struct session  *session_new(struct session_shared *shared, struct stream *stream, const struct session_client *client);
+static void             session_free(struct session *s);
+static struct reply     answer(struct session *s);
+static enum line_result read_line(struct session *s, struct str *out);
+static bool             another_line_waits(const struct session *s);
+static void             put_reply(struct session *s, const struct reply *r);
+static int64_t          send_deadline(const struct session *s);
+
+void session_run(struct session_shared *shared, struct stream *stream, const struct session_client *client)
+{
+    struct session *s = session_new(shared, stream, client);
+
+    if (s == NULL) {
+        stream_close(stream);
+        return;
+    }
+    /* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */
+    struct reply r = session_reply(s, 220, NULL, "%s ESMTP Nightmail", s->conf->hostname);
+    for (;;) {
+        put_reply(s, &r);
+        if (s->closing)
+            break;
+        if (!another_line_waits(s)) {
+            int sent = stream_flush(s->stream, send_deadline(s));
+            if (sent < 0 && sent != -ECANCELED)      /* cancelled: the next read says so again, and we say goodbye */
+                break;
+        }
+        r = answer(s);
+        session_take_line(s);
+        if (r.code == 0)         /* the client is gone: nobody to tell */
+            break;
+    }
+    if (s->closing)
+        (void)stream_shutdown(s->stream, task_deadline_in(FAREWELL_WAIT_NS));    /* it is over either way */
+    session_free(s);
+}
+
+static struct session *session_new(struct session_shared *shared, struct stream *stream, const struct session_client *client)
+{
+    struct session *s = calloc(1, sizeof *s);
+    uint8_t ip[16];
+
+    if (s == NULL)
+        return NULL;
+    s->shared = shared;
+    s->stream = stream;
+    s->client = *client;
+    s->conf = conf_current();
+    transaction_init(&s->transaction, s->conf->recipients_max);
+    if (client->local) {
+        s->trusted = true;       /* the kernel vouches for the uid, and each message carries it */
+        snprintf(s->login, sizeof s->login, "uid:%u", client->uid);
+    } else {
+        net_addr_format_ip(&client->addr, s->client_ip);
+        s->trusted = access_is_trusted(s->conf, ip, net_addr_ip(&client->addr, ip));
+    }
+    return s;
+}
+
+static void session_free(struct session *s)
+{
+    transaction_reset(&s->transaction);
+    conf_unref(s->conf);
+    stream_close(s->stream);
+    if (s->shielded)
+        task_shield_end();
+    free(s);
+}
+
+/* The reply to the next line; code 0 if there will be none. */
+static struct reply answer(struct session *s)
+{
+    struct str line;
+
+    switch (read_line(s, &line)) {
+    case LINE_READ: return command_answer(s, line);
+    case LINE_TOO_LONG: return command_refused(s, STR(""), reply(500, "5.5.2", "The line is too long"));
+    case LINE_FLOOD: return session_farewell(s, 421, "4.7.0", "This line has no end");
+    case LINE_BARE_LF: return session_farewell(s, 421, "4.5.2", "A line ends in CR LF, not in LF alone");
+    case LINE_TIMEOUT: return session_farewell(s, 421, "4.4.2", "You said nothing for too long");
+    case LINE_STOP: return session_farewell(s, 421, "4.3.2", "The server is stopping");
+    case LINE_GONE: break;
+    }
+    return reply(0, NULL, NULL);
+}
+
+/* -- lines ------------------------------------------------------------------------------------------------------------- */
+
+/* The length of the line at the beginning of text, with its CRLF; 0 if its end is not there. from is where to begin to look. */
+static size_t line_end(struct str text, size_t from)
+{
+    while (from < text.n) {
+        const char *lf = memchr(text.p + from, '\n', text.n - from);
+        if (lf == NULL)
+            return 0;
+        size_t at = (size_t)(lf - text.p);
+        if (at > 0 && text.p[at - 1] == '\r')
+            return at + 1;
+        from = at + 1;
+    }
+    return 0;
+}
+
+/* Reads away the rest of a line that is too long, so that what follows is the next command. */
+static enum line_result drop_line(struct session *s, int64_t deadline_ns)
+{
+    size_t dropped = 0;
+
+    for (;;) {
+        struct str text = stream_pending(s->stream);
+        size_t end = line_end(text, 0);
+        if (end > 0) {
+            stream_consume(s->stream, end);
+            return LINE_TOO_LONG;
+        }
+        /* A CR at the end stays: its LF may come next. */
+        size_t n = text.n > 0 && text.p[text.n - 1] == '\r' ? text.n - 1 : text.n;
+        stream_consume(s->stream, n);
+        dropped += n;
+        if (dropped > LINE_DROP_MAX)
+            return LINE_FLOOD;
+        ssize_t more = session_fill(s, deadline_ns, true);
+        if (more <= 0)
+            return more == -ETIMEDOUT ? LINE_TIMEOUT : more == -ECANCELED ? LINE_STOP : LINE_GONE;
+    }
+}
+
+static enum line_result read_line(struct session *s, struct str *out)
+{
+    /* One deadline for the whole line: a byte now and then does not hold a session for ever (RFC 5321, 4.5.3.2.7). */
+    int64_t deadline = task_deadline_in(s->conf->command_timeout_ns);
+    size_t seen = 0;
+
+    for (;;) {
+        struct str text = stream_pending(s->stream);
+        size_t end = line_end(text, seen);
+        if (end > SMTP_LINE_MAX || (end == 0 && text.n > SMTP_LINE_MAX))
+            return drop_line(s, deadline);
+        if (end > 0) {
+            s->line_length = end;
+            *out = str_head(text, end - 2);
+            return LINE_READ;
+        }
+        bool bare_lf = text.n > 0 && memchr(text.p, '\n', text.n) != NULL;
+        int64_t until = bare_lf ? task_deadline_in(BARE_LF_WAIT_NS) : deadline;
+        seen = text.n;
+        ssize_t n = session_fill(s, until < deadline ? until : deadline, true);
+        if (n == -ETIMEDOUT)
+            return bare_lf ? LINE_BARE_LF : LINE_TIMEOUT;
+        if (n <= 0)
+            return n == -ECANCELED ? LINE_STOP : LINE_GONE;
+    }
+}
+
+static bool another_line_waits(const struct session *s) { return line_end(stream_pending(s->stream), 0) > 0; }
+
+void session_take_line(struct session *s)
+{
+    stream_consume(s->stream, s->line_length);
+    s->line_length = 0;
+}
+
+/* To the end of the session: from here on the grace period is the limit. */
+static void shield(struct session *s)
+{
+    if (!s->shielded)
+        task_shield_begin();
+    s->shielded = true;
+}
+
+static int64_t in_grace(const struct session *s, int64_t deadline_ns)
+{
+    int64_t stop = s->shielded ? s->shared->stop_deadline_ns : TASK_FOREVER;
+    return deadline_ns < stop ? deadline_ns : stop;
+}
+
+static int64_t send_deadline(const struct session *s) { return in_grace(s, task_deadline_in(s->conf->command_timeout_ns)); }
+
+ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle)
+{
+    ssize_t n = s->shielded ? -ECANCELED : stream_fill(s->stream, deadline_ns);
+
+    if (n != -ECANCELED)
+        return n;
+    shield(s);
+    return idle ? -ECANCELED : stream_fill(s->stream, in_grace(s, deadline_ns));
+}
+
+/* -- replies ------------------------------------------------------------------------------------------------------------ */
+
+static void put_reply(struct session *s, const struct reply *r)
+{
+    char bytes[REPLY_BYTES_MAX];
+    struct buf out;
+
+    buf_init_fixed(&out, bytes, sizeof bytes);
+    reply_put(&out, r);
+    /* A client that does not read its replies is waited for here, up to the deadline; an error shows again at the flush. */
+    stream_write_deadline(s->stream, send_deadline(s));
+    (void)stream_put(s->stream, buf_str(&out));
+}
+
+int session_send(struct session *s, const struct reply *r)
+{
+    put_reply(s, r);
+    int sent = stream_flush(s->stream, send_deadline(s));
+    if (sent != -ECANCELED)
+        return sent;
+    shield(s);
+    return stream_flush(s->stream, send_deadline(s));
+}
+
+struct reply session_reply(struct session *s, int code, const char *enhanced, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(s->text, sizeof s->text, format, args);
+    va_end(args);
+    return reply(code, enhanced, s->text);
+}
+
+struct reply session_farewell(struct session *s, int code, const char *enhanced, const char *text)
+{
+    s->closing = true;
+    return session_reply(s, code, enhanced, "%s %s", s->conf->hostname, text);
+}

@@ -1,0 +1,32 @@
+/*
+ * A session: one client's connection, from the greeting to the end, as straight-line code.
+ *
+ * Read a line, look its verb up in a table, call the handler, write the reply; again. Replies to pipelined commands leave
+ * in one piece. Whatever comes in, every command gets exactly one reply, and client and server stay in step.
+ */
+#ifndef INBOUND_SESSION_H
+#define INBOUND_SESSION_H
+
+#include "inbound/submit.h"
+#include "queue/queue.h"
+#include "run/offload.h"
+#include "run/stream.h"
+
+/* What the sessions of one loop share. */
+struct session_shared {
+    struct queue        *queue;
+    struct offload      *files;              /* looks for mailboxes */
+    struct submit_limit *submit;
+    int64_t              stop_deadline_ns;   /* TASK_FOREVER until the server stops; then no session waits beyond it */
+};
+
+struct session_client {
+    struct net_addr addr;
+    bool            local;                   /* came by the submit socket */
+    unsigned        uid;                     /* then: who it is */
+};
+
+/* Holds the whole conversation; returns when it is over. Closes the stream. Awaits. */
+void session_run(struct session_shared *shared, struct stream *stream, const struct session_client *client);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * What session.c, command.c and receive.c know of a session.
+ */
+#ifndef INBOUND_SESSION_INTERNAL_H
+#define INBOUND_SESSION_INTERNAL_H
+
+#include "conf/conf.h"
+#include "inbound/session.h"
+#include "inbound/transaction.h"
+#include "smtp/command.h"
+#include "smtp/reply.h"
+
+#define SESSION_HELO_MAX 256
+#define SESSION_TEXT_MAX 768             /* of a reply made for one occasion */
+
+struct session {
+    struct session_shared *shared;
+    struct stream         *stream;
+    struct conf           *conf;                           /* counted */
+    struct session_client  client;
+    char                   client_ip[NET_ADDR_TEXT_MAX];   /* "" for local submission */
+    char                   login[24];                      /* "uid:1000"; "" if nobody */
+    bool                   trusted;
+
+    char                   helo[SESSION_HELO_MAX];         /* "" before HELO */
+    bool                   esmtp;                          /* said EHLO */
+    bool                   closing;                        /* the reply on its way is the last */
+    bool                   shielded;                       /* the server stops, and this session finishes what it was doing */
+    size_t                 line_length;                    /* of the command in the stream's input, with its CRLF; 0: taken away */
+    uint32_t               errors;                         /* refused commands since the last accepted message */
+    uint32_t               messages;                       /* accepted */
+    struct transaction     transaction;
+    char                   text[SESSION_TEXT_MAX];
+};
+
+/* -- session.c */
+
+/* Awaits more input, as stream_fill. When the server stops: -ECANCELED if idle; a session that is not idle is shielded from then on
+ * and goes on, at most until shared->stop_deadline_ns. */
+ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle);
+
+/* Writes a reply at once, for 354. Awaits. */
+int  session_send(struct session *s, const struct reply *r);
+
+/* Removes the command's line from the input; its arguments are gone then. */
+void session_take_line(struct session *s);
+
+/* A reply with a text made for the occasion, in s->text; the second is the session's last. */
+struct reply session_reply(struct session *s, int code, const char *enhanced, const char *format, ...) __attribute__((format(printf, 4, 5)));
+struct reply session_farewell(struct session *s, int code, const char *enhanced, const char *text);
+
+/* -- command.c */
+
+/* What the table of verbs says to a line. Awaits. */
+struct reply command_answer(struct session *s, struct str line);
+
+/* Logs a refusal, and counts it: gives the reply back, or a farewell when there were too many. shown is the command for the log. */
+struct reply command_refused(struct session *s, struct str shown, struct reply r);
+
+/* -- receive.c */
+
+/* DATA, from 354 to the verdict. The transaction is still there afterwards. Awaits. code 0: the client is gone. */
+struct reply receive_message(struct session *s);
+
+#endif
