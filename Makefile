@@ -1,7 +1,7 @@
 # Nightmail's one Makefile. `make help` lists what it does.
 #
-# Variants build side by side under build/: SAN=address (ASan+UBSan), SAN=thread (TSan), TASKS=threads (one thread per
-# task), CC=clang, ARCH=arm64 (cross build).
+# Variants build side by side under build/: SAN=address (ASan+UBSan), SAN=thread (TSan), SAN=fuzzer (libFuzzer, by clang),
+# TASKS=threads (one thread per task), CC=clang, ARCH=arm64 (cross build).
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -12,17 +12,25 @@ TASKS ?=
 ARCH  ?=
 CC    := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 ifeq ($(ARCH),arm64)
+# Debian's arm64 -dev packages stand beside ours; with its C library there too, qemu finds everything where it is on arm64.
 CC         := aarch64-linux-gnu-gcc
-PKG_CONFIG := aarch64-linux-gnu-pkg-config
-RUNNER     ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
+AR         := aarch64-linux-gnu-ar
+PKG_CONFIG := PKG_CONFIG_LIBDIR=/usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig pkg-config
+RUNNER     ?= qemu-aarch64
 else
 PKG_CONFIG ?= pkg-config
 RUNNER     ?=
+endif
+ifeq ($(SAN),fuzzer)
+CC := clang
 endif
 
 empty :=
 space := $(empty) $(empty)
 variant := $(subst $(space),-,$(strip $(or $(ARCH),native) $(if $(filter gcc aarch64-linux-gnu-gcc,$(CC)),,$(notdir $(CC))) $(SAN) $(if $(TASKS),tasks-$(TASKS))))
+ifeq ($(SAN),fuzzer)
+variant := fuzz
+endif
 BUILD   ?= build
 B       := $(BUILD)/$(variant)
 
@@ -40,6 +48,8 @@ LINKHARD := -pie -Wl,-z,relro,-z,now
 
 ifeq ($(SAN),address)
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -DSAN_ADDRESS=1
+else ifeq ($(SAN),fuzzer)
+SANFLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DSAN_ADDRESS=1
 else ifeq ($(SAN),thread)
 SANFLAGS := -fsanitize=thread -DSAN_THREAD=1
 else
@@ -61,10 +71,14 @@ UNIT      := $(sort $(shell find src -name '*_test.c'))
 # Programs under tests/ that are C: tests/<folder>/<name>.c, linked with everything but main.c.
 TESTPROGS := $(sort $(wildcard tests/sim/*.c tests/model/*.c tests/crash/*.c tests/bench/*.c tests/dns/*.c))
 
+# Fuzzers: tests/fuzz/fuzz_<name>.c has LLVMFuzzerTestOneInput; its corpus is tests/fuzz/corpus/<name>/.
+FUZZERS   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+
 OBJECTS   := $(SOURCES:%.c=$B/%.o)
 ARCHIVE   := $B/libnightmail.a
 UNITBINS  := $(UNIT:src/%.c=$B/unit/%)
 TESTBINS  := $(TESTPROGS:%.c=$B/%)
+FUZZBINS  := $(FUZZERS:%.c=$B/%)
 
 .DEFAULT_GOAL := all
 .PHONY: all help clean
@@ -94,7 +108,10 @@ $B/tests/%: $B/tests/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	@$(CC) -o $@ $^ $(ALL_LIBS) -lm
 
--include $(OBJECTS:.o=.d) $(UNIT:%.c=$B/%.d) $(TESTPROGS:%.c=$B/%.d) $B/src/main.d
+$B/tests/fuzz/%: $B/tests/fuzz/%.o $(ARCHIVE)
+	@$(CC) -o $@ $^ $(subst fuzzer-no-link,fuzzer,$(ALL_LIBS))
+
+-include $(OBJECTS:.o=.d) $(UNIT:%.c=$B/%.d) $(TESTPROGS:%.c=$B/%.d) $(FUZZERS:%.c=$B/%.d) $B/src/main.d
 
 $(SETUP): tools/setup
 	@mkdir -p $(@D)
@@ -109,6 +126,25 @@ unit: $(UNITBINS)
 ## make testprogs       build the test programs under tests/
 .PHONY: testprogs
 testprogs: $(TESTBINS)
+
+## make fuzz            run each fuzzer for FUZZ_SECONDS (60); what it finds is in build/fuzz/found/; FUZZ="<name> ..." picks some
+## make fuzz-quick      run each fuzzer over its corpus and then for 5 s
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz fuzz-quick fuzz-programs
+fuzz-programs: $(if $(filter fuzzer,$(SAN)),$(FUZZBINS))
+fuzz fuzz-quick:
+	@tools/setup fuzz
+	@$(MAKE) --no-print-directory SAN=fuzzer ARCH= TASKS= fuzz-programs
+	@tests/fuzz/run $(if $(filter fuzz-quick,$@),5,$(FUZZ_SECONDS)) $(BUILD)/fuzz $(or $(FUZZ),$(FUZZERS:tests/fuzz/fuzz_%.c=%))
+
+## make arm64           cross-build for arm64 into build/arm64/
+## make arm64-test      and run the unit tests there under qemu-user; ARM64_UNIT="run/task base/str ..." picks some
+.PHONY: arm64 arm64-test
+arm64:
+	@tools/setup arm64
+	@$(MAKE) --no-print-directory ARCH=arm64 SAN= all
+arm64-test: arm64
+	@$(MAKE) --no-print-directory ARCH=arm64 SAN= $(if $(ARM64_UNIT),UNIT="$(ARM64_UNIT:%=src/%_test.c)") unit
 
 ## make layers          check the arrows between the folders
 .PHONY: layers
