@@ -7,6 +7,7 @@
  */
 #include "outbound/client.h"
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "mail/domain.h"
 #include "run/stream.h"
@@ -30,13 +31,29 @@ static int lost(struct client *c, int error)
     return error;
 }
 
+/* At log level debug the whole conversation can be read, line by line. */
+static void log_lines(const struct client *c, const char *side, struct str bytes)
+{
+    if (!log_level_on(LOG_DEBUG))
+        return;
+    while (bytes.n > 0) {
+        struct str line;
+        str_cut(bytes, '\n', &line, &bytes);
+        if (line.n > 0 && line.p[line.n - 1] == '\r')
+            line.n--;
+        log_event(LOG_DEBUG, "smtp out", LOG_Z("remote", c->remote), LOG_STR(side, line));
+    }
+}
+
 /* Awaits the next reply into c->reply. Negative: the connection cannot be used any more. */
 static int read_reply(struct client *c, int64_t deadline_ns)
 {
     smtp_reply_clear(&c->reply);
     for (;;) {
         size_t consumed = 0;
-        enum reply_result result = smtp_parse_reply(stream_pending(c->stream), &consumed, &c->reply);
+        struct str pending = stream_pending(c->stream);
+        enum reply_result result = smtp_parse_reply(pending, &consumed, &c->reply);
+        log_lines(c, "said", str_head(pending, consumed));
         stream_consume(c->stream, consumed);
         switch (result) {
         case REPLY_DONE:
@@ -58,6 +75,12 @@ static int put_text(struct client *c, struct str bytes)
     return r < 0 ? lost(c, r) : 0;
 }
 
+static int put_command(struct client *c, struct str line)
+{
+    log_lines(c, "we_say", line);
+    return put_text(c, line);
+}
+
 static int flush(struct client *c)
 {
     int r = stream_flush(c->stream, task_deadline_in(c->conf->reply_timeout_ns));
@@ -67,7 +90,7 @@ static int flush(struct client *c)
 /* Awaits: one command, one reply. */
 static int command(struct client *c, struct str line, int64_t timeout_ns)
 {
-    int r = put_text(c, line);
+    int r = put_command(c, line);
     if (r == 0)
         r = flush(c);
     return r < 0 ? r : read_reply(c, task_deadline_in(timeout_ns));
@@ -222,7 +245,7 @@ void client_close(struct client *c)
         return;
     if (c->usable && !task_canceled()) {
         int64_t deadline = task_deadline_in(QUIT_WAIT_NS);
-        if (put_text(c, STR("QUIT\r\n")) == 0 && stream_flush(c->stream, deadline) == 0)
+        if (put_command(c, STR("QUIT\r\n")) == 0 && stream_flush(c->stream, deadline) == 0)
             (void)read_reply(c, deadline);                    /* courtesy: whatever it says, we leave */
     }
     stream_close(c->stream);
@@ -273,7 +296,7 @@ static void put_mail(struct transaction *t)
     CLEANUP_BUF struct buf line;
     buf_init(&line, SMTP_LINE_MAX);
     smtp_put_mail(&line, &args);
-    (void)put_text(t->c, buf_str(&line));                     /* a lost connection shows at the next read */
+    (void)put_command(t->c, buf_str(&line));                     /* a lost connection shows at the next read */
 }
 
 static void put_rcpt(struct transaction *t, size_t i)
@@ -283,7 +306,7 @@ static void put_rcpt(struct transaction *t, size_t i)
     CLEANUP_BUF struct buf line;
     buf_init(&line, SMTP_LINE_MAX);
     smtp_put_rcpt(&line, &args);
-    (void)put_text(t->c, buf_str(&line));
+    (void)put_command(t->c, buf_str(&line));
 }
 
 static int next_reply(struct transaction *t, int64_t timeout_ns)
@@ -344,7 +367,7 @@ static int send_envelope(struct transaction *t)
         for (; window > 0 && put < t->mail->count; window--)
             put_rcpt(t, put++);
         if (pipelining && put == t->mail->count) {
-            (void)put_text(c, STR("DATA\r\n"));
+            (void)put_command(c, STR("DATA\r\n"));
             t->data_sent = true;
         }
         if ((r = flush(c)) < 0)
@@ -386,6 +409,7 @@ static int send_text(struct transaction *t)
         stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
     } while (r == 0 && got == BODY_CHUNK);
     free(chunk);
+    log_lines(t->c, "we_say", STR("(the message, and a line with a dot)"));
     return r < 0 ? r : flush(t->c);
 }
 
@@ -405,7 +429,7 @@ static int send_data(struct transaction *t)
     if (t->accepted == 0)
         return skip_data(t);
     int r = 0;
-    if (!t->data_sent && ((r = put_text(t->c, STR("DATA\r\n"))) < 0 || (r = flush(t->c)) < 0))
+    if (!t->data_sent && ((r = put_command(t->c, STR("DATA\r\n"))) < 0 || (r = flush(t->c)) < 0))
         return r;
     if ((r = next_reply(t, t->c->conf->reply_timeout_ns)) < 0)
         return r;
