@@ -13,7 +13,7 @@ void date_put(struct buf *out, int64_t wall_ns, int offset_minutes);
 
 /* The same and what people and old software write: no weekday, comments, folds, two- and three-digit years, named and
  * military zones (those of unknown meaning count as -0000), missing seconds, a leap second. The weekday is not checked.
- * Years 1900 to 2261. False, out untouched, otherwise. The offset may be NULL. */
+ * Years 1900 to 2262 (the end of the type). False, out untouched, otherwise. The offset may be NULL. */
 bool date_parse(struct str text, int64_t *out_wall_ns, int *out_offset_minutes);
 
 /* "2003-07-01T08:52:37Z", with milliseconds if asked; and any RFC 3339 date-time back. */

@@ -27,10 +27,14 @@ void mime_put_param(struct buf *out, const char *name, struct str utf8);
 void mime_put_multipart(struct buf *out, const char *subtype, const char *boundary);
 void mime_put_report(struct buf *out, const char *report_type, const char *boundary);  /* multipart/report (RFC 6522) */
 
+/* The field that a multipart message needs besides if one of its parts is 8bit (RFC 2045, 6.4). */
+void mime_put_8bit(struct buf *out);
+
 void mime_put_part(struct buf *out, const char *boundary);     /* the delimiter line before each part */
 void mime_put_end(struct buf *out, const char *boundary);      /* the last one */
 
-/* Fields, empty line and body of one part, or of a whole message that has no parts. Line ends in text may be LF or CRLF. */
+/* Fields, empty line and body of one part, or of a whole message that has no parts. Line ends in text may be LF or
+ * CRLF; what is not UTF-8 in it is replaced. */
 void mime_put_text(struct buf *out, struct str utf8);                                          /* text/plain */
 void mime_put_attachment(struct buf *out, struct str file_name, const char *type, struct str bytes);  /* type NULL: by name */
 void mime_put_raw(struct buf *out, const char *type, struct str bytes);  /* as it is, CRLF added at the end if missing;

@@ -95,9 +95,12 @@ struct rcpt_args {
 };
 
 /* args of MAIL ("FROM:<...> SIZE=1") and RCPT ("TO:<...>"). out is written only with SMTP_OK; *culprit, which may be NULL,
- * only with the three parameter errors: the name of the parameter, printable, a view into args. */
+ * only with the three parameter errors: the name of the parameter, letters, digits and hyphens, a view. */
 enum smtp_parse smtp_parse_mail(struct arena *a, struct str args, struct mail_args *out, struct str *culprit);
 enum smtp_parse smtp_parse_rcpt(struct arena *a, struct str args, struct rcpt_args *out, struct str *culprit);
+
+/* RCPT in a transaction whose MAIL had SMTPUTF8: UTF-8 addresses are read. The one above answers SMTP_NEEDS_UTF8 to them. */
+enum smtp_parse smtp_parse_rcpt_utf8(struct arena *a, struct str args, struct rcpt_args *out, struct str *culprit);
 
 /* args of HELO, EHLO, LHLO: what the client calls itself, its first word, at most 255 printable ASCII characters; whether
  * it is a domain or a literal is for policy to ask (many are neither). */

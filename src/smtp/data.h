@@ -21,7 +21,8 @@ enum data_result {
 
 enum data_state { DATA_LINE_START, DATA_IN_LINE, DATA_AFTER_CR, DATA_AFTER_DOT, DATA_AFTER_DOT_CR, DATA_ENDED };
 
-/* Zero-initialised is ready to use. Members above the line are for the caller to read at any time. */
+/* Zero-initialised is ready to use. Members above the line are for the caller to read at any time; once there is a
+ * violation, has_8bit and has_nul stay as they are. */
 struct data_decoder {
     uint64_t         bytes;       /* decoded so far, kept or not */
     uint64_t         lines;

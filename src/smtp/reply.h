@@ -38,7 +38,7 @@ struct smtp_reply {
     char       enhanced[REPLY_ENHANCED_MAX + 1]; /* "" if there is none that fits the code's class */
     unsigned   lines;
     struct buf text;                          /* lines joined by '\n', codes removed; controls replaced by spaces */
-    bool       done;                          /* internal: the last line was read */
+    bool       done, bad;                     /* internal: the last line was read; it cannot be a reply */
 };
 
 enum reply_result {
