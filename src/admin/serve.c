@@ -1,0 +1,256 @@
+/*
+ * nightmail serve: the server. Brings its parts up in the order in which they need each other, waits for a signal, and
+ * takes them down the other way round: nothing comes in any more before delivery stops, and the queue closes last.
+ *
+ * SIGTERM, SIGINT: stop, with the grace period. SIGHUP: read the configuration again; a file that does not check leaves
+ * the running one in force. Runs as the whole server while its processes are still one.
+ */
+#include "admin/cli.h"
+#include "admin/commands.h"
+#include "admin/control.h"
+#include "base/cleanup.h"
+#include "base/codec.h"
+#include "base/log.h"
+#include "conf/conf.h"
+#include "inbound/inbound.h"
+#include "outbound/outbound.h"
+#include "queue/queue.h"
+#include "run/dns.h"
+#include "run/loop.h"
+#include "run/offload.h"
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <sysexits.h>
+
+#define ERRORS_MAX     (64 * 1024)
+#define ADDRESSES_MAX  1024
+#define RECEIVED_ROOM  (16 * 1024)       /* what we may add to a message of the largest size: our trace field */
+
+struct server {
+    const char      *path;
+    struct conf     *conf;               /* counted; as it was at the start */
+    struct queue    *queue;
+    struct outbound *outbound;
+    struct control  *control;
+    struct inbound  *inbound;
+    bool             dns;
+    int              code;
+};
+
+static void usage(FILE *to)
+{
+    fputs("usage: nightmail serve [-c FILE]\n\n"
+          "Runs the mail server in the foreground; its log goes to standard error.\n\n"
+          "  -c, --config FILE   default: $NIGHTMAIL_CONF, else " CLI_DEFAULT_CONF "\n\n"
+          "SIGTERM stops it, SIGHUP makes it read its configuration again.\n"
+          "Exit: 0 stopped, 64 wrong use, 71 the system said no, 75 another server runs, 78 the configuration is wrong\n", to);
+}
+
+static int fail(struct server *s, int code, const char *what, const char *error)
+{
+    log_event(LOG_ERROR, "start-failed", LOG_Z("part", what), LOG_Z("error", error));
+    s->code = code;
+    return -1;
+}
+
+/* -- up -------------------------------------------------------------------------------------------------------------------- */
+
+static int start_dns(struct server *s)
+{
+    char error[256];
+    struct dns_options options = {
+        .forwarders = s->conf->dns_forwarders,
+        .zone_files = s->conf->dns_zone_files,
+        .trust_anchor_file = s->conf->dns_trust_anchor[0] != '\0' ? s->conf->dns_trust_anchor : NULL,
+        .resolv_conf = s->conf->resolv_conf[0] != '\0' ? s->conf->resolv_conf : NULL,
+    };
+
+    if (dns_start(&options, error) < 0)
+        return fail(s, EX_CONFIG, "dns", error);
+    s->dns = true;
+    return 0;
+}
+
+static int start_queue(struct server *s)
+{
+    char error[256];
+    struct queue_recovery found;
+    struct queue_options options = {
+        .dir = s->conf->data_dir,
+        .segment_size = s->conf->segment_size,
+        .message_size_max = s->conf->message_size_max + RECEIVED_ROOM,
+        .unsafe_file_system = s->conf->unsafe_file_system,
+    };
+
+    int r = queue_open(&options, &s->queue, &found, error);
+    if (r < 0)
+        return fail(s, r == -EWOULDBLOCK ? EX_TEMPFAIL : EX_OSERR, "queue", error);
+    log_event(LOG_INFO, "recovered", LOG_U64("messages", found.messages), LOG_U64("segments", found.segments), LOG_U64("records", found.records),
+              LOG_U64("torn-tails", found.torn_tails), LOG_U64("bad-records", found.bad_records), LOG_U64("abandoned", found.abandoned),
+              LOG_U64("orphan-bodies", found.orphan_bodies));
+    return 0;
+}
+
+static int start_parts(struct server *s)
+{
+    char error[256];
+    int r;
+
+    if (start_dns(s) < 0 || start_queue(s) < 0)
+        return -1;
+    if ((r = outbound_start(s->queue, &s->outbound)) < 0)
+        return fail(s, EX_OSERR, "outbound", strerror(-r));
+    if (s->conf->control_socket[0] != '\0' &&
+        (r = control_start(s->conf->control_socket, s->conf->control_group, s->queue, &s->control)) < 0)
+        return fail(s, EX_OSERR, s->conf->control_socket, strerror(-r));
+    if (inbound_start(s->queue, &s->inbound, error) < 0)
+        return fail(s, EX_OSERR, "inbound", error);
+    return 0;
+}
+
+static void say_ready(const struct server *s)
+{
+    char addresses[ADDRESSES_MAX], one[NET_ADDR_TEXT_MAX];
+    struct net_addr addr;
+    struct buf list;
+
+    buf_init_fixed(&list, addresses, sizeof addresses);
+    for (size_t i = 0; i < inbound_listeners(s->inbound); i++) {
+        inbound_address(s->inbound, i, &addr);
+        buf_put_z(&list, i > 0 ? "," : "");
+        buf_put_z(&list, net_addr_format(&addr, one));
+    }
+    log_event(LOG_INFO, "ready", LOG_Z("version", NIGHTMAIL_VERSION), LOG_Z("host", s->conf->hostname), LOG_STR("listen", buf_str(&list)),
+              LOG_U64("loops", loop_count()));
+}
+
+/* -- down ------------------------------------------------------------------------------------------------------------------ */
+
+static void stop_parts(struct server *s)
+{
+    int64_t deadline = task_deadline_in(s->conf->shutdown_grace_ns);
+
+    inbound_stop(s->inbound);
+    control_stop(s->control);
+    if (s->outbound != NULL)
+        outbound_stop(s->outbound, deadline);
+    if (s->queue != NULL)
+        queue_close(s->queue);
+    if (s->dns)
+        dns_stop();
+}
+
+/* -- reload ---------------------------------------------------------------------------------------------------------------- */
+
+struct reload {
+    const char  *path;
+    struct conf *conf;
+    struct buf   error;
+    int          result;
+};
+
+static void load_again(void *arg)
+{
+    struct reload *r = arg;
+    r->result = conf_load(r->path, &r->conf, &r->error);
+}
+
+static void say_refused(struct str errors)
+{
+    struct str line;
+
+    while (errors.n > 0) {
+        str_cut(errors, '\n', &line, &errors);
+        log_event(LOG_ERROR, "reload-refused", LOG_STR("error", line));
+    }
+}
+
+static void reload(struct server *s)
+{
+    struct offload *helper = offload_new("reload", 1, 1);
+    struct reload r = { .path = s->path, .result = -ENOMEM };
+
+    buf_init(&r.error, ERRORS_MAX);
+    if (helper != NULL && offload_run(helper, load_again, &r) == 0 && r.result == 0) {
+        log_level_set(r.conf->log_level);
+        conf_set_current(r.conf);
+        log_event(LOG_INFO, "reloaded", LOG_Z("file", s->path));
+    } else {
+        say_refused(r.error.n > 0 ? buf_str(&r.error) : STR("no memory"));
+    }
+    buf_free(&r.error);
+    if (helper != NULL)
+        offload_free(helper);
+}
+
+/* -- the whole --------------------------------------------------------------------------------------------------------------- */
+
+static void wait_for_end(struct server *s)
+{
+    for (;;) {
+        int signo = loop_signal_wait(TASK_FOREVER);
+        if (signo == SIGHUP) {
+            reload(s);
+            continue;
+        }
+        log_event(LOG_INFO, "stopping", LOG_I64("signal", signo));
+        return;
+    }
+}
+
+static void serve(void *arg)
+{
+    static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+    struct server *s = arg;
+
+    int r = loop_signals(signals, sizeof signals / sizeof signals[0]);
+    if (r < 0)
+        fail(s, EX_OSERR, "signals", strerror(-r));
+    else if (start_parts(s) == 0) {
+        say_ready(s);
+        wait_for_end(s);
+    }
+    stop_parts(s);
+    if (s->code == EX_OK)
+        log_event(LOG_INFO, "stopped");
+}
+
+static int load(struct server *s)
+{
+    CLEANUP_BUF struct buf error;
+
+    buf_init(&error, ERRORS_MAX);
+    if (conf_load(s->path, &s->conf, &error) == 0)
+        return EX_OK;
+    fprintf(stderr, "%" STR_FMT "\n", STR_ARG(str_trim(buf_str(&error))));
+    return EX_CONFIG;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    static const struct option options[] = { { "config", required_argument, NULL, 'c' }, { "help", no_argument, NULL, 'h' }, { 0 } };
+    struct server s = { .code = EX_OK };
+    const char *given = NULL;
+
+    for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
+        switch (c) {
+        case 'c': given = optarg; break;
+        case 'h': usage(stdout); return EX_OK;
+        case '?': return cli_usage_error("serve");
+        }
+    }
+    if (optind != argc)
+        return cli_usage_error("serve");
+    s.path = cli_conf_path(given);
+    int code = load(&s);
+    if (code != EX_OK)
+        return code;
+    log_level_set(s.conf->log_level);
+    conf_set_current(conf_ref(s.conf));
+    int r = loop_run(0, serve, &s);
+    conf_set_current(NULL);
+    conf_unref(s.conf);
+    return r < 0 ? cli_fail("serve", EX_OSERR, "cannot start: %s", strerror(-r)) : s.code;
+}
