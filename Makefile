@@ -155,3 +155,18 @@ clean:
 	rm -rf $(BUILD)
 
 .SECONDARY:
+
+## make demo            build, and watch a message travel through two servers
+.PHONY: demo
+demo: $B/nightmail
+	@tools/demo $B/nightmail
+
+## make install         into $(DESTDIR)$(PREFIX)
+.PHONY: install
+install: $B/nightmail
+	install -D -m 755 $B/nightmail $(DESTDIR)$(PREFIX)/bin/nightmail
+	install -d $(DESTDIR)$(PREFIX)/sbin
+	ln -sf ../bin/nightmail $(DESTDIR)$(PREFIX)/sbin/sendmail
+	install -D -m 644 docs/nightmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/nightmail.1
+	install -D -m 644 docs/nightmail.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/nightmail.conf.5
+	install -D -m 644 docs/example.conf $(DESTDIR)$(PREFIX)/share/doc/nightmail/example.conf
