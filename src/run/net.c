@@ -503,9 +503,10 @@ static int remove_stale(const struct sockaddr_un *at)
     if (!S_ISSOCK(st.st_mode))
         return -EADDRINUSE;   /* a file of somebody's: connect would say ECONNREFUSED for it too */
 
-    int probe = socket_open(AF_UNIX);
+    /* Of the wrong type, so that a live listener answers EPROTOTYPE and sees no connection. */
+    int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (probe < 0)
-        return probe;
+        return -errno;
     bool dead = connect(probe, (const struct sockaddr *)at, sizeof *at) < 0 && errno == ECONNREFUSED;
     (void)close(probe);
     if (!dead)

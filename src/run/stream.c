@@ -103,13 +103,15 @@ int stream_fail(struct stream *s, int error)
     return error;
 }
 
-/* Lets the others of this loop run, now and then. */
+/* Says that the task was cancelled, and lets the others of this loop run now and then. */
 static int take_turn(struct stream *s, int64_t deadline_ns)
 {
-    if (++s->turns < STREAM_TURNS)
-        return 0;
+    int r = task_stop_check();
+
+    if (r < 0 || ++s->turns < STREAM_TURNS)
+        return r;
     s->turns = 0;
-    int r = task_yield();
+    r = task_yield();
     if (r < 0)
         return r;
     return clock_mono_ns() >= deadline_ns ? -ETIMEDOUT : 0;
@@ -232,14 +234,16 @@ int stream_flush(struct stream *s, int64_t deadline_ns)
     if (s->write_error < 0)
         return s->write_error;
     while (buffer_count(&s->out) > 0) {
-        ssize_t n = write_once(s, s->out.p + s->out.start, buffer_count(&s->out));
+        int r = take_turn(s, deadline_ns);
+        if (r < 0)
+            return r;
 
+        ssize_t n = write_once(s, s->out.p + s->out.start, buffer_count(&s->out));
         if (n < 0)
             return (int)n;
         if (n > 0)
             buffer_take(&s->out, (size_t)n);
-        int r = n > 0 ? take_turn(s, deadline_ns) : await_writable(s, deadline_ns);
-        if (r < 0)
+        else if ((r = await_writable(s, deadline_ns)) < 0)
             return r;
     }
     return 0;
@@ -251,11 +255,11 @@ int stream_put(struct stream *s, struct str bytes)
         if (s->write_error < 0)
             return s->write_error;
         if (s->out.p == NULL && bytes.n >= STREAM_DIRECT) {
-            ssize_t n = write_once(s, bytes.p, bytes.n);
-            int     r = n < 0 ? (int)n : n > 0 ? take_turn(s, s->write_deadline_ns) : 0;
+            int     r = take_turn(s, s->write_deadline_ns);
+            ssize_t n = r < 0 ? r : write_once(s, bytes.p, bytes.n);
 
-            if (r < 0)
-                return r;
+            if (n < 0)
+                return (int)n;
             bytes = str_from(bytes, (size_t)n);
             if (n > 0)
                 continue;
@@ -415,7 +419,7 @@ static ssize_t pair_write(struct transport *t, const void *p, size_t n)
 static int pair_wait_readable(struct transport *t, int64_t deadline_ns)
 {
     struct ring *ring = ring_in(t);
-    int          r = 0;
+    int          r = task_stop_check();
 
     assert(ring->reader == NULL);
     ring->reader = task_self();
@@ -429,7 +433,7 @@ static int pair_wait_writable(struct transport *t, int64_t deadline_ns)
 {
     struct ring *ring = ring_out(t);
     size_t       capacity = ((struct pair_end *)t)->pair->capacity;
-    int          r = 0;
+    int          r = task_stop_check();
 
     assert(ring->writer == NULL);
     ring->writer = task_self();

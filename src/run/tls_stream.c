@@ -380,6 +380,7 @@ static int begin(struct stream *s, struct tls_context *context, const char *serv
         return stream_fail(s, r);
     }
     t->established = true;
+    task_trim_stack();               /* a handshake goes deep, and a session may be idle for long after it */
     return 0;
 }
 
