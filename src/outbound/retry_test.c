@@ -1,0 +1,69 @@
+/*
+ * outbound/retry: delays in turn, jitter within a tenth, one last attempt at the expiry.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "outbound/retry.h"
+
+#define MINUTE (60 * NS_PER_S)
+#define START  (1000 * MINUTE)
+
+static int64_t delays[] = { MINUTE, 5 * MINUTE, 60 * MINUTE };
+static const struct conf conf = {
+    .retry = { .delays_ns = delays, .count = 3 }, .expire_ns = 600 * MINUTE, .bounce_expire_ns = 200 * MINUTE,
+};
+static const struct envelope letter = { .arrived_ns = START }, bounce = { .arrived_ns = START, .null_sender = true };
+
+static const struct {
+    uint32_t attempts;
+    int64_t  delay_ns;
+} cases[] = {
+    { 1, MINUTE }, { 2, 5 * MINUTE }, { 3, 60 * MINUTE }, { 4, 60 * MINUTE }, { 4000000000u, 60 * MINUTE },
+};
+
+static void delays_come_in_turn_with_a_tenth_of_jitter(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int64_t least = INT64_MAX, most = 0;
+        for (int n = 0; n < 1000; n++) {
+            int64_t delay = retry_next(&conf, &letter, cases[i].attempts, START) - START;
+            least = delay < least ? delay : least;
+            most = delay > most ? delay : most;
+        }
+        assert_true(least >= cases[i].delay_ns * 9 / 10 && most <= cases[i].delay_ns * 11 / 10);
+        assert_true(least < cases[i].delay_ns && most > cases[i].delay_ns);
+    }
+}
+
+static void the_last_attempt_is_at_the_expiry(void **state)
+{
+    (void)state;
+    int64_t end = START + conf.expire_ns;
+    assert_int_equal(retry_next(&conf, &letter, 3, end - MINUTE), end);
+    assert_false(retry_is_over(&conf, &letter, end - 1));
+    assert_true(retry_is_over(&conf, &letter, end));
+}
+
+static void bounces_are_given_up_earlier(void **state)
+{
+    (void)state;
+    assert_true(retry_is_over(&conf, &bounce, START + conf.bounce_expire_ns));
+    assert_false(retry_is_over(&conf, &letter, START + conf.bounce_expire_ns));
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(delays_come_in_turn_with_a_tenth_of_jitter),
+        cmocka_unit_test(the_last_attempt_is_at_the_expiry),
+        cmocka_unit_test(bounces_are_given_up_earlier),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
