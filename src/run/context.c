@@ -277,8 +277,9 @@ static void asan_learn_own_stack(struct context *c)
 }
 #endif
 
-/* Around every switch: the sanitizer learns which stack runs next, and, arrived there, that it does. */
-static inline void sanitizer_leave(struct context *from, struct context *to, bool for_good)
+/* Around every switch: the sanitizer learns which stack runs next, and, arrived there, that it does. Inline always: TSan counts a
+ * function's entry on one fiber and its exit on the other otherwise. */
+static inline __attribute__((always_inline)) void sanitizer_leave(struct context *from, struct context *to, bool for_good)
 {
     (void)from, (void)to, (void)for_good;
 #ifdef SAN_ADDRESS
@@ -289,7 +290,7 @@ static inline void sanitizer_leave(struct context *from, struct context *to, boo
 #endif
 }
 
-static inline void sanitizer_arrive(struct context *c)
+static inline __attribute__((always_inline)) void sanitizer_arrive(struct context *c)
 {
     (void)c;
 #ifdef SAN_ADDRESS

@@ -18,7 +18,7 @@
 
 static unsigned pages_resident(const struct stack *s)
 {
-    unsigned char here[TASK_STACK_SIZE / 4096];
+    unsigned char here[2 * 1024 * 1024 / 4096];
     unsigned      count = 0;
     size_t        page = (size_t)sysconf(_SC_PAGESIZE);
     assert_int_equal(mincore(s->low, s->size, here), 0);
@@ -34,7 +34,7 @@ static void the_last_given_is_the_first_taken(void **state)
     (void)state;
     assert_int_equal(stack_take(&cache, &a), 0);
     assert_int_equal(stack_take(&cache, &b), 0);
-    assert_true(a.size == TASK_STACK_SIZE && a.low != b.low);
+    assert_true(a.size >= TASK_STACK_SIZE && a.low != b.low);
     assert_int_equal(pages_resident(&a), 0);
     stack_give(&cache, &a);
     stack_give(&cache, &b);
