@@ -41,7 +41,7 @@ static void log_lines(const struct client *c, const char *side, struct str bytes
         str_cut(bytes, '\n', &line, &bytes);
         if (line.n > 0 && line.p[line.n - 1] == '\r')
             line.n--;
-        log_event(LOG_DEBUG, "smtp out", LOG_Z("remote", c->remote), LOG_STR(side, line));
+        log_event(LOG_DEBUG, "smtp-out", LOG_Z("remote", c->remote), LOG_STR(side, line));
     }
 }
 

@@ -303,7 +303,7 @@ static void conclude(struct attempt *at)
         expire(at, count);
     int r = bounce_send(at->conf, c, at->outcomes, count, &dsn_id);
     if (r < 0) {
-        log_event(LOG_ERROR, "dsn not kept", LOG_I64("errno", -r));
+        log_event(LOG_ERROR, "dsn-not-kept", LOG_I64("errno", -r));
         defer_bounces(at->outcomes, count);
     }
     for (size_t i = 0; i < count; i++) {
@@ -312,7 +312,7 @@ static void conclude(struct attempt *at)
     }
     r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
     if (r < 0 && r != -ECANCELED)
-        log_event(LOG_ERROR, "settle not durable", LOG_I64("errno", -r));
+        log_event(LOG_ERROR, "settle-not-durable", LOG_I64("errno", -r));
 }
 
 void deliver_message(struct deliver_context *context, struct claim *c)
@@ -323,7 +323,7 @@ void deliver_message(struct deliver_context *context, struct claim *c)
     if (r == 0)
         r = try_all(&at);
     if (r < 0) {
-        log_event(LOG_ERROR, "delivery without memory", LOG_I64("errno", -r));
+        log_event(LOG_ERROR, "delivery-without-memory", LOG_I64("errno", -r));
         (void)task_sleep(MEMORY_PAUSE_NS);                    /* it is due again at once */
     }
     task_shield_begin();                                      /* what happened is recorded, stopping or not */

@@ -71,7 +71,7 @@ static void scheduler_task(void *arg)
         if (r == -ECANCELED)
             return;
         if (r < 0) {
-            log_event(LOG_ERROR, "cannot take from the queue", LOG_I64("errno", -r));
+            log_event(LOG_ERROR, "claim-failed", LOG_I64("errno", -r));
             (void)task_sleep(PAUSE_NS);
             continue;
         }
