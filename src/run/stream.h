@@ -6,7 +6,10 @@
  * one segment. An idle stream holds no buffers: the input buffer is taken when bytes have come and given back when empty.
  *
  * Errors: -EPIPE/-ECONNRESET/... when the peer is gone, -EPROTO for a TLS failure (stream_tls_error has the text); after
- * an error every call returns it again. The end of input is 0 from stream_fill, again and again.
+ * an error every call returns it again; only what a peer said before a write to it failed can still be read first (often
+ * it is the reason). -ETIMEDOUT and -ECANCELED of a wait are no such errors: the stream can be used on, except that after a failed
+ * stream_put it is unknown how much of its bytes was taken, and that a broken-off TLS handshake is final. The end of input
+ * is 0 from stream_fill, again and again.
  */
 #ifndef RUN_STREAM_H
 #define RUN_STREAM_H
@@ -55,7 +58,8 @@ int         stream_pair(size_t capacity, struct stream **out_a, struct stream **
 
 /*
  * What carries a stream's bytes. Implemented by net.c (sockets), tls.c, stream.c (memory), sim_net.c. read and write try once:
- * bytes moved, 0 at the end (read), -EAGAIN, or an error; wait_* await readiness.
+ * bytes moved, 0 at the end (read), -EAGAIN, or an error; wait_* await readiness, and may return without it. shut_write also tries
+ * once: on -EAGAIN it is called again when writing is possible.
  */
 struct transport {
     const struct transport_ops *ops;
