@@ -78,7 +78,8 @@ static void add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 }
 
 /* Signed by issuer; by itself if that is NULL. Valid from days before to days after now. */
-static struct identity identity_make(const char *name, const struct identity *issuer, bool is_ca, const char *san, int from_days, int to_days)
+static struct identity identity_make(const char *name, const struct identity *issuer, bool is_ca, const char *san, int from_days,
+                                     int to_days)
 {
     static long     serial = 1;
     struct identity id = { .key = EVP_EC_gen("P-256"), .cert = X509_new() };
@@ -120,7 +121,8 @@ static void write_key(const char *name, const struct identity *id, const char *p
     FILE *f = fopen(in_top(name), "w");
 
     CHECK(f != NULL);
-    CHECK(PEM_write_PrivateKey(f, id->key, passphrase != NULL ? EVP_aes_128_cbc() : NULL, NULL, 0, NULL, (void *)(uintptr_t)passphrase) == 1);
+    const EVP_CIPHER *cipher = passphrase != NULL ? EVP_aes_128_cbc() : NULL;
+    CHECK(PEM_write_PrivateKey(f, id->key, cipher, NULL, 0, NULL, (void *)(uintptr_t)passphrase) == 1);
     CHECK(fclose(f) == 0);
 }
 
