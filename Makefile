@@ -170,3 +170,20 @@ install: $B/nightmail
 	install -D -m 644 docs/nightmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/nightmail.1
 	install -D -m 644 docs/nightmail.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/nightmail.conf.5
 	install -D -m 644 docs/example.conf $(DESTDIR)$(PREFIX)/share/doc/nightmail/example.conf
+
+## make test            set everything up and run every test
+.PHONY: test
+test:
+	@tools/setup test
+	@tests/suites test
+
+## make crash           kill -9 under load, a thousand times
+.PHONY: crash
+crash: $B/nightmail
+	tests/crash/crash.py $B/nightmail --rounds 500 --mode local
+	tests/crash/crash.py $B/nightmail --rounds 500 --mode relay
+
+## make format          is every file as .clang-format wants it?
+.PHONY: format
+format:
+	@tests/format
