@@ -29,8 +29,10 @@ struct offload {
     pthread_mutex_t lock;
     pthread_cond_t  changed;
     bool            ending;
-    unsigned        count, at, max;                  /* of jobs waiting in the ring; at: the oldest. With a driver: of those under way */
-    struct job     *jobs;                            /* owned ring of max; none with a driver */
+    unsigned        count, at, max;                  /* of jobs waiting in the ring; at: the oldest */
+    struct job     *jobs;                            /* owned ring of max */
+    unsigned        driven, driven_max;              /* with a driver: threads that it stands for, now and at most */
+    unsigned        driven_beginning;                /* of them, those that it has not called yet: each finds its job in the ring */
     unsigned        thread_count;
     pthread_t       threads[];
 };
@@ -97,37 +99,52 @@ static int offload_push_ring(struct offload *o, const struct job *job)
 }
 
 /*
- * With a driver: all on one thread.
+ * With a driver: all on one thread. What the driver calls stands for a thread of the pool, from its first job until none is waiting; so
+ * no more jobs than threads are under way at a time (one, for a pool that relies on their order), though each may be interrupted.
  */
 
-struct driven_job {
-    struct offload *pool;
-    struct job      job;
-};
-
-static void driven_job_run(void *arg)
+static void driven_thread(void *arg)
 {
-    struct driven_job d = *(struct driven_job *)arg;
-    free(arg);
-    d.pool->count--;
-    d.job.fn(d.job.arg);
-    job_finish(d.pool, &d.job);
+    struct offload *o = arg;
+    do {
+        struct job job = o->jobs[o->at];
+        o->at = (o->at + 1) % o->max;
+        o->count--;
+        job.fn(job.arg);
+        job_finish(o, &job);
+    } while (o->count > o->driven_beginning);
+    o->driven--;
+}
+
+static void driven_thread_begin(void *arg)
+{
+    struct offload *o = arg;
+    o->driven_beginning--;
+    driven_thread(o);
 }
 
 static int offload_push_driven(struct offload *o, const struct job *job)
 {
     if (o->count == o->max)
         return -EAGAIN;
-    struct driven_job *d = malloc(sizeof *d);
-    if (d == NULL)
-        return -EAGAIN;
-    *d = (struct driven_job){ .pool = o, .job = *job };
-    int r = o->driver.post(o->driver.self, driven_job_run, d, o->name);
-    if (r < 0)
-        free(d);
-    else
-        o->count++;
-    return r;
+    if (o->driven < o->driven_max) {
+        int r = o->driver.post(o->driver.self, driven_thread_begin, o, o->name);
+        if (r < 0)
+            return r;
+        o->driven++;
+        o->driven_beginning++;
+    }
+    o->jobs[(o->at + o->count++) % o->max] = *job;
+    return 0;
+}
+
+/* A task that frees a pool gives way to its jobs, as it would block on threads. */
+static void driven_wait(struct offload *o)
+{
+    task_shield_begin();
+    while (o->driven > 0)
+        (void)task_sleep(NS_PER_US * 10);
+    task_shield_end();
 }
 
 static int offload_push(struct offload *o, const struct job *job)
@@ -148,13 +165,12 @@ struct offload *offload_new(const char *name, unsigned threads, unsigned queue_m
     o->name = name;
     o->max = queue_max;
     o->driver = replaced;
+    o->driven_max = threads;
     (void)pthread_mutex_init(&o->lock, NULL);
     (void)pthread_cond_init(&o->changed, NULL);
-    if (o->driver.post != NULL)
-        return o;
     o->jobs = calloc(queue_max, sizeof *o->jobs);
     int r = o->jobs == NULL ? -ENOMEM : 0;
-    while (r == 0 && o->thread_count < threads) {
+    while (r == 0 && o->driver.post == NULL && o->thread_count < threads) {
         r = thread_start(&o->threads[o->thread_count], name, NULL, offload_thread, o);
         if (r == 0)
             o->thread_count++;
@@ -170,6 +186,8 @@ void offload_free(struct offload *o)
 {
     if (o == NULL)
         return;
+    if (o->driven > 0)
+        driven_wait(o);
     (void)pthread_mutex_lock(&o->lock);
     o->ending = true;
     (void)pthread_cond_broadcast(&o->changed);

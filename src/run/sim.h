@@ -40,12 +40,16 @@ uint64_t sim_random_below(uint64_t bound);
 /* Network faults. */
 typedef bool sim_refuse_fn(void *arg, const struct net_addr *from, const struct net_addr *to);
 void     sim_net_refuse(sim_refuse_fn *fn, void *arg);                          /* connections for which it says true: -ECONNREFUSED */
-void     sim_net_cut_after(uint64_t bytes);                                     /* the n-th byte carried from now on resets its connection, once; UINT64_MAX: never */
+void     sim_net_cut_after(uint64_t bytes);                                     /* so many more bytes arrive, then the connection that carried the last (0: the next) is reset, once; UINT64_MAX: never */
 uint64_t sim_net_bytes(void);                                                   /* carried so far */
+void     sim_net_uid(unsigned uid);                                             /* what peers of Unix sockets have from now on; 1000 at first */
 
 /* DNS: the simulated resolver's records, in master-file form without $-directives ("a.example. 300 IN MX 10 mx.a.example."). */
 int      sim_dns_zone(const char *text);                                        /* -EINVAL for a line it cannot read */
 void     sim_dns_fail(const char *name, enum dns_status status);               /* this name answers so from now on */
+void     sim_dns_heal(void);                                                    /* no name fails any more */
+void     sim_dns_secure(const char *name);                                      /* answers of this name and those below it are DNSSEC-validated from now on; "" is the root */
+void     sim_dns_latency(int64_t min_ns, int64_t max_ns);                       /* of a query; the network's at first */
 
 /*
  * The disk. It logs every write, sync, allocation, rename, link, unlink, truncation as one numbered operation. A crash image is
