@@ -39,7 +39,7 @@ const struct option options[] = {
     { "relay_recipients_file",      OPTION_PATH,    F(relay_recipients_file), 0,                     "",                   0,           0 },
 
     { "message_size_max",           OPTION_SIZE,    F(message_size_max), 0,                          "50MiB",              64 * KIB,    2 * GIB },
-    { "recipients_max",             OPTION_COUNT,   F(recipients_max), 0,                            "1000",               100,         65536 },   /* RFC 5321, 4.5.3.1.8: at least 100 */
+    { "recipients_max",             OPTION_COUNT,   F(recipients_max), 0,                            "1000",               100,         65536 },   /* RFC 5321, 4.5.3.1.8 */
     { "sessions_max",               OPTION_COUNT,   F(sessions_max), 0,                              "10000",              1,           1000000 },
     { "sessions_per_client_max",    OPTION_COUNT,   F(sessions_per_client_max), 0,                   "1000",               1,           1000000 },
     { "errors_max",                 OPTION_COUNT,   F(errors_max), 0,                                "20",                 1,           1000000 },
