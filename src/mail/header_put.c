@@ -105,13 +105,6 @@ static void put_quoted(struct fold *f, struct str name)
 
 static void put_display_name(struct fold *f, struct str name)
 {
-    CLEANUP_BUF struct buf clean;
-
-    buf_init(&clean, FIELD_MAX);
-    utf8_put_clean(&clean, name);
-    if (!buf_ok(&clean))
-        f->out->failed = true;
-    name = str_trim(buf_str(&clean));
     if (is_plain(name) && !is_phrase_of_atoms(name))
         put_quoted(f, name);
     else
@@ -120,15 +113,20 @@ static void put_display_name(struct fold *f, struct str name)
 
 static void put_mailbox(struct fold *f, const struct header_mailbox *item, bool last)
 {
-    char       memory[1024];      /* twice a local part, a domain, six more */
-    struct buf text;
-    bool       named = str_trim(item->name).n > 0;
+    CLEANUP_BUF struct buf clean;
+    char                   memory[1024];      /* twice a local part, a domain, six more */
+    struct buf             text;
 
-    if (named)
-        put_display_name(f, item->name);
+    buf_init(&clean, FIELD_MAX);
+    utf8_put_clean(&clean, item->name);
+    if (!buf_ok(&clean))
+        f->out->failed = true;
+    struct str name = str_trim(buf_str(&clean));
+    if (name.n > 0)
+        put_display_name(f, name);
     buf_init_fixed(&text, memory, sizeof memory);
     buf_put_char(&text, ' ');
-    if (named)
+    if (name.n > 0)
         address_put_path(&text, &item->addr);
     else
         address_put(&text, &item->addr);
