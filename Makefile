@@ -7,6 +7,9 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
 
+# Debian's, which has Debian's pytest, whatever else is in the path.
+PYTHON ?= /usr/bin/python3
+
 SAN   ?=
 TASKS ?=
 ARCH  ?=
@@ -145,6 +148,25 @@ arm64:
 	@$(MAKE) --no-print-directory ARCH=arm64 SAN= all
 arm64-test: arm64
 	@$(MAKE) --no-print-directory ARCH=arm64 SAN= $(if $(ARM64_UNIT),UNIT="$(ARM64_UNIT:%=src/%_test.c)") unit
+
+## make peers           mail to and from other people's programs: Postfix, swaks, msmtp, curl, smtplib; PEERS="-k swaks" picks some
+# In a network namespace with nothing but loopback; its PID namespace ends whatever a test left.
+.PHONY: peers
+peers: $B/nightmail
+	@tools/setup test
+	@tools/setup peers
+	@unshare --net --mount --pid --fork --kill-child --mount-proc sh -c 'ip link set lo up && exec "$$@"' peers \
+	    timeout 900 $(PYTHON) -B -m pytest -q -p no:cacheprovider tests/peers $(PEERS)
+
+## make bench           side by side with Postfix on the same disk, about a quarter of an hour; BENCH=--quick for a look
+.PHONY: bench
+bench: $B/nightmail $B/slow_sync.so
+	@tools/setup bench
+	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
+
+$B/slow_sync.so: tests/bench/preload/slow_sync.c
+	@mkdir -p $(@D)
+	$(CC) $(CSTD) $(WARN) -O2 -D_GNU_SOURCE -fPIC -shared -o $@ $< -ldl
 
 ## make layers          check the arrows between the folders
 .PHONY: layers

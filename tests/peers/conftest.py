@@ -1,0 +1,45 @@
+"""
+Fixtures: a folder on the disk under build/, loopback addresses of the test's own, and servers that are stopped at the end.
+"""
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
+from proc import BUILD                      # noqa: E402
+
+
+@pytest.fixture
+def folder():
+    """Not pytest's tmp_path: a queue wants a disk, and /tmp may have none."""
+    runs = BUILD / "peers" / "run"
+    runs.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(dir=runs))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def addresses():
+    """Loopback addresses of this process's own, so that tests beside each other can share port numbers."""
+    base = os.getpid()
+    return [f"127.{16 + (base >> 14 & 0x3f)}.{base >> 6 & 0xff}.{(base & 0x3f) * 4 + i}" for i in range(1, 4)]
+
+
+@pytest.fixture
+def start():
+    """Starts servers, and stops them in the other order."""
+    started = []
+
+    def begin(server):
+        started.append(server)
+        return server.start()
+
+    yield begin
+    for server in reversed(started):
+        server.stop()
