@@ -219,7 +219,7 @@ static void test_put_field(void **state)
         { "a\x80",                   "Subject: =?UTF-8?B?Ye+/vQ==?=\r\n" },
         { "=?UTF-8?Q?a?=",           "Subject: =?UTF-8?B?PT9VVEYtOD9RP2E/PQ==?=\r\n" },
         { "aaaaaaaaa bbbbbbbbb ccccccccc ddddddddd eeeeeeeee fffffffff ggggggggg hhhhhhhhh iiiiiiiii",
-          "Subject: aaaaaaaaa bbbbbbbbb ccccccccc ddddddddd eeeeeeeee fffffffff\r\n ggggggggg hhhhhhhhh iiiiiiiii\r\n" },
+          "Subject: aaaaaaaaa bbbbbbbbb ccccccccc ddddddddd eeeeeeeee fffffffff ggggggggg\r\n hhhhhhhhh iiiiiiiii\r\n" },
     };
 
     (void)state;
