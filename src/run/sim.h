@@ -40,7 +40,7 @@ uint64_t sim_random_below(uint64_t bound);
 /* Network faults. */
 typedef bool sim_refuse_fn(void *arg, const struct net_addr *from, const struct net_addr *to);
 void     sim_net_refuse(sim_refuse_fn *fn, void *arg);                          /* connections for which it says true: -ECONNREFUSED */
-void     sim_net_cut_after(uint64_t bytes);                                     /* so many more bytes arrive, then their connection (0: the next) is reset, once; UINT64_MAX: never */
+void     sim_net_cut_after(uint64_t bytes);                                     /* so many more bytes arrive, then their connection (0: the next) is reset, once; max: never */
 uint64_t sim_net_bytes(void);                                                   /* carried so far */
 void     sim_net_uid(unsigned uid);                                             /* what peers of Unix sockets have from now on; 1000 at first */
 
