@@ -1,0 +1,391 @@
+/*
+ * The journal's segments on disk; the contract is in journal.h, the format in docs/journal.md. Runs in the worker: in the
+ * committer's thread (journal_extend) and in one disk job at a time (journal_prepare, journal_retire_oldest).
+ */
+#include "queue/journal.h"
+#include "base/clock.h"
+#include "run/file.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ZERO_CHUNK (256u * 1024)
+
+static void spare_name(char out[SEGMENT_NAME_SIZE], uint32_t number)
+{
+    snprintf(out, SEGMENT_NAME_SIZE, "spare-%08x", number);
+}
+
+bool journal_spare_parse(const char *name, uint32_t *number)
+{
+    char expected[SEGMENT_NAME_SIZE];
+    unsigned n;
+
+    if (sscanf(name, "spare-%8x", &n) != 1)          /* our own directory's names, not a peer's bytes */
+        return false;
+    spare_name(expected, n);
+    if (strcmp(name, expected) != 0)
+        return false;
+    *number = n;
+    return true;
+}
+
+static int open_or_make(int dir, const char *name, bool read_only)
+{
+    int found = file_open_dir_at(dir, name);
+
+    if (found != -ENOENT || read_only)
+        return found;
+    int r = file_mkdir_at(dir, name);
+    if (r == 0 || r == -EEXIST)
+        r = file_sync(dir);
+    return r < 0 ? r : file_open_dir_at(dir, name);
+}
+
+int journal_open(struct journal *j, int dir, bool read_only)
+{
+    CLEANUP_FILE int segments_dir = open_or_make(dir, JOURNAL_SEGMENTS_NAME, read_only);
+    if (segments_dir < 0)
+        return segments_dir;
+    int bodies_dir = open_or_make(dir, JOURNAL_BODIES_NAME, read_only);
+    if (bodies_dir < 0)
+        return bodies_dir;
+    *j = (struct journal){
+        .dir = dir,
+        .segments_dir = segments_dir,
+        .bodies_dir = bodies_dir,
+        .next_number = 1,
+        .next_sequence = 1,
+    };
+    segments_dir = -1;
+    pthread_mutex_init(&j->lock, NULL);
+    return 0;
+}
+
+static void segment_free(struct segment *s)
+{
+    (void)file_close(s->file);                       /* nothing unsynced is wanted of it */
+    free(s);
+}
+
+void journal_close(struct journal *j)
+{
+    while (j->oldest != NULL) {
+        struct segment *s = j->oldest;
+        j->oldest = s->newer;
+        segment_free(s);
+    }
+    (void)file_close(j->bodies_dir);
+    (void)file_close(j->segments_dir);
+    (void)file_close(j->dir);
+    pthread_mutex_destroy(&j->lock);
+}
+
+static struct segment *segment_new(const struct segment_header *header, int file, uint64_t size)
+{
+    struct segment *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return NULL;
+    s->generation = header->generation;
+    s->number = header->number;
+    s->salt = header->salt;
+    s->file = file;
+    s->size = size;
+    s->end = SEGMENT_HEADER_SIZE;
+    segment_name(s->name, header->generation, header->number);
+    return s;
+}
+
+static void append_segment(struct journal *j, struct segment *s)
+{
+    pthread_mutex_lock(&j->lock);
+    if (j->newest == NULL)
+        j->oldest = s;
+    else
+        j->newest->newer = s;
+    j->newest = s;
+    j->segment_count++;
+    pthread_mutex_unlock(&j->lock);
+}
+
+int journal_adopt(struct journal *j, const struct segment_header *header, int file, uint64_t size, struct segment **out)
+{
+    struct segment *s = segment_new(header, file, size);
+
+    if (s == NULL)
+        return -ENOMEM;
+    s->sealed = true;
+    append_segment(j, s);
+    *out = s;
+    return 0;
+}
+
+/* Is there room for one more segment above the floor? */
+static int check_floor(struct journal *j)
+{
+    enum file_system kind;
+    uint64_t free_bytes;
+
+    if (j->free_floor == 0)
+        return 0;
+    int r = file_system_of(j->segments_dir, &kind, &free_bytes);
+    if (r < 0)
+        return r;
+    return free_bytes < j->free_floor + j->segment_size ? -ENOSPC : 0;
+}
+
+static int write_zeros(int file, uint64_t size)
+{
+    void *zeros = calloc(1, ZERO_CHUNK);
+    int r = zeros == NULL ? -ENOMEM : 0;
+
+    for (uint64_t at = 0; r == 0 && at < size; at += ZERO_CHUNK)
+        r = file_write_at(file, zeros, size - at < ZERO_CHUNK ? size - at : ZERO_CHUNK, at);
+    free(zeros);
+    return r;
+}
+
+/* A new file of full size. Written out, overwriting is cheapest later; the committer, who makes people wait, only reserves. */
+static int make_file(struct journal *j, uint32_t number, bool written_out)
+{
+    char name[SEGMENT_NAME_SIZE];
+
+    spare_name(name, number);
+    int file = file_open_at(j->segments_dir, name, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_TRUNCATE);
+    if (file < 0)
+        return file;
+    int r = file_allocate(file, j->segment_size);
+    if (r == -EOPNOTSUPP)
+        r = write_zeros(file, j->segment_size);      /* a file system without fallocate */
+    else if (r == 0 && written_out)
+        r = write_zeros(file, j->segment_size);
+    if (r == 0)
+        r = file_datasync(file);
+    if (r == 0)
+        return file;
+    (void)file_close(file);
+    (void)file_unlink_at(j->segments_dir, name);     /* if not, the next start removes it */
+    return r;
+}
+
+static bool take_spare(struct journal *j, uint32_t *number)
+{
+    pthread_mutex_lock(&j->lock);
+    bool taken = j->spare_count > 0;
+    if (taken)
+        *number = j->spares[--j->spare_count];
+    pthread_mutex_unlock(&j->lock);
+    return taken;
+}
+
+static bool add_spare(struct journal *j, uint32_t number)
+{
+    pthread_mutex_lock(&j->lock);
+    bool added = j->spare_count < JOURNAL_SPARES_MAX;
+    if (added)
+        j->spares[j->spare_count++] = number;
+    pthread_mutex_unlock(&j->lock);
+    return added;
+}
+
+static uint32_t new_spare_number(struct journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    uint32_t number = ++j->next_spare;
+    pthread_mutex_unlock(&j->lock);
+    return number;
+}
+
+/* The file that will be the next segment, open. */
+static int obtain_file(struct journal *j, bool reserved, uint32_t *number)
+{
+    char name[SEGMENT_NAME_SIZE];
+
+    if (take_spare(j, number)) {
+        spare_name(name, *number);
+        int file = file_open_at(j->segments_dir, name, FILE_READ | FILE_WRITE);
+        if (file < 0)
+            (void)add_spare(j, *number);             /* no descriptors, perhaps; it is tried again */
+        return file;
+    }
+    int r = reserved ? 0 : check_floor(j);
+    if (r == 0) {
+        *number = new_spare_number(j);
+        r = make_file(j, *number, false);
+    }
+    if (r == -ENOSPC)
+        j->short_of_space = true;
+    return r;
+}
+
+/* The header goes in and is durable; then the file gets its name, durably too. */
+static int inaugurate(struct journal *j, int file, uint32_t spare, const struct segment_header *header)
+{
+    unsigned char block[SEGMENT_HEADER_SIZE];
+    char from[SEGMENT_NAME_SIZE], to[SEGMENT_NAME_SIZE];
+
+    spare_name(from, spare);
+    segment_name(to, header->generation, header->number);
+    segment_header_put(block, header);
+    int r = file_write_at(file, block, sizeof block, 0);
+    if (r == 0)
+        r = file_datasync(file);
+    if (r == 0)
+        r = file_rename_at(j->segments_dir, from, j->segments_dir, to);
+    if (r < 0) {
+        (void)file_unlink_at(j->segments_dir, from); /* its pages cannot be trusted; if this fails, the next start removes it */
+        return r;
+    }
+    r = file_sync(j->segments_dir);
+    if (r < 0)
+        (void)file_unlink_at(j->segments_dir, to);   /* if not, recovery meets a segment without records */
+    return r;
+}
+
+int journal_extend(struct journal *j, uint64_t id_floor, bool reserved, struct segment **out)
+{
+    uint32_t spare;
+    CLEANUP_FILE int file = obtain_file(j, reserved, &spare);
+    if (file < 0)
+        return file;
+    struct segment_header header = {
+        .version = SEGMENT_FORMAT_VERSION,
+        .generation = j->generation,
+        .number = j->next_number++,                  /* never twice, whatever happens to this one */
+        .first_sequence = j->next_sequence,
+        .created_ns = clock_wall_ns(),
+        .id_floor = id_floor,
+    };
+    clock_random(&header.salt, sizeof header.salt);
+    struct segment *s = segment_new(&header, file, j->segment_size);
+    int r = s == NULL ? -ENOMEM : inaugurate(j, file, spare, &header);
+    if (r < 0) {
+        free(s);
+        return r;
+    }
+    file = -1;
+    append_segment(j, s);
+    *out = s;
+    return 0;
+}
+
+int journal_prepare(struct journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    bool enough = j->spare_count > 0;
+    pthread_mutex_unlock(&j->lock);
+    if (enough) {
+        j->short_of_space = false;
+        return 0;
+    }
+    uint32_t number = new_spare_number(j);
+    int r = check_floor(j);
+    int file = r < 0 ? r : make_file(j, number, true);
+    j->short_of_space = file == -ENOSPC;
+    if (file < 0)
+        return file;
+    (void)file_close(file);
+    if (!add_spare(j, number)) {
+        char name[SEGMENT_NAME_SIZE];
+        spare_name(name, number);
+        (void)file_unlink_at(j->segments_dir, name); /* others came meanwhile; if not, the next start removes it */
+    }
+    return 0;
+}
+
+/* Give the file its spare name, or none. What it was called must be gone from the disk before anything newer is retired. */
+static int rename_away(struct journal *j, struct segment *s)
+{
+    char name[SEGMENT_NAME_SIZE];
+    int r;
+
+    if (s->renamed)
+        return 0;
+    pthread_mutex_lock(&j->lock);
+    bool wanted = j->spare_count < JOURNAL_SPARES_MAX && !s->condemned && s->size == j->segment_size;
+    pthread_mutex_unlock(&j->lock);
+    if (wanted) {
+        spare_name(name, new_spare_number(j));
+        r = file_rename_at(j->segments_dir, s->name, j->segments_dir, name);
+        if (r == 0)
+            memcpy(s->name, name, sizeof name);
+    } else {
+        s->condemned = true;                         /* so that it is not taken for a spare below */
+        r = file_unlink_at(j->segments_dir, s->name);
+        if (r == -ENOENT)
+            r = 0;
+    }
+    s->renamed = r == 0;
+    return r;
+}
+
+int journal_retire_oldest(struct journal *j)
+{
+    struct segment *s = journal_oldest(j);
+    uint32_t number;
+
+    assert(s != NULL && s->sealed && s->live == 0 && s->pins == 0 && s->entries == NULL);
+    int r = rename_away(j, s);
+    if (r == 0)
+        r = file_sync(j->segments_dir);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&j->lock);
+    j->oldest = s->newer;
+    if (j->oldest == NULL)
+        j->newest = NULL;
+    j->segment_count--;
+    pthread_mutex_unlock(&j->lock);
+    if (!s->condemned && journal_spare_parse(s->name, &number) && !add_spare(j, number))
+        (void)file_unlink_at(j->segments_dir, s->name);   /* if not, the next start removes it */
+    if (!s->condemned)
+        j->short_of_space = false;
+    segment_free(s);
+    return 0;
+}
+
+struct segment *journal_oldest(struct journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    struct segment *s = j->oldest;
+    pthread_mutex_unlock(&j->lock);
+    return s;
+}
+
+/* A walk along the list: at most some hundreds, and only to show or to move a message that was tried before. */
+struct segment *journal_find(struct journal *j, uint32_t generation, uint32_t number)
+{
+    pthread_mutex_lock(&j->lock);
+    struct segment *s = j->oldest;
+    while (s != NULL && (s->generation != generation || s->number != number))
+        s = s->newer;
+    pthread_mutex_unlock(&j->lock);
+    return s;
+}
+
+uint64_t journal_bytes(struct journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    uint64_t bytes = j->segment_count * j->segment_size;
+    pthread_mutex_unlock(&j->lock);
+    return bytes;
+}
+
+int journal_adopt_spare(struct journal *j, uint32_t number)
+{
+    char name[SEGMENT_NAME_SIZE];
+    struct file_info info;
+
+    if (number > j->next_spare)
+        j->next_spare = number;
+    spare_name(name, number);
+    int r = file_info_at(j->segments_dir, name, &info);
+    if (r < 0)
+        return r;
+    if (info.size == j->segment_size && add_spare(j, number))
+        return 0;
+    return file_unlink_at(j->segments_dir, name);
+}
