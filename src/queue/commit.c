@@ -507,6 +507,22 @@ void commit_run(struct commit *c)
         write_all(c, &none);
 }
 
+static void nothing(struct commit_ticket *t)
+{
+    (void)t;
+}
+
+/* The mark makes the batch before it one that surely had been synced. If it cannot be written, recovery only doubts more. */
+void commit_close(struct commit *c)
+{
+    struct commit_ticket mark = { .type = RECORD_CLOSED, .reserved = true, .done = nothing };
+
+    if (c->active == NULL && c->abandoned_count == 0)
+        return;
+    commit_submit(c, &mark);
+    commit_run(c);
+}
+
 int commit_wait_idle(struct commit *c)
 {
     for (;;) {

@@ -71,6 +71,7 @@ int  commit_record(struct commit *c, struct commit_ticket *t);
 
 /* BLOCKS: takes and writes everything handed in, in the caller's thread. For start-up and shutdown, when nobody else commits. */
 void commit_run(struct commit *c);
+void commit_close(struct commit *c);                             /* BLOCKS: what is left to say at an orderly end */
 int  commit_wait_idle(struct commit *c);                         /* awaits the end of the running job */
 
 #endif

@@ -31,6 +31,7 @@ struct entry {
     bool             writing;                        /* a record about it is on its way to the disk */
     bool             moving;                         /* so is a copy of it; whoever wants to write about it waits */
     bool             body_in_file;
+    bool             body_seen;                      /* recovery's: the file is there */
     uint8_t          states[];                       /* enum rcpt_state of each */
 };
 

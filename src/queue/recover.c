@@ -1,0 +1,651 @@
+/*
+ * Recovery: the journal read from its oldest segment to its newest, and the index built from it (docs/journal.md, "Recovery").
+ *
+ * The last batch of a segment is held back until the next segment's first batch was looked at: if its sync had failed, an
+ * `abandoned` record there says so, and it is dropped. The last batch of a whole series (a generation) has nothing behind it, so
+ * nobody can say whether its sync was done: what it says is believed, since it may have been acknowledged, but it is in doubt, since
+ * it may stand in the page cache only. So what it is about is written again by us before anything is built on it.
+ *
+ * A read-only open does the same and writes nothing. Runs in the worker, and in the tools.
+ */
+#include "queue/queue_internal.h"
+
+#include "base/codec.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/metrics.h"
+#include "run/file.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define READ_CHUNK (1u << 20)
+
+struct found {
+    uint32_t generation, number;
+};
+
+/* The last batch of the segment read last. */
+struct held_back {
+    struct segment        *segment;                  /* NULL: none */
+    struct segment_record *records;                  /* owned */
+    size_t                 count;
+    char                  *bytes;                    /* owned; from the first record's offset on */
+};
+
+struct recovery {
+    struct queue          *queue;
+    struct queue_recovery *out;
+    char                  *error;
+    struct found          *found;                    /* owned */
+    size_t                 found_count, found_capacity;
+    char                  *bytes;                    /* owned: the segment being read */
+    size_t                 bytes_capacity;
+    struct held_back       held;
+    struct map_u64         doubts;                   /* ids; the value says nothing */
+};
+
+static int complain(struct recovery *rc, int r, const char *what, const char *why)
+{
+    snprintf(rc->error, 256, "%s: %s", what, why);
+    return r;
+}
+
+/* ---- what one record means ---- */
+
+static int doubt(struct recovery *rc, uint64_t id)
+{
+    return map_u64_put(&rc->doubts, id, rc);
+}
+
+static void remove_entry(struct queue *q, struct entry *e)
+{
+    uint64_t ignored;                                /* its body's file is an orphan then */
+    queue_forget(q, e, &ignored);
+}
+
+static uint32_t count_pending(const struct entry *e)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < e->rcpts; i++)
+        n += e->states[i] == RCPT_PENDING;
+    return n;
+}
+
+static void fill_entry(struct entry *e, const struct record *r)
+{
+    if (r->states.n > 0)
+        memcpy(e->states, r->states.p, r->states.n);
+    e->pending = count_pending(e);
+    e->attempts = r->attempts;
+    e->life = r->held ? LIFE_HELD : LIFE_WAITING;
+    e->arrived_wall_ns = r->arrived_ns;
+    e->body_size = r->body_size;
+    e->body_in_file = r->body_in_file;
+    e->due_mono_ns = r->has_due ? queue_due_mono(r->due_ns, r->time_ns) : clock_mono_ns();
+}
+
+static int apply_message(struct recovery *rc, struct segment *s, const struct segment_record *at, const struct record *r)
+{
+    struct queue *q = rc->queue;
+    struct entry *old = index_get(&q->index, r->id);
+
+    if (old != NULL)
+        remove_entry(q, old);                        /* a move says everything anew */
+    struct entry *e = entry_new(r->id, r->rcpts);
+    if (e == NULL)
+        return -ENOMEM;
+    fill_entry(e, r);
+    int result = e->pending == 0 ? -ENOENT : index_add(&q->index, e);
+    if (result < 0) {
+        free(e);
+        return result == -ENOENT ? 0 : result;
+    }
+    s->live++;
+    entry_place(e, s, at->offset, at->head.length);
+    q->live_bytes += entry_record_size(e);
+    metric_add(METRIC_queue_messages, 1);
+    queue_schedule(q, e);
+    if (r->id > q->last_id)
+        q->last_id = r->id;
+    return 0;
+}
+
+static void apply_outcome(struct queue *q, struct entry *e, struct segment *s, uint64_t offset, const struct record *r)
+{
+    size_t cursor = 0;
+    struct outcome o;
+
+    while (record_outcome_next(r->payload, &cursor, &o))
+        if (o.rcpt < e->rcpts && o.state != RCPT_PENDING)
+            e->states[o.rcpt] = (uint8_t)o.state;
+    e->pending = count_pending(e);
+    e->attempts = r->attempts;
+    e->last_segment = s;
+    e->last_place = (uint32_t)(offset / RECORD_ALIGN);
+    if (r->has_due)
+        e->due_mono_ns = queue_due_mono(r->due_ns, r->time_ns);
+    if (r->ended || e->pending == 0)
+        remove_entry(q, e);
+    else
+        queue_schedule(q, e);
+}
+
+static void apply_state(struct queue *q, struct entry *e, uint8_t type, const struct record *r)
+{
+    switch ((enum record_type)type) {
+    case RECORD_HELD:      e->life = LIFE_HELD; break;
+    case RECORD_RELEASED:  e->life = LIFE_WAITING; break;
+    case RECORD_DUE:       e->due_mono_ns = queue_due_mono(r->due_ns, r->time_ns); break;
+    case RECORD_DISCARDED:
+    case RECORD_ENDED:     remove_entry(q, e); return;
+    case RECORD_ACCEPTED: case RECORD_OUTCOME: case RECORD_REROUTED: case RECORD_ABANDONED: case RECORD_MOVED: case RECORD_GAP: case RECORD_CLOSED:
+        return;
+    }
+    queue_schedule(q, e);
+}
+
+static int apply_parsed(struct recovery *rc, struct segment *s, const struct segment_record *at, const struct record *r, bool doubtful)
+{
+    struct queue *q = rc->queue;
+    uint8_t type = at->head.type;
+
+    if (r->id == 0)
+        return 0;                                    /* about no message */
+    if (doubtful) {
+        int result = doubt(rc, r->id);
+        if (result < 0)
+            return result;
+    } else if (type == RECORD_MOVED || type == RECORD_ENDED) {
+        (void)map_u64_remove(&rc->doubts, r->id);    /* an earlier start has written it again */
+    }
+    if (type == RECORD_ACCEPTED || type == RECORD_MOVED)
+        return apply_message(rc, s, at, r);
+    struct entry *e = index_get(&q->index, r->id);
+    if (e == NULL)
+        return 0;                                    /* over already: its accept's segment has gone, or the accept was corrupt */
+    if (type == RECORD_OUTCOME)
+        apply_outcome(q, e, s, at->offset, r);
+    else
+        apply_state(q, e, type, r);
+    return 0;
+}
+
+/* bytes: where the record's head is in memory. */
+static int apply(struct recovery *rc, struct segment *s, const struct segment_record *at, const char *bytes, bool doubtful)
+{
+    struct record r;
+    struct str payload = { bytes + RECORD_HEAD_SIZE, at->head.length };
+
+    rc->out->records++;
+    switch (record_parse(at->head.type, at->head.flags, payload, &r)) {
+    case RECORD_OK:               return apply_parsed(rc, s, at, &r, doubtful);
+    case RECORD_BAD:              rc->out->bad_records++; return 0;
+    case RECORD_UNKNOWN_CRITICAL: break;
+    }
+    return complain(rc, -EPROTONOSUPPORT, s->name, "written by a newer version of nightmail, this one cannot read it");
+}
+
+/* ---- the batch that is held back ---- */
+
+static void held_free(struct held_back *h)
+{
+    free(h->records);
+    free(h->bytes);
+    *h = (struct held_back){ 0 };
+}
+
+static int apply_held(struct recovery *rc, bool doubtful)
+{
+    struct held_back *h = &rc->held;
+    int r = 0;
+
+    for (size_t i = 0; i < h->count && r == 0; i++)
+        r = apply(rc, h->segment, &h->records[i], h->bytes + (h->records[i].offset - h->records[0].offset), doubtful);
+    held_free(h);
+    return r;
+}
+
+static int hold_back(struct recovery *rc, struct segment *s, const struct segment_scan *scan)
+{
+    struct held_back *h = &rc->held;
+    const struct segment_record *first = scan->records + scan->last_batch;
+    size_t count = scan->count - scan->last_batch, bytes = scan->end - first->offset;
+
+    *h = (struct held_back){ .segment = s, .count = count, .records = malloc(count * sizeof *first), .bytes = malloc(bytes) };
+    if (h->records == NULL || h->bytes == NULL) {
+        held_free(h);
+        return -ENOMEM;
+    }
+    memcpy(h->records, first, count * sizeof *first);
+    memcpy(h->bytes, rc->bytes + first->offset, bytes);
+    return 0;
+}
+
+/* A failed sync's records do not count, whether the disk kept them or not: callers were told so, or they are written again. */
+static void drop_region(struct recovery *rc, const struct record_region *region)
+{
+    struct held_back *h = &rc->held;
+
+    if (h->segment == NULL || h->segment->generation != region->generation || h->segment->number != region->segment)
+        return;
+    size_t keep = 0;
+    while (keep < h->count && h->records[keep].offset < region->from)
+        keep++;
+    for (size_t i = keep; i < h->count; i++)
+        rc->out->abandoned += h->records[i].head.type == RECORD_ACCEPTED;
+    h->count = keep;
+}
+
+/* The abandoned regions that the first batch of a segment names stand at its beginning. */
+static void drop_abandoned(struct recovery *rc, const struct segment_scan *scan)
+{
+    for (size_t i = 0; i < scan->count && scan->records[i].head.batch == scan->records[0].head.batch; i++) {
+        const struct record_head *head = &scan->records[i].head;
+        struct record r;
+        struct str payload = { rc->bytes + scan->records[i].offset + RECORD_HEAD_SIZE, head->length };
+        if (head->type == RECORD_ABANDONED && record_parse(head->type, head->flags, payload, &r) == RECORD_OK)
+            drop_region(rc, &r.region);
+    }
+}
+
+/* ---- a segment ---- */
+
+/* A part that the disk cannot read reads as zeros: the records in it are bad, the others are not. */
+static int read_all(struct recovery *rc, int file, uint64_t size)
+{
+    if (size > rc->bytes_capacity) {
+        free(rc->bytes);
+        rc->bytes = malloc(size);
+        rc->bytes_capacity = rc->bytes == NULL ? 0 : size;
+        if (rc->bytes == NULL)
+            return -ENOMEM;
+    }
+    uint64_t step = READ_CHUNK;
+    for (uint64_t at = 0; at < size;) {
+        uint64_t n = size - at < step ? size - at : step;
+        size_t got;
+        int r = file_read_at(file, rc->bytes + at, n, at, &got);
+        if (r == -EIO && step > SEGMENT_HEADER_SIZE) {
+            step = SEGMENT_HEADER_SIZE;
+            continue;
+        }
+        if (r < 0 && r != -EIO)
+            return r;
+        if (r < 0)
+            got = 0;
+        memset(rc->bytes + at + got, 0, n - got);
+        at += n;
+    }
+    return 0;
+}
+
+static int apply_scan(struct recovery *rc, struct segment *s, const struct segment_scan *scan)
+{
+    struct queue *q = rc->queue;
+    int r = 0;
+
+    rc->out->bad_records += scan->bad_records;
+    rc->out->torn_tails += scan->torn;
+    if (scan->count == 0)
+        return 0;
+    drop_abandoned(rc, scan);
+    r = apply_held(rc, false);
+    for (size_t i = 0; i < scan->last_batch && r == 0; i++)
+        r = apply(rc, s, &scan->records[i], rc->bytes + scan->records[i].offset, false);
+    uint64_t next = scan->records[scan->count - 1].head.sequence + 1;
+    if (next > q->journal.next_sequence)
+        q->journal.next_sequence = next;
+    return r < 0 ? r : hold_back(rc, s, scan);
+}
+
+static int read_segment(struct recovery *rc, struct segment *s, const struct segment_header *header, uint64_t size)
+{
+    struct segment_scan scan;
+    int r = segment_scan((struct str){ rc->bytes, size }, header, &scan);
+
+    if (r < 0)
+        return r;
+    s->end = scan.end;
+    if (scan.torn)
+        log_event(LOG_WARN, "journal-torn", LOG_Z("segment", s->name), LOG_U64("at", scan.end));
+    if (scan.bad_records > 0)
+        log_event(LOG_ERROR, "journal-corrupt", LOG_Z("segment", s->name), LOG_U64("records", scan.bad_records));
+    r = apply_scan(rc, s, &scan);
+    segment_scan_free(&scan);
+    return r;
+}
+
+/* A header that cannot be read: without its salt nothing in the segment can. It stays where it is, for people to look at. */
+static int bad_header(struct recovery *rc, const char *name)
+{
+    log_event(LOG_ERROR, "journal-bad-header", LOG_Z("segment", name));
+    rc->out->bad_records++;
+    return 0;
+}
+
+static int check_header(struct recovery *rc, const char *name, const struct found *f, uint64_t size, struct segment_header *header)
+{
+    if (size < SEGMENT_HEADER_SIZE)
+        return bad_header(rc, name);
+    switch (segment_header_get((unsigned char *)rc->bytes, header)) {
+    case SEGMENT_HEADER_OK:    break;
+    case SEGMENT_HEADER_BAD:   return bad_header(rc, name);
+    case SEGMENT_HEADER_NEWER: return complain(rc, -EPROTONOSUPPORT, name, "a newer format than this version of nightmail reads");
+    }
+    if (header->generation != f->generation || header->number != f->number)
+        return bad_header(rc, name);
+    return 1;
+}
+
+static int read_file(struct recovery *rc, const struct found *f, const char *name, int file, bool *taken)
+{
+    struct queue *q = rc->queue;
+    struct file_info info;
+    struct segment_header header;
+    struct segment *s;
+    int r = file_info(file, &info);
+
+    if (r == 0 && info.size > SEGMENT_SIZE_MAX)
+        return bad_header(rc, name);
+    if (r == 0)
+        r = read_all(rc, file, info.size);
+    if (r == 0)
+        r = check_header(rc, name, f, info.size, &header);
+    if (r <= 0)
+        return r;
+    r = journal_adopt(&q->journal, &header, file, info.size, &s);
+    if (r < 0)
+        return r;
+    *taken = true;
+    rc->out->segments++;
+    if (header.first_sequence > q->journal.next_sequence)
+        q->journal.next_sequence = header.first_sequence;
+    if (header.id_floor > q->last_id)
+        q->last_id = header.id_floor;
+    return read_segment(rc, s, &header, info.size);
+}
+
+static int recover_segment(struct recovery *rc, const struct found *f)
+{
+    char name[SEGMENT_NAME_SIZE];
+    bool taken = false;
+
+    if (rc->held.segment != NULL && rc->held.segment->generation != f->generation) {
+        int r = apply_held(rc, true);                /* the end of a series */
+        if (r < 0)
+            return r;
+    }
+    segment_name(name, f->generation, f->number);
+    int file = file_open_at(rc->queue->journal.segments_dir, name, FILE_READ);
+    int r = file < 0 ? file : read_file(rc, f, name, file, &taken);
+    if (!taken)
+        (void)file_close(file);
+    if (r < 0 && rc->error[0] == '\0')
+        (void)complain(rc, r, name, strerror(-r));
+    return r;
+}
+
+/* ---- all of them ---- */
+
+static int note_file(void *arg, const char *name)
+{
+    struct recovery *rc = arg;
+    struct found f;
+    uint32_t spare;
+
+    if (journal_spare_parse(name, &spare)) {
+        if (!rc->queue->options.read_only)
+            (void)journal_adopt_spare(&rc->queue->journal, spare);
+        return 0;
+    }
+    if (!segment_name_parse(name, &f.generation, &f.number))
+        return 0;
+    if (rc->found_count == rc->found_capacity) {
+        size_t capacity = rc->found_capacity == 0 ? 64 : 2 * rc->found_capacity;
+        struct found *grown = reallocarray(rc->found, capacity, sizeof *grown);
+        if (grown == NULL)
+            return -ENOMEM;
+        rc->found = grown;
+        rc->found_capacity = capacity;
+    }
+    rc->found[rc->found_count++] = f;
+    return 0;
+}
+
+static int by_order(const void *a, const void *b)
+{
+    const struct found *x = a, *y = b;
+
+    if (x->generation != y->generation)
+        return x->generation < y->generation ? -1 : 1;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static int recover_segments(struct recovery *rc)
+{
+    struct journal *j = &rc->queue->journal;
+    int r = file_list(j->segments_dir, note_file, rc);
+
+    if (r < 0)
+        return complain(rc, r, JOURNAL_SEGMENTS_NAME, strerror(-r));
+    if (rc->found_count > 0)
+        qsort(rc->found, rc->found_count, sizeof *rc->found, by_order);
+    for (size_t i = 0; i < rc->found_count && r == 0; i++)
+        r = recover_segment(rc, &rc->found[i]);
+    if (r == 0)
+        r = apply_held(rc, true);
+    j->generation = rc->found_count == 0 ? 1 : rc->found[rc->found_count - 1].generation + 1;
+    return r;
+}
+
+/* ---- bodies in files ---- */
+
+struct body_list {
+    struct queue *queue;
+    uint64_t     *orphans;                           /* owned */
+    size_t        count, capacity;
+};
+
+static int note_body(void *arg, const char *name)
+{
+    struct body_list *l = arg;
+    uint64_t id;
+
+    if (!codec_id_parse(str_of(name), &id))
+        return 0;                                    /* not ours */
+    if (id > l->queue->last_id)
+        l->queue->last_id = id;
+    struct entry *e = index_get(&l->queue->index, id);
+    if (e != NULL && e->body_in_file) {
+        e->body_seen = true;
+        return 0;
+    }
+    if (l->count == l->capacity) {
+        size_t capacity = l->capacity == 0 ? 64 : 2 * l->capacity;
+        uint64_t *grown = reallocarray(l->orphans, capacity, sizeof *grown);
+        if (grown == NULL)
+            return -ENOMEM;
+        l->orphans = grown;
+        l->capacity = capacity;
+    }
+    l->orphans[l->count++] = id;
+    return 0;
+}
+
+/* A message without its body. In the doubtful batch it was refused, and its file removed, before the name of its abandoned
+ * record could be written; it does not come back. Anywhere else it is damage: it stays, to be seen. */
+static void miss_body(struct recovery *rc, struct entry *e)
+{
+    char id[CODEC_ID_LEN + 1];
+
+    if (map_u64_get(&rc->doubts, e->id) != NULL && e->attempts == 0) {
+        rc->out->abandoned++;
+        remove_entry(rc->queue, e);
+        return;
+    }
+    codec_id_format(e->id, id);
+    log_event(LOG_ERROR, "queue-body-missing", LOG_Z("id", id));
+    rc->out->bad_records++;
+}
+
+static int check_bodies(struct recovery *rc)
+{
+    struct queue *q = rc->queue;
+    struct body_list list = { .queue = q };
+    struct entry *e;
+    int r = file_list(q->journal.bodies_dir, note_body, &list);
+
+    free(list.orphans);
+    if (r < 0)
+        return complain(rc, r, JOURNAL_BODIES_NAME, strerror(-r));
+    for (uint64_t after = 0; index_after(&q->index, after, &e, 1) == 1;) {
+        after = e->id;
+        if (e->body_in_file && !e->body_seen)
+            miss_body(rc, e);
+    }
+    return 0;
+}
+
+int recover_orphans(struct queue *q, struct queue_recovery *out)
+{
+    struct body_list list = { .queue = q };
+
+    /* After damage, a file that seems to be nobody's may be all that is left of a message. */
+    if (out->bad_records > 0 || q->doubtful)
+        return 0;
+    int r = file_list(q->journal.bodies_dir, note_body, &list);
+    for (size_t i = 0; i < list.count && r == 0; i++) {
+        char name[SEGMENT_NAME_SIZE];
+        body_name(name, list.orphans[i]);
+        r = file_unlink_at(q->journal.bodies_dir, name);
+        out->orphan_bodies += r == 0;
+    }
+    free(list.orphans);
+    return r;
+}
+
+/* ---- doubts ---- */
+
+static int keep_doubts(struct recovery *rc)
+{
+    struct queue *q = rc->queue;
+    size_t cursor = 0;
+    uint64_t id;
+    void *value;
+
+    if (rc->doubts.used == 0)
+        return 0;
+    q->doubts = calloc(rc->doubts.used, sizeof *q->doubts);
+    if (q->doubts == NULL)
+        return -ENOMEM;
+    while (map_u64_next(&rc->doubts, &cursor, &id, &value))
+        q->doubts[q->doubt_count++] = id;
+    q->doubtful = true;
+    return 0;
+}
+
+struct ended {
+    struct commit_ticket ticket;                     /* first */
+    struct queue        *queue;
+    size_t               doubt;
+    char                 payload[16];
+};
+
+static void ended_written(struct commit_ticket *t)
+{
+    struct ended *e = (struct ended *)t;
+    struct queue *q = e->queue;
+    bool written = t->result == 0;
+
+    queue_lock(q);
+    if (written)
+        q->doubts[e->doubt] = 0;
+    q->moves--;
+    if (q->closer != NULL && q->moves == 0)
+        task_wake(q->closer);
+    queue_unlock(q);
+    free(e);
+    if (written)
+        queue_maintain(q);
+}
+
+static void write_ended(struct queue *q, size_t doubt_index)
+{
+    struct buf payload;
+    struct ended *e = calloc(1, sizeof *e);
+
+    if (e == NULL)
+        return;                                      /* tried again */
+    buf_init_fixed(&payload, e->payload, sizeof e->payload);
+    record_put_u64(&payload, RECORD_TAG_ID, q->doubts[doubt_index]);
+    e->ticket = (struct commit_ticket){ .type = RECORD_ENDED, .pieces = { buf_str(&payload) }, .reserved = true, .done = ended_written };
+    e->queue = q;
+    e->doubt = doubt_index;
+    q->moves++;
+    queue_unlock(q);
+    commit_submit(&q->commit, &e->ticket);
+    queue_lock(q);
+}
+
+/* Something is left to be written about this one? What is alive must stand in our own series; what is over must be called so. */
+static bool settle_doubt(struct queue *q, size_t i)
+{
+    struct entry *e = index_get(&q->index, q->doubts[i]);
+
+    if (q->doubts[i] == 0)
+        return false;
+    if (e == NULL) {
+        write_ended(q, i);
+        return true;
+    }
+    if (e->segment != NULL && e->segment->generation == q->journal.generation) {
+        q->doubts[i] = 0;
+        return false;
+    }
+    if (!e->moving && !e->writing)
+        (void)compact_move(q, e);                    /* tried again */
+    return true;
+}
+
+void recover_settle_doubts(struct queue *q)
+{
+    bool left = false;
+
+    queue_lock(q);
+    if (q->moves > 0) {                              /* the last try is not over */
+        queue_unlock(q);
+        return;
+    }
+    for (size_t i = 0; i < q->doubt_count; i++)
+        left |= settle_doubt(q, i);
+    q->doubtful = left;
+    queue_unlock(q);
+}
+
+/* ---- the whole ---- */
+
+int recover_run(struct queue *q, struct queue_recovery *out, char error[256])
+{
+    struct recovery rc = { .queue = q, .out = out, .error = error };
+
+    error[0] = '\0';
+    map_u64_init(&rc.doubts);
+    int r = recover_segments(&rc);
+    if (r == 0)
+        r = check_bodies(&rc);
+    if (r == 0)
+        r = keep_doubts(&rc);
+    if (r < 0 && error[0] == '\0')
+        (void)complain(&rc, r, "recovery", strerror(-r));
+    out->messages = q->index.count;
+    out->bytes = q->live_bytes;
+    held_free(&rc.held);
+    free(rc.found);
+    free(rc.bytes);
+    map_u64_free(&rc.doubts);
+    return r;
+}
