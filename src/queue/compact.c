@@ -264,6 +264,8 @@ static void maintain_job(void *arg)
 
     do {
         if (q->doubtful)
+            recover_check_doubts(q);
+        if (q->doubtful && q->moves == 0)
             recover_settle_doubts(q);
         (void)retire(q);
         prepare(q);

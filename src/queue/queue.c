@@ -145,11 +145,11 @@ static int start_pools(struct queue *q)
  * trying. */
 static void settle_doubts(struct queue *q)
 {
-    recover_settle_doubts(q);
     if (!q->doubtful)
         return;
-    commit_run(&q->commit);
     recover_settle_doubts(q);
+    commit_run(&q->commit);
+    recover_check_doubts(q);
 }
 
 static int start(struct queue *q, struct queue_recovery *recovery, char error[256])

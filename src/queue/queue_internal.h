@@ -100,8 +100,9 @@ int  compact_move(struct queue *q, struct entry *e);
 
 /* recover.c. BLOCKS. */
 int  recover_run(struct queue *q, struct queue_recovery *out, char error[256]);
-/* Have written again what only the last batch of an unfinished series says; clears q->doubtful when nothing is left to write. BLOCKS. */
+/* Hand to the committer again what only the last batch of an unfinished series says. BLOCKS. */
 void recover_settle_doubts(struct queue *q);
+void recover_check_doubts(struct queue *q);          /* clears q->doubtful if nothing is left to be written */
 /* Files of bodies that no message has go. BLOCKS. */
 int  recover_orphans(struct queue *q, struct queue_recovery *out);
 

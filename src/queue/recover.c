@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define READ_CHUNK (1u << 20)
+#define DOUBTS_MAX 4096                               /* records on their way at a time; a batch seldom has so many */
 
 struct found {
     uint32_t generation, number;
@@ -591,38 +592,42 @@ static void write_ended(struct queue *q, size_t doubt_index)
     queue_lock(q);
 }
 
-/* Something is left to be written about this one? What is alive must stand in our own series; what is over must be called so. */
-static bool settle_doubt(struct queue *q, size_t i)
+/* What is alive must stand in our own series; what is over must be called so. queue.lock is held. */
+static bool is_settled(struct queue *q, size_t i)
+{
+    if (q->doubts[i] == 0)
+        return true;
+    const struct entry *e = index_get(&q->index, q->doubts[i]);
+    return e != NULL && e->segment != NULL && e->segment->generation == q->journal.generation;
+}
+
+static void settle_doubt(struct queue *q, size_t i)
 {
     struct entry *e = index_get(&q->index, q->doubts[i]);
 
-    if (q->doubts[i] == 0)
-        return false;
-    if (e == NULL) {
+    if (e == NULL)
         write_ended(q, i);
-        return true;
-    }
-    if (e->segment != NULL && e->segment->generation == q->journal.generation) {
-        q->doubts[i] = 0;
-        return false;
-    }
-    if (!e->moving && !e->writing)
-        (void)compact_move(q, e);                    /* tried again */
-    return true;
+    else if (!e->moving && !e->writing)
+        (void)compact_move(q, e);                    /* tried again if it could not be begun */
 }
 
-void recover_settle_doubts(struct queue *q)
+void recover_check_doubts(struct queue *q)
 {
     bool left = false;
 
     queue_lock(q);
-    if (q->moves > 0) {                              /* the last try is not over */
-        queue_unlock(q);
-        return;
-    }
     for (size_t i = 0; i < q->doubt_count; i++)
-        left |= settle_doubt(q, i);
+        left |= !is_settled(q, i);
     q->doubtful = left;
+    queue_unlock(q);
+}
+
+void recover_settle_doubts(struct queue *q)
+{
+    queue_lock(q);
+    for (size_t i = 0; i < q->doubt_count && q->moves < DOUBTS_MAX; i++)
+        if (!is_settled(q, i))
+            settle_doubt(q, i);
     queue_unlock(q);
 }
 

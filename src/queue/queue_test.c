@@ -1,0 +1,217 @@
+/*
+ * The queue on the real disk, in a directory of its own: in and out, by one's hand and after closing.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "queue/queue.h"
+#include "base/cleanup.h"
+#include "run/loop.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char dir[256];
+static struct queue_options options;
+static struct queue_recovery recovery;
+
+static void dir_make(void)
+{
+    snprintf(dir, sizeof dir, "%s/nightmail-queue-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    strcat(dir, "/data");
+    options = (struct queue_options){ .dir = dir, .segment_size = 256 * 1024, .unsafe_file_system = true };
+}
+
+static void dir_remove(void)
+{
+    char command[512];
+    *strrchr(dir, '/') = '\0';
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    assert_int_equal(system(command), 0);
+}
+
+static struct queue *open_queue(void)
+{
+    struct queue *q;
+    char error[256];
+    int r = queue_open(&options, &q, &recovery, error);
+    if (r < 0)
+        fail_msg("queue_open: %s", error);
+    return q;
+}
+
+/* A message whose body is a pattern of its size. */
+static int put_rcpts(struct queue *q, size_t size, size_t rcpts, uint64_t *out_id)
+{
+    struct recipient list[8] = { 0 };
+    uint64_t id = queue_new_id(q);
+    struct body *body = body_new(q, id);
+    char chunk[1000];
+    for (size_t i = 0; i < rcpts; i++)
+        list[i] = (struct recipient){ .addr = { .local = STR("bob"), .domain = STR("here.example") } };
+    struct envelope env = { .id = id, .arrived_ns = clock_wall_ns(), .null_sender = true, .rcpts = list, .rcpt_count = rcpts };
+    for (size_t at = 0; at < size; at += sizeof chunk) {
+        for (size_t i = 0; i < sizeof chunk; i++)
+            chunk[i] = (char)('a' + (at + i) * 7 % 25);
+        int r = body_append(body, (struct str){ chunk, size - at < sizeof chunk ? size - at : sizeof chunk });
+        assert_int_equal(r, 0);
+    }
+    assert_int_equal(body_size(body), size);
+    int r = queue_put(q, &env, body);
+    body_free(body);
+    if (out_id)
+        *out_id = id;
+    return r;
+}
+
+static void check_body(struct claim *c)
+{
+    char chunk[777];
+    size_t got;
+    for (uint64_t at = 0; at < c->body_size; at += got) {
+        assert_int_equal(queue_read_body(c, at, chunk, sizeof chunk, &got), 0);
+        assert_true(got > 0);
+        for (size_t i = 0; i < got; i++)
+            assert_int_equal(chunk[i], (char)('a' + (at + i) * 7 % 25));
+    }
+    assert_int_equal(queue_read_body(c, c->body_size, chunk, 1, &got), 0);
+    assert_int_equal(got, 0);
+}
+
+static struct claim *claim_now(struct queue *q)
+{
+    struct claim *c = NULL;
+    int r = queue_claim(q, task_deadline_in(5 * NS_PER_S), &c);
+    assert_int_equal(r, 0);
+    return c;
+}
+
+static void in_and_out(void *arg)
+{
+    static const size_t sizes[] = { 0, 1, 4096, 63999, 64 * 1024, 64 * 1024 + 1, 300 * 1024 };
+    (void)arg;
+    struct queue *q = open_queue();
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        uint64_t id;
+        assert_int_equal(put_rcpts(q, sizes[i], 1, &id), 0);
+        assert_int_equal(queue_count(q), 1);
+        struct claim *c = claim_now(q);
+        assert_true(c->id == id && c->body_size == sizes[i] && c->env.id == id);
+        assert_int_equal(c->env.rcpt_count, 1);
+        check_body(c);
+        struct outcome o = { .rcpt = 0, .state = RCPT_DELIVERED, .status = STR("2.0.0") };
+        assert_int_equal(queue_settle(c, &o, 1, 0), 0);
+        assert_int_equal(queue_count(q), 0);
+    }
+    queue_close(q);
+    q = open_queue();
+    assert_int_equal(queue_count(q), 0);
+    assert_int_equal(recovery.bad_records, 0);
+    queue_close(q);
+}
+
+static void survives_closing(void *arg)
+{
+    (void)arg;
+    uint64_t id[4];
+    struct queue *q = open_queue();
+    assert_int_equal(put_rcpts(q, 5000, 3, &id[0]), 0);
+    assert_int_equal(put_rcpts(q, 500000, 1, &id[1]), 0);
+    assert_int_equal(put_rcpts(q, 10, 1, &id[2]), 0);
+    assert_int_equal(put_rcpts(q, 10, 1, &id[3]), 0);
+    assert_int_equal(queue_hold(q, id[2]), 0);
+    assert_int_equal(queue_discard(q, id[3]), 0);
+    assert_int_equal(queue_discard(q, id[3]), -ENOENT);
+    struct claim *c = claim_now(q);
+    assert_true(c->id == id[0]);
+    assert_int_equal(queue_hold(q, id[0]), -EBUSY);
+    struct outcome o[] = {
+        { .rcpt = 1, .state = RCPT_DELIVERED, .status = STR("2.0.0"), .remote = STR("mx.b.example"), .text = STR("250 ok") },
+        { .rcpt = 2, .state = RCPT_PENDING, .status = STR("4.2.1"), .text = STR("451 later") },
+    };
+    assert_int_equal(queue_settle(c, o, 2, clock_wall_ns() + 3600 * NS_PER_S), 0);
+    queue_close(q);
+
+    q = open_queue();
+    assert_int_equal(queue_count(q), 3);
+    struct queue_item items[5];
+    assert_int_equal(queue_list(q, 0, items, 5), 3);
+    assert_true(items[0].id == id[0] && items[0].rcpts_pending == 2 && items[0].attempts == 1);
+    assert_true(items[2].id == id[2] && items[2].state == MESSAGE_HELD);
+    struct arena arena;
+    struct queue_details d;
+    arena_init(&arena, 1 << 20);
+    assert_int_equal(queue_show(q, id[0], &arena, &d), 0);
+    assert_int_equal(d.states[1], RCPT_DELIVERED);
+    assert_true(str_eq(d.last[2].text, STR("451 later")) && str_eq(d.last[1].remote, STR("mx.b.example")) && d.last[0].status.n == 0);
+    arena_reset(&arena);
+    c = claim_now(q);
+    assert_true(c->id == id[1]);
+    check_body(c);
+    queue_unclaim(c);
+    assert_int_equal(queue_retry(q, id[0]), 0);
+    c = claim_now(q);
+    if (c->id == id[1]) {
+        struct outcome done = { .rcpt = 0, .state = RCPT_BOUNCED };
+        assert_int_equal(queue_settle(c, &done, 1, 0), 0);
+        c = claim_now(q);
+    }
+    assert_true(c->id == id[0]);
+    assert_int_equal(c->states[1], RCPT_DELIVERED);
+    check_body(c);
+    queue_unclaim(c);
+    queue_close(q);
+}
+
+/* Many times the journal's size goes through it, and one message lingers. */
+static void reclaims(void *arg)
+{
+    (void)arg;
+    uint64_t lingering;
+    struct queue *q = open_queue();
+    assert_int_equal(put_rcpts(q, 3000, 2, &lingering), 0);
+    assert_int_equal(queue_hold(q, lingering), 0);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(put_rcpts(q, 40000, 1, NULL), 0);
+        struct claim *c = claim_now(q);
+        struct outcome o = { .rcpt = 0, .state = RCPT_DELIVERED };
+        assert_int_equal(queue_settle(c, &o, 1, 0), 0);
+    }
+    queue_close(q);
+    q = open_queue();
+    assert_true(recovery.segments <= 8);
+    assert_int_equal(queue_count(q), 1);
+    assert_int_equal(queue_release(q, lingering), 0);
+    struct claim *c = claim_now(q);
+    assert_true(c->id == lingering && c->env.rcpt_count == 2);
+    check_body(c);
+    queue_unclaim(c);
+    queue_close(q);
+}
+
+static void run(void (*fn)(void *))
+{
+    dir_make();
+    assert_int_equal(loop_run(1, fn, NULL), 0);
+    dir_remove();
+}
+
+static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
+static void test_survives_closing(void **state) { (void)state; run(survives_closing); }
+static void test_reclaims(void **state) { (void)state; run(reclaims); }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_in_and_out),
+        cmocka_unit_test(test_survives_closing),
+        cmocka_unit_test(test_reclaims),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
