@@ -18,6 +18,7 @@
 #include "run/loop_internal.h"
 #include "run/sim_internal.h"
 #include "run/stack.h"
+#include "run/task_internal.h"
 #include "run/tls_internal.h"
 #include <assert.h>
 #include <errno.h>
@@ -39,6 +40,7 @@ struct event {
 /* A helper thread: a context that runs one job after another. */
 struct worker {
     struct context context;
+    struct loop   *loop;
     struct stack   stack;
     void         (*fn)(void *arg);               /* NULL: none; when entered so, it ends */
     void          *arg;
@@ -221,6 +223,7 @@ static int on_wait(void *self, int64_t next_deadline_ns)
 static struct context *worker_main(void *arg)
 {
     struct worker *w = arg;
+    loop_here = w->loop;                         /* with a thread per context, this is another one: it wakes tasks as the loop's own would */
     while (w->fn != NULL) {
         w->fn(w->arg);
         w->fn = NULL;
@@ -251,6 +254,7 @@ static void worker_continue(void *arg)
 static struct worker *worker_new(void)
 {
     struct worker *w = sim_alloc(sizeof *w);
+    w->loop = loop_here;
     if (stack_take(&world.stacks, &w->stack) < 0 || context_init(&w->context, "sim offload", &w->stack, worker_main, w) < 0)
         abort();
     return w;
