@@ -131,8 +131,8 @@ void sim_trace(enum sim_trace_kind kind, uint64_t a, uint64_t b)
 {
     world.hash = sim_mix(sim_mix(sim_mix(world.hash, (uint64_t)world.now_ns), (uint64_t)kind << 56 ^ a), b);
     if (world.trace_shown)
-        (void)fprintf(stderr, "sim %lld.%09lld kind=%d a=%llx b=%llx\n", (long long)(world.now_ns / NS_PER_S), (long long)(world.now_ns % NS_PER_S),
-                      (int)kind, (unsigned long long)a, (unsigned long long)b);
+        (void)fprintf(stderr, "sim %lld.%09lld kind=%d a=%llx b=%llx\n", (long long)(world.now_ns / NS_PER_S),
+                      (long long)(world.now_ns % NS_PER_S), (int)kind, (unsigned long long)a, (unsigned long long)b);
 }
 
 uint64_t sim_trace_hash(void)
@@ -223,7 +223,7 @@ static int on_wait(void *self, int64_t next_deadline_ns)
 static struct context *worker_main(void *arg)
 {
     struct worker *w = arg;
-    loop_here = w->loop;                         /* with a thread per context, this is another one: it wakes tasks as the loop's own would */
+    loop_here = w->loop;                         /* with a thread per context, this is another: it wakes tasks as the loop's own would */
     while (w->fn != NULL) {
         w->fn(w->arg);
         w->fn = NULL;
@@ -377,7 +377,7 @@ int sim_run(task_fn *first, void *arg)
 
 void sim_end(void)
 {
-    assert(world.active);
+    assert(world.active && world.jobs == 0);     /* a job posted outside of sim_run has nobody who runs it */
     sim_tls_end();
     sim_dns_end();
     sim_net_end();

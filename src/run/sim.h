@@ -26,6 +26,7 @@ struct sim_options {
     /* disk: how long a sync takes in virtual time */
     int64_t  sync_ns;
     uint64_t disk_bytes;             /* capacity; 0: 1 GiB. Beyond it: -ENOSPC */
+    bool     disk_forgets;           /* keeps no log of what was written: less memory in long runs, no sim_disk_op, no crash images */
 };
 
 void     sim_begin(const struct sim_options *options);
@@ -48,7 +49,7 @@ void     sim_net_uid(unsigned uid);                                             
 int      sim_dns_zone(const char *text);                                        /* -EINVAL for a line it cannot read */
 void     sim_dns_fail(const char *name, enum dns_status status);               /* this name answers so from now on */
 void     sim_dns_heal(void);                                                    /* no name fails any more */
-void     sim_dns_secure(const char *name);                                      /* answers of this name and those below it are DNSSEC-validated from now on; "" is the root */
+void     sim_dns_secure(const char *name);                                      /* answers for it and below are DNSSEC-validated from now on; "": all */
 void     sim_dns_latency(int64_t min_ns, int64_t max_ns);                       /* of a query; the network's at first */
 
 /*
@@ -61,9 +62,10 @@ uint64_t sim_disk_ops(void);                                                    
 enum sim_op { SIM_OP_WRITE, SIM_OP_DATASYNC, SIM_OP_SYNC, SIM_OP_ALLOCATE, SIM_OP_TRUNCATE, SIM_OP_RENAME, SIM_OP_LINK, SIM_OP_UNLINK, SIM_OP_CREATE, SIM_OP_MKDIR };
 enum sim_op sim_disk_op(uint64_t index);
 struct sim_disk *sim_disk_crash(uint64_t at, uint64_t seed, uint64_t *out_survivors);   /* survivors: a hash of what was kept; equal hash = the same image */
-/* A history outlives a mount, so that recovery after recovery can run on images of one workload. Ask for ascending `at`: going back starts over. */
+/* A history outlives a mount, so that recovery after recovery can run on images of one workload. Ask for ascending `at`: going
+ * back starts over. What survives how: run/sim_pending.h. */
 struct sim_history;
-struct sim_history *sim_disk_history(void);                                     /* of the live disk, still growing until the next mount; counted */
+struct sim_history *sim_disk_history(void);                                     /* of the live disk; grows until the next mount; counted */
 void             sim_history_free(struct sim_history *h);
 uint64_t         sim_history_ops(const struct sim_history *h);
 enum sim_op      sim_history_op(const struct sim_history *h, uint64_t index);

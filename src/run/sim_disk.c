@@ -46,6 +46,7 @@ static struct {
     size_t              fault_count, fault_capacity;
     uint64_t            blocks_max;
     uint64_t            seed;
+    bool                keeps_history;
     int64_t             sync_ns;
 } disk;
 
@@ -398,7 +399,12 @@ static int on_truncate(int file, uint64_t size)
 static void fill_info(uint32_t ino, struct file_info *out)
 {
     bool is_dir = image_is_dir(disk.live, ino);
-    *out = (struct file_info){ .size = image_size(disk.live, ino), .mtime_ns = (uint64_t)image_mtime(disk.live, ino), .is_dir = is_dir, .is_file = !is_dir };
+    *out = (struct file_info){
+        .size = image_size(disk.live, ino),
+        .mtime_ns = (uint64_t)image_mtime(disk.live, ino),
+        .is_dir = is_dir,
+        .is_file = !is_dir,
+    };
 }
 
 static int on_info(int file, struct file_info *out)
@@ -601,7 +607,8 @@ void sim_disk_begin(const struct sim_options *options)
 {
     uint64_t bytes = options->disk_bytes ? options->disk_bytes : UINT64_C(1) << 30;
     disk.live = image_new();
-    disk.history = history_new(disk.live);
+    disk.keeps_history = !options->disk_forgets;
+    disk.history = history_new(disk.live, disk.keeps_history);
     disk.blocks_max = bytes / IMAGE_PAGE;
     disk.seed = options->seed;
     disk.sync_ns = options->sync_ns;
@@ -657,7 +664,7 @@ void sim_disk_mount(const struct sim_disk *d)
     image_free(disk.live);
     sim_history_free(disk.history);
     disk.live = live;
-    disk.history = history_new(live);
+    disk.history = history_new(live, disk.keeps_history);
     handles_drop();
     sim_disk_heal();
     sim_trace(SIM_TRACE_MOUNT, image_blocks(live), 0);

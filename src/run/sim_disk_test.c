@@ -768,6 +768,23 @@ static void equal_survivors_are_the_same_image(void **state)
     sim_history_free(h);
 }
 
+static void a_disk_may_forget_its_history(void **state)
+{
+    char text[2];
+    (void)state;
+    sim_end();
+    sim_begin(&(struct sim_options){ .seed = 7, .disk_forgets = true });
+    root = file_open_dir("/");
+    uint64_t before = sim_disk_ops();
+    int f = put("f", "xy", 2);
+    sim_disk_fail(before + 3, EIO, false);
+    assert_int_equal(file_sync(f), 0);
+    assert_int_equal(file_truncate(f, 1), -EIO);
+    assert_int_equal(sim_disk_ops() - before, 4);
+    mount(sim_disk_copy());
+    assert_int_equal(get("f", text, 2), 2);
+}
+
 static void images_outlive_their_world(void **state)
 {
     char text[1];
@@ -781,7 +798,7 @@ static void images_outlive_their_world(void **state)
     assert_int_equal(get("f", text, 1), 1);
 }
 
-/* A journal as the queue writes it: a preallocated segment of 1 MiB, records of 700 bytes, a sync for every four, a body file now and then. */
+/* A journal as the queue writes it: a preallocated segment of 1 MiB, records of 700 bytes, a sync for every four, now and then a file. */
 static void images_are_cheap(void **state)
 {
     enum { RECORDS = 1000, PER_OP = 10 };
@@ -847,6 +864,7 @@ int main(void)
         TEST(a_bit_flips),
         TEST(everything_kept_is_the_live_disk),
         TEST(equal_survivors_are_the_same_image),
+        TEST(a_disk_may_forget_its_history),
         TEST(images_outlive_their_world),
         TEST(images_are_cheap),
     };

@@ -256,7 +256,8 @@ static bool parent(struct str *name)
     return true;
 }
 
-/* The owner of the records that answer for the name: itself, or the wildcard beside its closest ancestor (RFC 4592, 3.3.1). .p NULL: no such name. */
+/* The owner of the records that answer for the name: itself, or the wildcard below its closest ancestor (RFC 4592, 3.3.1). .p NULL: there
+ * is no such name. */
 static struct str owner_of(struct arena *arena, struct str name)
 {
     struct str above = name;

@@ -64,8 +64,16 @@ static const struct {
 };
 
 static const char *const broken[] = {
-    "a.example. 300 IN MX mx.example.\n", "a.example. A 192.0.2\n",        "a.example. TXT \"open\n", "a.example. TXT\n", "a.example.\n", " A 192.0.2.1\n",
-    "a.example. A 192.0.2.1 192.0.2.2\n", "a.example. TLSA 3 1 1 0g\n",    "a.example. SRV 1 1 1 b.\n", "$ORIGIN example.\n",
+    "a.example. 300 IN MX mx.example.\n",
+    "a.example. A 192.0.2\n",
+    "a.example. TXT \"open\n",
+    "a.example. TXT\n",
+    "a.example.\n",
+    " A 192.0.2.1\n",                                                       /* of whom? */
+    "a.example. A 192.0.2.1 192.0.2.2\n",
+    "a.example. TLSA 3 1 1 0g\n",
+    "a.example. SRV 1 1 1 b.\n",
+    "$ORIGIN example.\n",
 };
 
 static void ask(struct arena *arena, const char *name, enum dns_type type, struct dns_answer *out)

@@ -36,6 +36,7 @@ struct record {
 
 struct sim_history {
     unsigned         refs;
+    bool             forgets;                    /* counts only: one record, always the last */
     struct sim_disk *base;
     struct record   *records;
     size_t           count, capacity;
@@ -43,10 +44,11 @@ struct sim_history {
     size_t           point_at;                   /* `point` stands before this operation */
 };
 
-struct sim_history *history_new(const struct sim_disk *base)
+struct sim_history *history_new(const struct sim_disk *base, bool keeps)
 {
     struct sim_history *h = sim_alloc(sizeof *h);
     h->refs = 1;
+    h->forgets = !keeps;
     h->base = image_copy(base);
     pending_init(&h->point, h->base);
     return h;
@@ -67,7 +69,7 @@ void sim_history_free(struct sim_history *h)
 {
     if (h == NULL || --h->refs > 0)
         return;
-    for (size_t i = 0; i < h->count; i++)
+    for (size_t i = 0; i < h->count && !h->forgets; i++)
         if (record_has_data(&h->records[i]))
             free(h->records[i].data);
     free(h->records);
@@ -83,14 +85,16 @@ uint64_t sim_history_ops(const struct sim_history *h)
 
 enum sim_op sim_history_op(const struct sim_history *h, uint64_t index)
 {
-    assert(index < h->count);
+    assert(index < h->count && !h->forgets);
     return h->records[index].op;
 }
 
 static struct record *record_add(struct sim_history *h, enum sim_op op)
 {
-    SIM_GROW(h->records, h->count, h->capacity);
-    struct record *r = &h->records[h->count++];
+    size_t at = h->forgets ? 0 : h->count;
+    SIM_GROW(h->records, at, h->capacity);
+    struct record *r = &h->records[at];
+    h->count++;
     memset(r, 0, sizeof *r);
     r->op = op;
     return r;
@@ -104,9 +108,12 @@ void history_add_names(struct sim_history *h, enum sim_op op, const struct histo
     r->ino = changes[count - 1].ino;
 }
 
-void history_add_write(struct sim_history *h, enum sim_op op, const struct sim_disk *live, uint32_t ino, uint64_t offset, size_t n, bool cut)
+void history_add_write(struct sim_history *h, enum sim_op op, const struct sim_disk *live, uint32_t ino, uint64_t offset, size_t n,
+                       bool cut)
 {
     struct record *r = record_add(h, op);
+    if (h->forgets)
+        return;
     uint64_t size = image_size(live, ino);
     if (cut && size % IMAGE_SECTOR != 0)                     /* the sector in which the cut is has a new state, too */
         offset = size - size % IMAGE_SECTOR, n = IMAGE_SECTOR;
@@ -190,7 +197,7 @@ static void roll_over(struct pending *p, uint64_t index, const struct record *r)
 
 struct sim_disk *sim_history_crash(struct sim_history *h, uint64_t at, uint64_t seed, uint64_t *out_survivors)
 {
-    assert(at <= h->count);
+    assert(at <= h->count && !h->forgets);
     if (at < h->point_at) {
         pending_free(&h->point);
         pending_init(&h->point, h->base);

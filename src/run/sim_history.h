@@ -8,7 +8,8 @@
 
 #include "run/sim_image.h"
 
-struct sim_history *history_new(const struct sim_disk *base);              /* base: what is on stable storage at the start; copied */
+/* base: what is on stable storage at the start; copied. Without `keeps`, operations are only counted, and there are no images. */
+struct sim_history *history_new(const struct sim_disk *base, bool keeps);
 struct sim_history *history_ref(struct sim_history *h);                    /* sim_history_free takes one away */
 
 /* A name (of a directory) comes to stand for an inode, or for nothing (0). */
@@ -21,7 +22,8 @@ struct history_change {
 void history_add_names(struct sim_history *h, enum sim_op op, const struct history_change *changes, unsigned count);
 /* WRITE, TRUNCATE, ALLOCATE, after they were done to the live image: n bytes at offset are as they stand there, and so are size
  * and reservation. For TRUNCATE, n and offset are nothing and cut is true. */
-void history_add_write(struct sim_history *h, enum sim_op op, const struct sim_disk *live, uint32_t ino, uint64_t offset, size_t n, bool cut);
+void history_add_write(struct sim_history *h, enum sim_op op, const struct sim_disk *live, uint32_t ino, uint64_t offset, size_t n,
+                       bool cut);
 /* SYNC, DATASYNC, at their end: they cover the operations before `began`. */
 void history_add_sync(struct sim_history *h, enum sim_op op, uint32_t ino, uint64_t began, bool failed);
 /* An operation that failed and changed nothing. */

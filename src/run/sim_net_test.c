@@ -83,7 +83,8 @@ static void run_addresses(void *arg)
 {
     struct net_listener *any, *one;
     struct stream *c, *s;
-    struct net_addr peer, local, a = addr("192.0.2.1"), six = addr("[2001:db8::1]:25"), loop = addr("127.0.0.1"), from = addr("203.0.113.9:0"), none = addr("192.0.2.1:26");
+    struct net_addr peer, local, a = addr("192.0.2.1"), none = addr("192.0.2.1:26"), six = addr("[2001:db8::1]:25");
+    struct net_addr loop = addr("127.0.0.1"), from = addr("203.0.113.9:0");
     (void)arg;
     assert_int_equal(net_connect(&a, NULL, SOON, &c), -ECONNREFUSED);
     listen_at("0.0.0.0", &any);

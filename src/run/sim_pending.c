@@ -404,8 +404,8 @@ static struct dir_order *order_of(struct dir_orders *orders, uint32_t dir)
     return &orders->dirs[orders->count++];
 }
 
-/* Is the change within what its directories keep? Counts it. A rename between two directories of which only one would keep it ends that one's
- * order before itself (*out_shortened): both or none. */
+/* Is the change within what its directories keep? Counts it. A rename between two directories of which only one would keep it
+ * ends that one's order before itself (*out_shortened): both or none. */
 static bool change_in_order(struct dir_orders *orders, const struct pending_change *c, bool *out_shortened)
 {
     uint32_t a = c->parts[0].dir, b = c->parts[1].dir;
@@ -490,7 +490,12 @@ static void file_survives(const struct pending_file *f, struct crash *c)
 struct sim_disk *pending_crash(const struct pending *p, uint64_t seed, uint64_t chance, uint64_t *out_survivors)
 {
     static const uint8_t densities[] = { 16, 64, 128, 128, 128, 192, 240, 128 };
-    struct crash c = { .image = image_copy(p->durable), .chance = { sim_mix(seed, chance) }, .all = seed == 1, .survivors = sim_mix(0, p->epoch) };
+    struct crash c = {
+        .image = image_copy(p->durable),
+        .chance = { sim_mix(seed, chance) },
+        .all = seed == 1,
+        .survivors = sim_mix(0, p->epoch),
+    };
 
     c.density = densities[sim_chance_below(&c.chance, sizeof densities)];
     if (seed != 0)

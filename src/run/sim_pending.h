@@ -6,10 +6,12 @@
  *  - A sector of 512 bytes holds what it held at its last sync, or what any write since then made of it; each sector for
  *    itself, so writes come in any order and torn. A sync covers the writes before it began.
  *  - Size and reservation are at any one of their states since the last sync, whatever the sectors do; what they uncover
- *    and no sector filled is zeros. A truncation comes whole: with it no older sector behind its cut returns, without it no newer state of the file.
- *  - Syncing a file says nothing of its name. Changes of names become durable by syncing their directory, and come in their order in each
- *    directory, while those of two directories are independent. A rename between two comes in both or in none; it is made durable by syncing the
- *    directory to which it goes (and by syncing the other only if a later change of the same name there needs it).
+ *    and no sector filled is zeros. A truncation comes whole: with it no older sector behind its cut returns, without it
+ *    nothing newer of the file.
+ *  - Syncing a file says nothing of its name. Changes of names become durable by syncing their directory, and come in their
+ *    order in each directory, while those of two directories are independent. A rename between two comes in both or in none;
+ *    it is made durable by syncing the directory to which it goes (and by syncing the other only if a later change of the same
+ *    name there needs it).
  *  - A failed sync forgets what it should have saved: no later sync makes it durable unless the sector or name is written anew, yet by
  *    chance it may be there after the crash.
  */
