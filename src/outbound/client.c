@@ -147,8 +147,8 @@ static int introduce(struct client *c)
     int r = read_reply(c, task_deadline_in(c->conf->greeting_timeout_ns));
     if (r < 0)
         return r;
-    if (c->reply.code != 220)
-        return -EREMOTEIO;
+    if (c->reply.code != 220)                                 /* 2xx of another kind is no welcome, and no delivery either */
+        return c->reply.code / 100 == 2 ? lost(c, -EBADMSG) : -EREMOTEIO;
     if (greets_as_ourselves(c))
         return -ELOOP;
     r = say_hello(c, "EHLO");
