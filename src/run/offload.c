@@ -32,7 +32,7 @@ struct offload {
     unsigned        count, at, max;                  /* of jobs waiting in the ring; at: the oldest */
     struct job     *jobs;                            /* owned ring of max */
     unsigned        driven, driven_max;              /* with a driver: threads that it stands for, now and at most */
-    unsigned        driven_beginning;                /* of them, those that it has not called yet: each finds its job in the ring */
+    unsigned        driven_waiting;                  /* of them, those that it has not called yet, each with a job */
     unsigned        thread_count;
     pthread_t       threads[];
 };
@@ -103,37 +103,51 @@ static int offload_push_ring(struct offload *o, const struct job *job)
  * no more jobs than threads are under way at a time (one, for a pool that relies on their order), though each may be interrupted.
  */
 
-static void driven_thread(void *arg)
+struct driven_thread {
+    struct offload *pool;
+    struct job      job;                             /* the first; it waits until the driver calls */
+};
+
+static void driven_thread_run(void *arg)
 {
-    struct offload *o = arg;
-    do {
-        struct job job = o->jobs[o->at];
+    struct offload *o = ((struct driven_thread *)arg)->pool;
+    struct job      job = ((struct driven_thread *)arg)->job;
+    free(arg);
+    o->driven_waiting--;
+    job.fn(job.arg);
+    job_finish(o, &job);
+    while (o->count > 0) {
+        job = o->jobs[o->at];
         o->at = (o->at + 1) % o->max;
         o->count--;
         job.fn(job.arg);
         job_finish(o, &job);
-    } while (o->count > o->driven_beginning);
+    }
     o->driven--;
 }
 
-static void driven_thread_begin(void *arg)
+static int driven_thread_start(struct offload *o, const struct job *job)
 {
-    struct offload *o = arg;
-    o->driven_beginning--;
-    driven_thread(o);
+    struct driven_thread *t = malloc(sizeof *t);
+    if (t == NULL)
+        return -EAGAIN;
+    *t = (struct driven_thread){ .pool = o, .job = *job };
+    int r = o->driver.post(o->driver.self, driven_thread_run, t, o->name);
+    if (r < 0) {
+        free(t);
+        return r;
+    }
+    o->driven++;
+    o->driven_waiting++;
+    return 0;
 }
 
 static int offload_push_driven(struct offload *o, const struct job *job)
 {
-    if (o->count == o->max)
+    if (o->count + o->driven_waiting >= o->max)
         return -EAGAIN;
-    if (o->driven < o->driven_max) {
-        int r = o->driver.post(o->driver.self, driven_thread_begin, o, o->name);
-        if (r < 0)
-            return r;
-        o->driven++;
-        o->driven_beginning++;
-    }
+    if (o->driven < o->driven_max)
+        return driven_thread_start(o, job);
     o->jobs[(o->at + o->count++) % o->max] = *job;
     return 0;
 }
