@@ -441,13 +441,10 @@ static void delete_context(struct ub_ctx *ctx)
     resolver.log = NULL;
 }
 
-int dns_start(const struct dns_options *options, char out_error[256])
+static int start(const struct dns_options *options, char out_error[256])
 {
     CLEANUP_BUF struct buf config;
 
-    if (other.query != NULL)
-        return 0;
-    assert(resolver.ctx == NULL);
     buf_init(&config, CONFIG_MAX);
     int r = dns_zone_config(options, &config, out_error);
     if (r < 0)
@@ -468,6 +465,35 @@ int dns_start(const struct dns_options *options, char out_error[256])
         return fail(out_error, r, strerror(-r));
     }
     return 0;
+}
+
+struct start_job {
+    const struct dns_options *options;
+    char                     *out_error;
+    int                       result;
+};
+
+static void *start_thread(void *arg)
+{
+    struct start_job *job = arg;
+    job->result = start(job->options, job->out_error);
+    return NULL;
+}
+
+/* libunbound reads zone files with some hundred KiB of stack, and the caller may be a task: a thread has room. */
+int dns_start(const struct dns_options *options, char out_error[256])
+{
+    struct start_job job = { .options = options, .out_error = out_error };
+    pthread_t thread;
+
+    if (other.query != NULL)
+        return 0;
+    assert(resolver.ctx == NULL);
+    int r = pthread_create(&thread, NULL, start_thread, &job);
+    if (r != 0)
+        return fail(out_error, -r, strerror(r));
+    (void)pthread_join(thread, NULL);
+    return job.result;
 }
 
 void dns_stop(void)
