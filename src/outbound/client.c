@@ -271,6 +271,7 @@ struct transaction {
     size_t                    answered;      /* recipients with a reply to their RCPT */
     size_t                    accepted;
     bool                      any_reply;
+    bool                      reused;        /* the connection has carried another transaction */
     bool                      data_sent;     /* DATA went out with the last window */
 };
 
@@ -322,7 +323,15 @@ static int read_mail_reply(struct transaction *t, bool *out_accepted)
     int r = next_reply(t, t->c->conf->reply_timeout_ns);
     if (r < 0)
         return r;
+    if (t->reused && t->c->reply.code == 421) {               /* it had been closing while it was kept: no answer about this message */
+        t->any_reply = false;
+        return -EPIPE;
+    }
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    if (t->c->reply.code == 503) {                            /* out of step: its fault or ours, but not the message's */
+        o.state = RCPT_PENDING;
+        t->c->usable = false;
+    }
     *out_accepted = o.state == RCPT_DELIVERED;
     if (!*out_accepted)
         settle_all(t, &o);
@@ -413,15 +422,21 @@ static int send_text(struct transaction *t)
     return r < 0 ? r : flush(t->c);
 }
 
-/* DATA was pipelined, but nobody was accepted: the server should refuse it; one that says 354 gets an empty text. */
+/* Ends a transaction that had no final dot: to the server it is still open, and it would refuse the next MAIL (RFC 5321, 4.1.4). */
+static void reset(struct client *c)
+{
+    if (c->usable && (command(c, STR("RSET\r\n"), c->conf->reply_timeout_ns) < 0 || c->reply.code / 100 != 2))
+        c->usable = false;                                    /* the outcomes stand; only the connection is worth nothing more */
+}
+
+/* DATA was pipelined, but nobody was accepted: the server should refuse it. One that says 354 all the same is left, for an empty
+ * text might be delivered. */
 static int skip_data(struct transaction *t)
 {
-    if (!t->data_sent)
-        return t->c->usable ? command(t->c, STR("RSET\r\n"), t->c->conf->reply_timeout_ns) : 0;
-    int r = next_reply(t, t->c->conf->reply_timeout_ns);
-    if (r < 0 || t->c->reply.code != 354)
-        return r;
-    return command(t->c, STR(".\r\n"), t->c->conf->reply_timeout_ns * FINAL_REPLY_FACTOR);
+    if (t->data_sent && next_reply(t, t->c->conf->reply_timeout_ns) == 0 && t->c->reply.code == 354)
+        (void)lost(t->c, -EBADMSG);
+    reset(t->c);
+    return 0;
 }
 
 static int send_data(struct transaction *t)
@@ -433,7 +448,8 @@ static int send_data(struct transaction *t)
         return r;
     if ((r = next_reply(t, t->c->conf->reply_timeout_ns)) < 0)
         return r;
-    if (t->c->reply.code == 354) {
+    bool text_sent = t->c->reply.code == 354;
+    if (text_sent) {
         r = send_text(t);
         /* A server may refuse in the middle and close: its last words are worth more than our EPIPE. */
         if (r < 0 && r != -EPIPE && r != -ECONNRESET)
@@ -446,6 +462,8 @@ static int send_data(struct transaction *t)
     }
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
     settle_all(t, &o);
+    if (!text_sent)
+        reset(t->c);
     return 0;
 }
 
@@ -473,7 +491,7 @@ enum client_sent client_send(struct client *c, const struct client_mail *mail)
     t.remote = str_copy(t.a, str_of(c->remote));
     if (refuse_beforehand(&t))
         return CLIENT_SENT;
-    bool reused = c->transactions++ > 0;
+    t.reused = c->transactions++ > 0;
 
     int r = send_envelope(&t);
     if (r == 0 && (t.accepted > 0 || t.data_sent || c->usable))
@@ -482,7 +500,7 @@ enum client_sent client_send(struct client *c, const struct client_mail *mail)
         return CLIENT_SENT;
     if (r == -ECANCELED)
         return CLIENT_CANCELED;
-    if (reused && !t.any_reply)
+    if (t.reused && !t.any_reply)
         return CLIENT_STALE;
     struct outcome o = outcome_with_detail(t.a, RCPT_PENDING, "4.4.2", t.remote, "lost connection", words_for(r));
     settle_all(&t, &o);
