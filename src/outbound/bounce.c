@@ -12,6 +12,8 @@
 #include <string.h>
 
 #define ORIGINAL_MAX (64 * 1024)         /* of the original's header that is sent back */
+#define WORDS_MAX    800                 /* of a remote's words on one line of ours, which has 998 (RFC 5322, 2.1.1) */
+#define LINE_MAX_7BIT 998
 #define DSN_MAX      (16 * 1024 * 1024)  /* thousands of recipients with a text each */
 
 static bool owed(const struct claim *c, const struct outcome *o)
@@ -30,8 +32,17 @@ static void put_address_text(struct buf *out, const struct address *addr)
 /* One line of a remote's words within our text: whatever it says, it stays one line of printable ASCII. */
 static void put_words(struct buf *out, struct str words)
 {
+    words = str_head(words, WORDS_MAX);
     for (size_t i = 0; i < words.n; i++)
         buf_put_char(out, words.p[i] >= 0x20 && words.p[i] < 0x7f ? words.p[i] : '?');
+}
+
+static size_t count_bounced(const struct outcome *outcomes, size_t count)
+{
+    size_t bounced = 0;
+    for (size_t i = 0; i < count; i++)
+        bounced += outcomes[i].state == RCPT_BOUNCED;
+    return bounced;
 }
 
 static void put_plain_words(struct buf *out, const struct conf *conf, const struct claim *c, const struct outcome *outcomes, size_t count)
@@ -40,7 +51,7 @@ static void put_plain_words(struct buf *out, const struct conf *conf, const stru
                "This is the mail server %s.\r\n\r\n"
                "Your message could not be delivered to the following recipient%s.\r\n"
                "It has been given up; nothing more will be tried.\r\n",
-               conf->hostname, count == 1 ? "" : "s");
+               conf->hostname, count_bounced(outcomes, count) == 1 ? "" : "s");
     for (size_t i = 0; i < count; i++) {
         if (outcomes[i].state != RCPT_BOUNCED)
             continue;
@@ -139,6 +150,29 @@ static struct str header_of(struct str original)
     return str_head(head, (size_t)(lf + 1));
 }
 
+static bool has_long_line(struct str text)
+{
+    while (text.n > 0) {
+        struct str line;
+        str_cut(text, '\n', &line, &text);
+        if (line.n > LINE_MAX_7BIT + 1)                       /* its CR is in it */
+            return true;
+    }
+    return false;
+}
+
+/* Always 7-bit text in short lines, so that no server on the way back has a reason to refuse it (RFC 6522, 4 allows the encoding). */
+static void put_original(struct buf *out, struct str head)
+{
+    if (!header_has_8bit(head) && !has_long_line(head)) {
+        mime_put_raw(out, "text/rfc822-headers", head);
+        return;
+    }
+    buf_put_z(out, "Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n");
+    codec_put_quoted_printable(out, head);
+    buf_put_z(out, "\r\n");
+}
+
 void bounce_put(struct buf *out, const struct conf *conf, const struct claim *c, const struct outcome *outcomes, size_t count,
                 struct str original, uint64_t id, int64_t now_wall_ns)
 {
@@ -153,7 +187,7 @@ void bounce_put(struct buf *out, const struct conf *conf, const struct claim *c,
     mime_put_part(out, boundary);
     put_report(out, conf, c, outcomes, count, now_wall_ns);
     mime_put_part(out, boundary);
-    mime_put_raw(out, "text/rfc822-headers", header_of(original));
+    put_original(out, header_of(original));
     mime_put_end(out, boundary);
 }
 
@@ -171,12 +205,12 @@ static int read_header(struct claim *c, struct buf *out)
     return r;
 }
 
-static int put_in_queue(const struct conf *conf, struct claim *c, uint64_t id, struct str text, bool eightbit)
+static int put_in_queue(const struct conf *conf, struct claim *c, uint64_t id, struct str text)
 {
     struct recipient to = { .addr = c->env.sender };
     struct envelope env = {
         .id = id, .arrived_ns = clock_wall_ns(), .null_sender = true, .rcpts = &to, .rcpt_count = 1, .helo = str_of(conf->hostname),
-        .protocol = STR("dsn"), .size = text.n, .body_8bit = eightbit,
+        .protocol = STR("dsn"), .size = text.n,
     };
     struct body *body = body_new(c->queue, id);
     if (body == NULL)
@@ -190,14 +224,11 @@ static int put_in_queue(const struct conf *conf, struct claim *c, uint64_t id, s
 
 int bounce_send(const struct conf *conf, struct claim *c, struct outcome *outcomes, size_t count, uint64_t *out_id)
 {
-    size_t notices = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         if (outcomes[i].state == RCPT_BOUNCED && !owed(c, &outcomes[i]))
             outcomes[i].state = RCPT_FAILED;
-        notices += outcomes[i].state == RCPT_BOUNCED;
-    }
     *out_id = 0;
-    if (notices == 0)
+    if (count_bounced(outcomes, count) == 0)
         return 0;
     CLEANUP_BUF struct buf original, text;
     buf_init(&original, ORIGINAL_MAX);
@@ -209,7 +240,7 @@ int bounce_send(const struct conf *conf, struct claim *c, struct outcome *outcom
     bounce_put(&text, conf, c, outcomes, count, buf_str(&original), id, clock_wall_ns());
     if (!buf_ok(&text))
         return -ENOMEM;
-    r = put_in_queue(conf, c, id, buf_str(&text), header_has_8bit(buf_str(&original)));
+    r = put_in_queue(conf, c, id, buf_str(&text));
     if (r == 0)
         *out_id = id;
     return r;

@@ -194,6 +194,46 @@ static inline uint64_t scene_put(struct queue *q, const struct scene_message *m)
     return env.id;
 }
 
+/* -- the disk ---------------------------------------------------------------------------------------------------------------- */
+
+struct scene_names {
+    char     names[64][256];
+    unsigned count;                      /* also of those beyond the room */
+};
+
+static inline int scene_name(void *arg, const char *name)
+{
+    struct scene_names *n = arg;
+    if (n->count < sizeof n->names / sizeof n->names[0])
+        snprintf(n->names[n->count], sizeof n->names[0], "%s", name);
+    n->count++;
+    return 0;
+}
+
+/* BLOCKS. No directory is an empty one. */
+static inline unsigned scene_list(const char *path, struct scene_names *out)
+{
+    struct scene_names own;
+    out = out != NULL ? out : &own;
+    out->count = 0;
+    int dir = file_open_dir(path);
+    if (dir >= 0)
+        (void)file_list(dir, scene_name, out);
+    (void)file_close(dir);
+    return out->count;
+}
+
+/* BLOCKS. A whole file, into a buffer that it initialises. */
+static inline void scene_read(const char *path, const char *name, struct buf *out)
+{
+    int dir = file_open_dir(path);
+    buf_init(out, 256 << 20);
+    int r = file_read_whole_at(dir, name, 256 << 20, out);
+    assert(r == 0);
+    (void)r;
+    (void)file_close(dir);
+}
+
 /* -- a mail server made to order ------------------------------------------------------------------------------------------------ */
 
 enum fake_stage { AT_CONNECT, AT_EHLO, AT_HELO, AT_MAIL, AT_RCPT, AT_DATA, AT_DOT, AT_RSET, AT_QUIT, AT_OTHER, FAKE_STAGES };
