@@ -487,8 +487,6 @@ int queue_put(struct queue *q, const struct envelope *env, struct body *body)
     assert(env->rcpt_count > 0 && env->rcpt_count <= ENVELOPE_RCPTS_MAX);
     if (q->options.read_only)
         return -EROFS;
-    if (task_canceled())
-        return -ECANCELED;
     int r = queue_check_floor(q);
     if (r == 0)
         r = body_finish(body);
