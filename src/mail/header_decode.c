@@ -52,13 +52,13 @@ static void decode_q(struct buf *out, struct str text)
 
 static bool decode_word(struct buf *out, const struct encoded_word *word)
 {
-    CLEANUP_BUF struct buf bytes;
-    bool                   latin1 = str_eq_nocase(word->charset, STR("ISO-8859-1"));
+    bool latin1 = str_eq_nocase(word->charset, STR("ISO-8859-1"));
 
     if (!latin1 && !str_eq_nocase(word->charset, STR("UTF-8")) && !str_eq_nocase(word->charset, STR("US-ASCII")))
         return false;
     if (word->encoding != 'q' && word->encoding != 'b')
         return false;
+    CLEANUP_BUF struct buf bytes;
     buf_init(&bytes, word->length);
     if (word->encoding == 'q')
         decode_q(&bytes, word->text);
