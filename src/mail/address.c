@@ -9,9 +9,15 @@
 #include <string.h>
 
 /* What is left of the text. Reading never goes beyond its end: peek gives 0 there, which no rule accepts. */
-static char peek(struct str s) { return s.n > 0 ? s.p[0] : '\0'; }
+static char peek(struct str s)
+{
+    return s.n > 0 ? s.p[0] : '\0';
+}
 
-static void skip(struct str *s, size_t n) { *s = str_from(*s, n); }
+static void skip(struct str *s, size_t n)
+{
+    *s = str_from(*s, n);
+}
 
 static bool is_atext(char c)
 {
@@ -23,13 +29,13 @@ static bool is_atext(char c)
 static size_t utf8_text(struct str s)
 {
     uint32_t c;
-    size_t   n = utf8_next(s, &c);
+    size_t n = utf8_next(s, &c);
 
     return n > 1 && c >= 0xa0 && c != 0x2028 && c != 0x2029 ? n : 0;
 }
 
 struct local_part {
-    char   text[ADDRESS_LOCAL_MAX];
+    char text[ADDRESS_LOCAL_MAX];
     size_t n;
 };
 
@@ -49,7 +55,7 @@ static bool parse_quoted(struct str *s, unsigned options, struct local_part *loc
     while (peek(*s) != '"') {
         if (peek(*s) == '\\')
             skip(s, 1);
-        char   c = peek(*s);
+        char c = peek(*s);
         size_t n = c >= 0x20 && c < 0x7f ? 1 : (options & ADDRESS_UTF8) ? utf8_text(*s) : 0;
         if (n == 0 || !add(local, s->p, n))
             return false;
@@ -65,7 +71,7 @@ static bool parse_dot_string(struct str *s, unsigned options, struct local_part 
     bool after_atom = false;
 
     while (s->n > 0) {
-        char   c = peek(*s);
+        char c = peek(*s);
         size_t n = is_atext(c) || (c == '.' && after_atom) ? 1 : (options & ADDRESS_UTF8) ? utf8_text(*s) : 0;
         if (n == 0)
             break;
@@ -108,7 +114,7 @@ static bool normalize_domain(struct arena *a, struct str text, struct str *out)
 static bool needs_quotes(struct str local)
 {
     struct local_part copy = { .n = 0 };
-    struct str        rest = local;
+    struct str rest = local;
 
     return !parse_dot_string(&rest, ADDRESS_UTF8, &copy) || rest.n > 0;
 }
@@ -121,7 +127,7 @@ static bool without_domain(struct str local, unsigned options)
 static bool parse_mailbox(struct arena *a, struct str *s, unsigned options, struct address *out)
 {
     struct local_part local = { .n = 0 };
-    struct address    addr = { .domain = STR("") };
+    struct address addr = { .domain = STR("") };
 
     if (!(peek(*s) == '"' ? parse_quoted(s, options, &local) : parse_dot_string(s, options, &local)))
         return false;
@@ -177,7 +183,7 @@ static bool skip_source_route(struct str *s, unsigned options)
 
 bool address_parse_path(struct arena *a, struct str text, unsigned options, struct address *out, size_t *consumed)
 {
-    struct str     s = text;
+    struct str s = text;
     struct address addr = { .local = STR(""), .domain = STR("") };
 
     if (peek(s) != '<')
@@ -186,7 +192,7 @@ bool address_parse_path(struct arena *a, struct str text, unsigned options, stru
     if (peek(s) == '@' && !skip_source_route(&s, options))
         return false;
     const char *mailbox = s.p;
-    bool        null = peek(s) == '>' && text.p + 1 == mailbox;
+    bool null = peek(s) == '>' && text.p + 1 == mailbox;
     if (null ? !(options & ADDRESS_NULL) : !parse_mailbox(a, &s, options, &addr))
         return false;
     if (peek(s) != '>' || (size_t)(s.p - mailbox) + 2 > ADDRESS_PATH_MAX)
@@ -199,7 +205,7 @@ bool address_parse_path(struct arena *a, struct str text, unsigned options, stru
 static bool local_sound(struct str local)
 {
     while (local.n > 0) {
-        char   c = peek(local);
+        char c = peek(local);
         size_t n = c >= 0x20 && c < 0x7f ? 1 : utf8_text(local);
         if (n == 0)
             return false;
@@ -212,8 +218,8 @@ static bool local_sound(struct str local)
 static bool domain_sound(struct str domain)
 {
     struct arena a;
-    struct str   canonical;
-    bool         same;
+    struct str canonical;
+    bool same;
 
     if (peek(domain) != '[') {
         for (size_t i = 0; i < domain.n; i++)
@@ -282,7 +288,7 @@ void address_put_path(struct buf *out, const struct address *addr)
 
 struct str address_text(struct arena *a, const struct address *addr)
 {
-    char       memory[TEXT_MAX];
+    char memory[TEXT_MAX];
     struct buf text;
 
     buf_init_fixed(&text, memory, sizeof memory);

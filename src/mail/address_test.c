@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 #define A64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -36,9 +37,9 @@ static void assert_str(struct str s, const char *expected)
     assert_memory_equal(s.p, expected, s.n);
 }
 
-// clang-format off
 static void test_mailboxes(void **state)
 {
+    // clang-format off
     static const struct { const char *in; unsigned options; const char *local, *domain, *text; } cases[] = {
         { "",                              0,            NULL },
         { "a",                             0,            NULL },
@@ -92,11 +93,12 @@ static void test_mailboxes(void **state)
         { "bob",                           ADDRESS_BARE, "bob",       "",                      "bob" },
         { "\"a b\"",                       ADDRESS_BARE, "a b",       "",                      "\"a b\"" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct address addr = { .local = STR("untouched") }, again;
-        bool           ok = address_parse_with(&a, str_of(cases[i].in), cases[i].options, &addr);
+        bool ok = address_parse_with(&a, str_of(cases[i].in), cases[i].options, &addr);
         if (ok != (cases[i].local != NULL))
             fail_msg("case %zu: %s", i, cases[i].in);
         assert_str(addr.local, ok ? cases[i].local : "untouched");
@@ -116,6 +118,7 @@ static void test_mailboxes(void **state)
 static void test_paths(void **state)
 {
     enum { N = ADDRESS_NULL, P = ADDRESS_POSTMASTER };
+    // clang-format off
     static const struct { const char *in; unsigned options; const char *text; size_t consumed; } cases[] = {
         { "",                                  N | P, NULL },
         { "<",                                 N | P, NULL },
@@ -142,12 +145,13 @@ static void test_paths(void **state)
         { "<@a.example,@[IPv6:::1],@d.e:b@c.example>", 0, "b@c.example", 41 },
         { "<a@[IPv6:::1]>",                    0,     "a@[IPv6:::1]",    14 },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct address addr;
-        size_t         consumed = 999;
-        bool           ok = address_parse_path(&a, str_of(cases[i].in), cases[i].options, &addr, &consumed);
+        size_t consumed = 999;
+        bool ok = address_parse_path(&a, str_of(cases[i].in), cases[i].options, &addr, &consumed);
         if (ok != (cases[i].text != NULL))
             fail_msg("case %zu: %s", i, cases[i].in);
         assert_int_equal(consumed, ok ? cases[i].consumed : 999);
@@ -158,6 +162,7 @@ static void test_paths(void **state)
 
 static void test_equality(void **state)
 {
+    // clang-format off
     static const struct { const char *one, *other; bool equal; } cases[] = {
         { "Bob@b.example",        "bob@b.example",         false },      /* case of a local part is the receiver's business */
         { "POSTMASTER@b.example", "postmaster@B.example",  true },
@@ -168,6 +173,7 @@ static void test_equality(void **state)
         { "a@[IPv6:2001:DB8::1]", "a@[ipv6:2001:db8:0::1]", true },
         { "a@b.example",          "a@c.example",           false },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -195,11 +201,10 @@ static void test_parts(void **state)
     assert_true(address_of_parts(STR("a b"), STR("[IPv6:2001:db8::1]"), &addr));
     assert_true(addr.quoted);
 }
-// clang-format on
 
 static void test_full_arena(void **state)
 {
-    struct arena   small;
+    struct arena small;
     struct address addr;
 
     (void)state;

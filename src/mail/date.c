@@ -7,15 +7,15 @@
 #include <assert.h>
 #include <string.h>
 
-#define NS        INT64_C(1000000000)
-#define DAY_S     86400
-#define YEAR_MIN  1900              /* RFC 5322, 3.3 */
-#define YEAR_MAX  2262              /* int64_t ends in April */
-#define NESTING_MAX 50              /* of comments */
+#define NS          INT64_C(1000000000)
+#define DAY_S       86400
+#define YEAR_MIN    1900 /* RFC 5322, 3.3 */
+#define YEAR_MAX    2262 /* int64_t ends in April */
+#define NESTING_MAX 50   /* of comments */
 
 struct civil {
     int64_t year;
-    int     month, day;             /* from 1 */
+    int month, day; /* from 1 */
 };
 
 static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
@@ -44,7 +44,7 @@ static struct civil civil_from_days(int64_t days)
     int64_t day = days - era * 146097;
     int64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
     int64_t of_year = day - (365 * year + year / 4 - year / 100);
-    int     month = (int)((5 * of_year + 2) / 153);
+    int month = (int)((5 * of_year + 2) / 153);
     struct civil c = { .day = (int)(of_year - (153 * month + 2) / 5) + 1, .month = month < 10 ? month + 3 : month - 9 };
 
     c.year = year + era * 400 + (c.month <= 2);
@@ -54,7 +54,7 @@ static struct civil civil_from_days(int64_t days)
 static int days_in_month(int64_t year, int month)
 {
     static const int days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-    bool             leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
 
     return month == 2 && leap ? 29 : days[month - 1];
 }
@@ -62,12 +62,12 @@ static int days_in_month(int64_t year, int month)
 void date_put(struct buf *out, int64_t wall_ns, int offset_minutes)
 {
     assert(offset_minutes > -24 * 60 && offset_minutes < 24 * 60);
-    int64_t      local_s = floor_div(wall_ns, NS) + (int64_t)offset_minutes * 60;
-    int64_t      days = floor_div(local_s, DAY_S);
-    int          s = (int)(local_s - days * DAY_S);
-    int          offset = offset_minutes < 0 ? -offset_minutes : offset_minutes;
+    int64_t local_s = floor_div(wall_ns, NS) + (int64_t)offset_minutes * 60;
+    int64_t days = floor_div(local_s, DAY_S);
+    int s = (int)(local_s - days * DAY_S);
+    int offset = offset_minutes < 0 ? -offset_minutes : offset_minutes;
     struct civil c = civil_from_days(days);
-    const char  *weekday = weekdays[((days + 4) % 7 + 7) % 7];      /* 1970-01-01 was a Thursday */
+    const char *weekday = weekdays[((days + 4) % 7 + 7) % 7]; /* 1970-01-01 was a Thursday */
 
     buf_printf(out, "%s, %d %s %lld %02d:%02d:%02d %c%02d%02d", weekday, c.day, months[c.month - 1], (long long)c.year, s / 3600,
                s / 60 % 60, s % 60, offset_minutes < 0 ? '-' : '+', offset / 60, offset % 60);
@@ -75,9 +75,9 @@ void date_put(struct buf *out, int64_t wall_ns, int offset_minutes)
 
 void date_put_iso(struct buf *out, int64_t wall_ns, bool milliseconds)
 {
-    int64_t      total_s = floor_div(wall_ns, NS);
-    int64_t      days = floor_div(total_s, DAY_S);
-    int          s = (int)(total_s - days * DAY_S);
+    int64_t total_s = floor_div(wall_ns, NS);
+    int64_t days = floor_div(total_s, DAY_S);
+    int s = (int)(total_s - days * DAY_S);
     struct civil c = civil_from_days(days);
 
     buf_printf(out, "%04lld-%02d-%02dT%02d:%02d:%02d", (long long)c.year, c.month, c.day, s / 3600, s / 60 % 60, s % 60);
@@ -90,8 +90,8 @@ void date_put_iso(struct buf *out, int64_t wall_ns, bool milliseconds)
 
 struct moment {
     struct civil date;
-    int          hour, minute, second, offset_minutes;
-    int64_t      fraction_ns;
+    int hour, minute, second, offset_minutes;
+    int64_t fraction_ns;
 };
 
 /* A leap second counts as the one before it: the clock that we compare with has none. */
@@ -168,7 +168,7 @@ static struct str take_word(struct str *s)
 static bool take_number(struct str *s, size_t least, size_t most, int *out, size_t *digits)
 {
     size_t n = 0;
-    int    value = 0;
+    int value = 0;
 
     while (n < s->n && n < most && s->p[n] >= '0' && s->p[n] <= '9')
         value = value * 10 + (s->p[n++] - '0');
@@ -184,7 +184,7 @@ static bool take_number(struct str *s, size_t least, size_t most, int *out, size
 /* RFC 5322, 4.3: "a two-digit year is 00 to 49: add 2000; 50 to 99 or three digits: add 1900". */
 static bool take_year(struct str *s, int64_t *out)
 {
-    int    year;
+    int year;
     size_t digits;
 
     skip_cfws(s);
@@ -204,7 +204,7 @@ static int month_of(struct str name)
 
 static bool take_date(struct str *s, struct civil *out)
 {
-    (void)take_word(s);      /* the weekday; unchecked, since what it should be can be computed */
+    (void)take_word(s); /* the weekday; unchecked, since what it should be can be computed */
     (void)take_char(s, ',');
     skip_cfws(s);
     if (!take_number(s, 1, 2, &out->day, NULL))
@@ -232,10 +232,12 @@ static bool take_time(struct str *s, struct moment *m)
 /* RFC 5322, 4.3: the zones with a known meaning; all others, military ones included, count as -0000. */
 static int named_zone(struct str name)
 {
+    // clang-format off
     static const struct {
         const char *name;
         int         hours;
     } zones[] = { { "EDT", -4 }, { "EST", -5 }, { "CDT", -5 }, { "CST", -6 }, { "MDT", -6 }, { "MST", -7 }, { "PDT", -7 }, { "PST", -8 } };
+    // clang-format on
 
     for (size_t i = 0; i < sizeof zones / sizeof zones[0]; i++)
         if (str_eq_nocase(name, str_of(zones[i].name)))
@@ -254,7 +256,7 @@ static bool offset_of(int hhmm, bool west, int *out)
 
 static bool take_zone(struct str *s, int *out)
 {
-    int  hhmm;
+    int hhmm;
     bool west = take_char(s, '-');
 
     if (!west && !take_char(s, '+')) {
@@ -267,7 +269,7 @@ static bool take_zone(struct str *s, int *out)
 bool date_parse(struct str text, int64_t *out_wall_ns, int *out_offset_minutes)
 {
     struct moment m = { .second = 0 };
-    int64_t       ns;
+    int64_t ns;
 
     if (!take_date(&text, &m.date) || !take_time(&text, &m) || !take_zone(&text, &m.offset_minutes))
         return false;
@@ -292,7 +294,7 @@ static bool take_exactly(struct str *s, const char *set)
 static bool take_fraction(struct str *s, int64_t *out)
 {
     int64_t unit = NS / 10, value = 0;
-    size_t  n = 0;
+    size_t n = 0;
 
     for (; n < s->n && s->p[n] >= '0' && s->p[n] <= '9'; n++, unit /= 10)
         value += (s->p[n] - '0') * unit;
@@ -303,7 +305,7 @@ static bool take_fraction(struct str *s, int64_t *out)
 
 static bool take_iso_zone(struct str *s, int *out)
 {
-    int  hour, minute;
+    int hour, minute;
     bool west = str_starts(*s, STR("-"));
 
     if (take_exactly(s, "Zz")) {
@@ -317,9 +319,9 @@ static bool take_iso_zone(struct str *s, int *out)
 bool date_parse_iso(struct str text, int64_t *out_wall_ns)
 {
     struct moment m = { .second = 0 };
-    struct str    s = text;
-    int           year;
-    int64_t       ns;
+    struct str s = text;
+    int year;
+    int64_t ns;
 
     if (!take_number(&s, 4, 4, &year, NULL) || !take_exactly(&s, "-") || !take_number(&s, 2, 2, &m.date.month, NULL) ||
         !take_exactly(&s, "-") || !take_number(&s, 2, 2, &m.date.day, NULL) || !take_exactly(&s, "Tt ") ||

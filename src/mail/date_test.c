@@ -8,13 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 #define S INT64_C(1000000000)
 
-// clang-format off
 static void test_parse(void **state)
 {
+    // clang-format off
     static const struct { const char *in; bool ok; int64_t s; int offset; } cases[] = {
         { "",                                               false },
         { "Tue",                                            false },
@@ -57,12 +58,13 @@ static void test_parse(void **state)
         { "11 Apr 2262 23:47:16 +0000",                     true, 9223372036, 0 },      /* the last second there is */
         { "11 Apr 2262 23:47:17 +0000",                     false },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int64_t ns = 77;
-        int     offset = 77;
-        bool    ok = date_parse(str_of(cases[i].in), &ns, &offset);
+        int offset = 77;
+        bool ok = date_parse(str_of(cases[i].in), &ns, &offset);
         if (ok != cases[i].ok || ns != (ok ? cases[i].s * S : 77) || offset != (ok ? cases[i].offset : 77))
             fail_msg("case %zu: %s: %d %lld %d", i, cases[i].in, ok, (long long)ns, offset);
     }
@@ -70,6 +72,7 @@ static void test_parse(void **state)
 
 static void test_put(void **state)
 {
+    // clang-format off
     static const struct { int64_t ns; int offset; const char *text; } cases[] = {
         { 0,                     0,     "Thu, 1 Jan 1970 00:00:00 +0000" },
         { -1,                    0,     "Wed, 31 Dec 1969 23:59:59 +0000" },
@@ -80,10 +83,11 @@ static void test_put(void **state)
         { INT64_MAX,             0,     "Fri, 11 Apr 2262 23:47:16 +0000" },
         { INT64_MIN,             0,     "Tue, 21 Sep 1677 00:12:43 +0000" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char       memory[64];
+        char memory[64];
         struct buf out;
         buf_init_fixed(&out, memory, sizeof memory);
         date_put(&out, cases[i].ns, cases[i].offset);
@@ -94,6 +98,7 @@ static void test_put(void **state)
 
 static void test_iso(void **state)
 {
+    // clang-format off
     static const struct { const char *in; bool ok; int64_t ns; } cases[] = {
         { "",                               false },
         { "2003-07-01",                     false },
@@ -110,13 +115,14 @@ static void test_iso(void **state)
         { "2003-07-01 08:52:37.1234567899z", true, 1057049557 * S + 123456789 },
         { "1969-12-31T23:59:59.5Z",         true, -S / 2 },
     };
-    char       memory[64];
+    // clang-format on
+    char memory[64];
     struct buf out;
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int64_t ns = 77;
-        bool    ok = date_parse_iso(str_of(cases[i].in), &ns);
+        bool ok = date_parse_iso(str_of(cases[i].in), &ns);
         if (ok != cases[i].ok || ns != (ok ? cases[i].ns : 77))
             fail_msg("case %zu: %s: %lld", i, cases[i].in, (long long)ns);
     }
@@ -127,17 +133,16 @@ static void test_iso(void **state)
     buf_put_char(&out, '\0');
     assert_string_equal(memory, "1969-12-31T23:59:59.500Z 2003-07-01T08:52:37Z");
 }
-// clang-format on
 
 /* Every 13th day or so of three hundred years, and back. */
 static void test_round_trip(void **state)
 {
     (void)state;
     for (int64_t s = INT64_C(-2208988800); s < INT64_C(9223372036); s += 1123457) {
-        char       memory[64];
+        char memory[64];
         struct buf out;
-        int64_t    ns;
-        int        offset = (int)(s % 1439), back;
+        int64_t ns;
+        int offset = (int)(s % 1439), back;
         if (offset < 0 && s < INT64_C(-2208900000))
             offset = 0;
         buf_init_fixed(&out, memory, sizeof memory);
@@ -150,7 +155,10 @@ static void test_round_trip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse), cmocka_unit_test(test_put), cmocka_unit_test(test_iso), cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_put),
+        cmocka_unit_test(test_iso),
+        cmocka_unit_test(test_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

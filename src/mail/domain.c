@@ -12,8 +12,14 @@
 #include <libpsl.h>
 #include <string.h>
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
 
 static bool label_valid(struct str label, bool underscores)
 {
@@ -31,7 +37,7 @@ static bool label_valid(struct str label, bool underscores)
 static bool labels_valid(struct str name, bool underscores, struct str *last)
 {
     struct str rest = name, label;
-    bool       more;
+    bool more;
 
     if (name.n == 0 || name.n > DOMAIN_MAX)
         return false;
@@ -67,7 +73,7 @@ bool domain_valid_dns(struct str name)
 /* U-labels to A-labels; NULL if IDNA does not allow the name. The result is idn2_free's. */
 static char *idna_lookup(struct str name)
 {
-    char     z[4 * DOMAIN_MAX + 1];
+    char z[4 * DOMAIN_MAX + 1];
     uint8_t *ascii = NULL;
 
     if (name.n >= sizeof z || memchr(name.p, '\0', name.n) != NULL || !utf8_valid(name))
@@ -81,7 +87,7 @@ static char *idna_lookup(struct str name)
 
 bool domain_to_ascii(struct arena *a, struct str name, struct str *out)
 {
-    char      *ascii = NULL;
+    char *ascii = NULL;
     struct str found;
 
     if (name.n > 0 && name.p[name.n - 1] == '.')
@@ -106,7 +112,7 @@ bool domain_to_ascii(struct arena *a, struct str name, struct str *out)
 struct str domain_to_utf8(struct arena *a, struct str name)
 {
     const char *z = str_z(a, name);
-    char       *utf8 = NULL;
+    char *utf8 = NULL;
 
     if (z == NULL || !domain_valid(name) || idn2_to_unicode_8z8z(z, &utf8, 0) != IDN2_OK)
         return name;
@@ -123,9 +129,9 @@ bool domain_is_literal(struct str name)
 /* Canonical text of an address in `text`; empty if it is none. IPv4 with leading zeros is refused: octal to some. */
 static struct str canonical_ip(struct str ip, char text[INET6_ADDRSTRLEN])
 {
-    char            z[INET6_ADDRSTRLEN];
+    char z[INET6_ADDRSTRLEN];
     struct in6_addr binary;
-    int             family = str_find(ip, ':') >= 0 ? AF_INET6 : AF_INET;
+    int family = str_find(ip, ':') >= 0 ? AF_INET6 : AF_INET;
 
     if (ip.n == 0 || ip.n >= sizeof z || memchr(ip.p, '\0', ip.n) != NULL)
         return STR("");
@@ -138,7 +144,7 @@ static struct str canonical_ip(struct str ip, char text[INET6_ADDRSTRLEN])
 
 struct str domain_literal_of_ip(struct arena *a, struct str ip)
 {
-    char       text[INET6_ADDRSTRLEN];
+    char text[INET6_ADDRSTRLEN];
     struct str canonical = canonical_ip(ip, text);
 
     if (canonical.n == 0)
@@ -151,9 +157,9 @@ bool domain_parse_literal(struct arena *a, struct str literal, struct str *out)
     if (!domain_is_literal(literal))
         return false;
     struct str inner = str_head(str_from(literal, 1), literal.n - 2);
-    bool       v6 = str_starts_nocase(inner, STR("IPv6:"));
+    bool v6 = str_starts_nocase(inner, STR("IPv6:"));
     struct str ip = v6 ? str_from(inner, 5) : inner;
-    if (v6 != (str_find(ip, ':') >= 0))      /* an IPv6 address needs its tag (RFC 5321, 4.1.3) */
+    if (v6 != (str_find(ip, ':') >= 0)) /* an IPv6 address needs its tag (RFC 5321, 4.1.3) */
         return false;
     struct str canonical = domain_literal_of_ip(a, ip);
     if (canonical.p == NULL)

@@ -11,7 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { HEAD = 2 + 4 };      /* tag and length */
+enum { HEAD = 2 + 4 }; /* tag and length */
 
 /* -- writing -------------------------------------------------------------------------------------------------------- */
 
@@ -113,7 +113,7 @@ void envelope_put(struct buf *out, const struct envelope *env)
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
 struct entry {
-    uint16_t   tag;
+    uint16_t tag;
     struct str value;
     struct str raw;
 };
@@ -179,7 +179,7 @@ static bool get_address(struct str value, struct address *out)
 {
     if (value.n < 2)
         return false;
-    size_t     local_n = codec_get_u16(value.p);
+    size_t local_n = codec_get_u16(value.p);
     struct str parts = str_from(value, 2);
     if (local_n > parts.n || parts.n == 0)
         return false;
@@ -189,7 +189,7 @@ static bool get_address(struct str value, struct address *out)
 static bool get_notify(struct str value, uint8_t *out)
 {
     return get_u8(value, out) && *out <= (NOTIFY_NEVER | NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY) &&
-           (!(*out & NOTIFY_NEVER) || *out == NOTIFY_NEVER);      /* RFC 3461, 4.1: NEVER stands alone */
+           (!(*out & NOTIFY_NEVER) || *out == NOTIFY_NEVER); /* RFC 3461, 4.1: NEVER stands alone */
 }
 
 static bool get_ret(struct str value, uint8_t *out)
@@ -212,10 +212,14 @@ static bool get_priority(struct str value, int *out)
 
 enum entry_kind { ENTRY_READ, ENTRY_WRONG, ENTRY_UNKNOWN };
 
-static enum entry_kind kind(bool read) { return read ? ENTRY_READ : ENTRY_WRONG; }
+static enum entry_kind kind(bool read)
+{
+    return read ? ENTRY_READ : ENTRY_WRONG;
+}
 
 static enum entry_kind read_recipient_entry(const struct entry *e, struct recipient *rcpt)
 {
+    // clang-format off
     switch ((enum recipient_tag)e->tag) {
     case RECIPIENT_TAG_ADDRESS:   return kind(get_address(e->value, &rcpt->addr));
     case RECIPIENT_TAG_ORIGINAL:  return kind(get_text(e->value, &rcpt->original));
@@ -223,11 +227,13 @@ static enum entry_kind read_recipient_entry(const struct entry *e, struct recipi
     case RECIPIENT_TAG_REWRITTEN: return kind(get_address(e->value, &rcpt->rewritten_from));
     case RECIPIENT_TAG_RRVS:      return kind(get_i64(e->value, &rcpt->rrvs_ns));
     }
+    // clang-format on
     return ENTRY_UNKNOWN;
 }
 
 static enum entry_kind read_envelope_entry(const struct entry *e, struct envelope *env)
 {
+    // clang-format off
     switch ((enum envelope_tag)e->tag) {
     case ENVELOPE_TAG_ID:             return kind(get_u64(e->value, &env->id));
     case ENVELOPE_TAG_ARRIVED:        return kind(get_i64(e->value, &env->arrived_ns));
@@ -250,6 +256,7 @@ static enum entry_kind read_envelope_entry(const struct entry *e, struct envelop
     case ENVELOPE_TAG_PRIORITY:       return kind(get_priority(e->value, &env->priority));
     case ENVELOPE_TAG_SOURCE_ADDRESS: return kind(get_text(e->value, &env->source_address));
     }
+    // clang-format on
     return ENTRY_UNKNOWN;
 }
 
@@ -278,7 +285,7 @@ static enum envelope_result judge(struct arena *a, struct str all, const struct 
         return keep_unknown(a, all, e->raw, unknown) ? ENVELOPE_OK : ENVELOPE_NO_MEMORY;
     case ENTRY_READ: break;
     }
-    uint32_t bit = UINT32_C(1) << (e->tag & ~ENVELOPE_CRITICAL);      /* tags we know are below 32 */
+    uint32_t bit = UINT32_C(1) << (e->tag & ~ENVELOPE_CRITICAL); /* tags we know are below 32 */
     if (*seen & bit)
         return ENVELOPE_BAD;
     *seen |= bit;
@@ -288,8 +295,8 @@ static enum envelope_result judge(struct arena *a, struct str all, const struct 
 static enum envelope_result read_recipient(struct arena *a, struct str bytes, struct recipient *out)
 {
     struct recipient rcpt = { .original = STR("") };
-    struct str       rest = bytes;
-    uint32_t         seen = 0;
+    struct str rest = bytes;
+    uint32_t seen = 0;
 
     while (rest.n > 0) {
         struct entry e;
@@ -308,7 +315,7 @@ static enum envelope_result read_recipient(struct arena *a, struct str bytes, st
 static size_t count_recipients(struct str bytes)
 {
     struct entry e;
-    size_t       count = 0;
+    size_t count = 0;
 
     while (take_entry(&bytes, &e))
         count += e.tag == ENVELOPE_TAG_RECIPIENT;
@@ -318,7 +325,7 @@ static size_t count_recipients(struct str bytes)
 static enum envelope_result read_recipients(struct arena *a, struct str bytes, struct envelope *env)
 {
     struct entry e;
-    size_t       count = count_recipients(bytes);
+    size_t count = count_recipients(bytes);
 
     if (count > ENVELOPE_RCPTS_MAX)
         return ENVELOPE_BAD;
@@ -339,8 +346,8 @@ static enum envelope_result read_recipients(struct arena *a, struct str bytes, s
 enum envelope_result envelope_parse(struct arena *a, struct str bytes, struct envelope *out)
 {
     struct envelope env = { .id = 0 };
-    struct str      rest = bytes;
-    uint32_t        seen = 0;
+    struct str rest = bytes;
+    uint32_t seen = 0;
 
     while (rest.n > 0) {
         struct entry e;
@@ -397,7 +404,7 @@ bool envelope_copy(struct arena *a, const struct envelope *env, struct envelope 
     copy_str(a, &copy.envid);
     copy_str(a, &copy.source_address);
     copy_str(a, &copy.unknown);
-    if (arena_failed(a))      /* sticky: one question for all of them */
+    if (arena_failed(a)) /* sticky: one question for all of them */
         return false;
     *out = copy;
     return true;

@@ -1,14 +1,15 @@
 /*
  * The envelope's stored form. The bytes in here are a format: a change that breaks one of these tests breaks journals.
  */
-#include "mail/envelope.h"
 #include "base/cleanup.h"
+#include "mail/envelope.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static struct arena a;
@@ -36,14 +37,32 @@ static void assert_str(struct str s, struct str expected)
 static struct envelope full_envelope(struct recipient rcpts[2])
 {
     struct envelope env = {
-        .id = 0x0102030405060708, .arrived_ns = -5, .rcpts = rcpts, .rcpt_count = 2, .client_ip = STR("192.0.2.1"),
-        .client_name = STR("c.example"), .helo = STR("h"), .login = STR("me"), .protocol = STR("ESMTPSA"), .body_8bit = true,
-        .smtputf8 = true, .requiretls = true, .envid = STR("QQ"), .ret = RET_HDRS, .size = UINT64_MAX, .hold_until_ns = 1,
-        .deliver_by_ns = 2, .by_mode = 'R' | 0x80, .priority = -9, .source_address = STR("pool1"),
+        .id = 0x0102030405060708,
+        .arrived_ns = -5,
+        .rcpts = rcpts,
+        .rcpt_count = 2,
+        .client_ip = STR("192.0.2.1"),
+        .client_name = STR("c.example"),
+        .helo = STR("h"),
+        .login = STR("me"),
+        .protocol = STR("ESMTPSA"),
+        .body_8bit = true,
+        .smtputf8 = true,
+        .requiretls = true,
+        .envid = STR("QQ"),
+        .ret = RET_HDRS,
+        .size = UINT64_MAX,
+        .hold_until_ns = 1,
+        .deliver_by_ns = 2,
+        .by_mode = 'R' | 0x80,
+        .priority = -9,
+        .source_address = STR("pool1"),
         .unknown = STR("\x00\x70\x01\x00\x00\x00x"),
     };
     assert_true(address_of_parts(STR("s"), STR("a.example"), &env.sender));
-    rcpts[0] = (struct recipient){ .original = STR("rfc822;o@x"), .notify = NOTIFY_NEVER, .rrvs_ns = 7, .unknown = STR("\x01\x70\x00\x00\x00\x00") };
+    rcpts[0] = (struct recipient){
+        .original = STR("rfc822;o@x"), .notify = NOTIFY_NEVER, .rrvs_ns = 7, .unknown = STR("\x01\x70\x00\x00\x00\x00")
+    };
     assert_true(address_of_parts(STR("r 1"), STR("b.example"), &rcpts[0].addr));
     assert_true(address_of_parts(STR("alias"), STR("b.example"), &rcpts[0].rewritten_from));
     rcpts[1] = (struct recipient){ .notify = 0 };
@@ -78,8 +97,8 @@ static void check_full(const struct envelope *e)
 static void test_round_trip(void **state)
 {
     CLEANUP_BUF struct buf out, again;
-    struct recipient       rcpts[2];
-    struct envelope        env = full_envelope(rcpts), back, copy;
+    struct recipient rcpts[2];
+    struct envelope env = full_envelope(rcpts), back, copy;
 
     (void)state;
     buf_init(&out, 65536);
@@ -100,10 +119,10 @@ static void test_bytes(void **state)
     static const char bytes[] = "\x01\x00\x08\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00"
                                 "\x03\x80\x0c\x00\x00\x00\x01\x00s@.example"
                                 "\x04\x80\x12\x00\x00\x00\x01\x80\x05\x00\x00\x00\x01\x00rb.\x03\x80\x01\x00\x00\x00\x04";
-    struct envelope   env = { .id = 7 };
-    struct recipient  rcpt = { .notify = NOTIFY_FAILURE };
-    char              memory[256];
-    struct buf        out;
+    struct envelope env = { .id = 7 };
+    struct recipient rcpt = { .notify = NOTIFY_FAILURE };
+    char memory[256];
+    struct buf out;
     static const char expected[] = "\x01\x00\x08\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00"
                                    "\x03\x80\x0c\x00\x00\x00\x01\x00sa.example"
                                    "\x04\x80\x11\x00\x00\x00\x01\x80\x04\x00\x00\x00\x01\x00rb\x03\x80\x01\x00\x00\x00\x04";
@@ -120,11 +139,13 @@ static void test_bytes(void **state)
     assert_int_equal(envelope_parse(&a, (struct str){ bytes, sizeof bytes - 1 }, &env), ENVELOPE_BAD);
 }
 
-#define BYTES(literal) { literal, sizeof literal - 1 }
-
 // clang-format off
+#define BYTES(literal) { literal, sizeof literal - 1 }
+// clang-format on
+
 static void test_strange(void **state)
 {
+    // clang-format off
     static const struct { struct str bytes; enum envelope_result result; } cases[] = {
         { BYTES(""),                                                       ENVELOPE_OK },
         { BYTES("\x00"),                                                   ENVELOPE_BAD },
@@ -155,6 +176,7 @@ static void test_strange(void **state)
         { BYTES("\x04\x80\x11\x00\x00\x00\x01\x80\x04\x00\x00\x00\x01\x00rb\x03\x80\x01\x00\x00\x00\x10"), ENVELOPE_BAD },
         { BYTES("\x04\x80\x0a\x00\x00\x00\x01\x80\x04\x00\x00\x00\x01\x00rb"), ENVELOPE_OK },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -165,7 +187,6 @@ static void test_strange(void **state)
         assert_true(r == ENVELOPE_OK || env.id == 99);
     }
 }
-// clang-format on
 
 static void test_null_sender(void **state)
 {
@@ -180,14 +201,14 @@ static void test_null_sender(void **state)
 static void test_torn(void **state)
 {
     CLEANUP_BUF struct buf out;
-    struct recipient       rcpts[2];
-    struct envelope        env = full_envelope(rcpts), back;
+    struct recipient rcpts[2];
+    struct envelope env = full_envelope(rcpts), back;
 
     (void)state;
     buf_init(&out, 65536);
     envelope_put(&out, &env);
     for (size_t n = 0; n < out.n; n++) {
-        CLEANUP_FREE char *exact = malloc(n + 1);      /* for the address sanitizer */
+        CLEANUP_FREE char *exact = malloc(n + 1); /* for the address sanitizer */
         memcpy(exact, out.p, n);
         enum envelope_result r = envelope_parse(&a, (struct str){ exact, n }, &back);
         assert_true(r == ENVELOPE_OK || r == ENVELOPE_BAD);
@@ -197,10 +218,10 @@ static void test_torn(void **state)
 static void test_full_arena(void **state)
 {
     CLEANUP_BUF struct buf out;
-    struct recipient       rcpts[2];
-    struct envelope        env = full_envelope(rcpts), back;
-    struct arena           small;
-    bool                   enough = false;
+    struct recipient rcpts[2];
+    struct envelope env = full_envelope(rcpts), back;
+    struct arena small;
+    bool enough = false;
 
     (void)state;
     buf_init(&out, 65536);

@@ -11,28 +11,43 @@
 #include <string.h>
 
 struct reader {
-    struct arena            *a;
-    struct str               s;          /* what is left */
-    unsigned                 options;
-    char                    *name;       /* scratch, as long as the value: display name of this element */
-    size_t                   name_n;
-    char                    *local;      /* scratch: local part of this element */
-    size_t                   local_n;
-    bool                     local_ok;   /* it is words with single dots between them */
-    bool                     in_group;
-    struct header_addresses  list;
-    size_t                   capacity;
+    struct arena *a;
+    struct str s; /* what is left */
+    unsigned options;
+    char *name; /* scratch, as long as the value: display name of this element */
+    size_t name_n;
+    char *local; /* scratch: local part of this element */
+    size_t local_n;
+    bool local_ok; /* it is words with single dots between them */
+    bool in_group;
+    struct header_addresses list;
+    size_t capacity;
 };
 
-static char peek(const struct reader *r) { return r->s.n > 0 ? r->s.p[0] : '\0'; }
+static char peek(const struct reader *r)
+{
+    return r->s.n > 0 ? r->s.p[0] : '\0';
+}
 
-static void skip(struct reader *r, size_t n) { r->s = str_from(r->s, n); }
+static void skip(struct reader *r, size_t n)
+{
+    r->s = str_from(r->s, n);
+}
 
-static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
 
-static bool is_special(char c) { return c == '\0' || strchr("()<>[]:;@\\,.\"", c) != NULL; }
+static bool is_special(char c)
+{
+    return c == '\0' || strchr("()<>[]:;@\\,.\"", c) != NULL;
+}
 
-static bool is_word_char(char c) { return !is_space(c) && !is_special(c) && c != 0x7f && (unsigned char)c > ' '; }
+static bool is_word_char(char c)
+{
+    return !is_space(c) && !is_special(c) && c != 0x7f && (unsigned char)c > ' ';
+}
 
 /* With s at "(": to behind the ")" that closes it, or the end. */
 static void skip_comment(struct reader *r)
@@ -76,7 +91,7 @@ static bool read_quoted(struct reader *r)
 {
     skip(r, 1);
     while (r->s.n > 0 && peek(r) != '"') {
-        if (str_starts(r->s, STR("\r\n"))) {      /* a fold inside the quotes is not part of the text */
+        if (str_starts(r->s, STR("\r\n"))) { /* a fold inside the quotes is not part of the text */
             skip(r, 2);
             continue;
         }
@@ -142,7 +157,7 @@ static bool read_words(struct reader *r)
 /* dot-atom, literal or obs-domain, behind the "@"; normalised. */
 static bool read_domain(struct reader *r, struct str *out)
 {
-    char   text[4 * DOMAIN_MAX];
+    char text[4 * DOMAIN_MAX];
     size_t n = 0;
 
     skip_cfws(r);
@@ -175,7 +190,7 @@ static bool read_domain(struct reader *r, struct str *out)
 /* local-part ["@" domain], the local part having been read already. */
 static bool finish_address(struct reader *r, struct address *out)
 {
-    struct str     domain = STR("");
+    struct str domain = STR("");
     struct address addr;
 
     if (!r->local_ok)
@@ -233,7 +248,7 @@ static bool append(struct reader *r, const struct header_mailbox *mailbox)
     if (r->list.count == HEADER_ADDRESSES_MAX)
         return false;
     if (r->list.count == r->capacity) {
-        size_t                 capacity = r->capacity == 0 ? 4 : 2 * r->capacity;
+        size_t capacity = r->capacity == 0 ? 4 : 2 * r->capacity;
         struct header_mailbox *items = arena_array(r->a, capacity, sizeof *items);
         if (items == NULL)
             return false;
@@ -273,10 +288,10 @@ static enum element read_element(struct reader *r, struct header_mailbox *out)
 {
     skip_cfws(r);
     if (at_separator(r))
-        return ELEMENT_NOTHING;      /* ", ," (RFC 5322, 4.4: obs-addr-list) */
+        return ELEMENT_NOTHING; /* ", ," (RFC 5322, 4.4: obs-addr-list) */
     if (!read_words(r))
         return ELEMENT_BAD;
-    if (peek(r) == ':' && !r->in_group) {      /* group = display-name ":" [list] ";" */
+    if (peek(r) == ':' && !r->in_group) { /* group = display-name ":" [list] ";" */
         skip(r, 1);
         r->in_group = true;
         return read_element(r, out);
@@ -309,7 +324,7 @@ static bool read_list(struct reader *r)
 {
     while (r->s.n > 0) {
         struct header_mailbox mailbox;
-        struct str            from = r->s;
+        struct str from = r->s;
         switch (read_element(r, &mailbox)) {
         case ELEMENT_MAILBOX:
             if (!append(r, &mailbox))
@@ -336,8 +351,11 @@ bool header_address_list(struct arena *a, struct str value, unsigned options, st
 {
     /* A space may be added before each word: twice the length is room for all of it. */
     struct reader r = {
-        .a = a, .s = value, .options = options,
-        .name = arena_alloc(a, 2 * value.n + 1), .local = arena_alloc(a, 2 * value.n + 1),
+        .a = a,
+        .s = value,
+        .options = options,
+        .name = arena_alloc(a, 2 * value.n + 1),
+        .local = arena_alloc(a, 2 * value.n + 1),
         .list = { .bad = STR("") },
     };
 

@@ -11,8 +11,8 @@
 /* =?charset?encoding?text?= */
 struct encoded_word {
     struct str charset, text;
-    char       encoding;      /* 'b' or 'q' */
-    size_t     length;        /* of the whole word */
+    char encoding; /* 'b' or 'q' */
+    size_t length; /* of the whole word */
 };
 
 static bool take_encoded_word(struct str s, struct encoded_word *out)
@@ -27,7 +27,7 @@ static bool take_encoded_word(struct str s, struct encoded_word *out)
     struct str text = str_head(rest, (size_t)end);
     if (str_find(text, ' ') >= 0 || str_find(text, '?') >= 0)
         return false;
-    (void)str_cut(charset, '*', &charset, &language);      /* RFC 2231, 5 */
+    (void)str_cut(charset, '*', &charset, &language); /* RFC 2231, 5 */
     *out = (struct encoded_word){ charset, text, char_lower(encoding.p[0]), (size_t)(rest.p + end + 2 - s.p) };
     return true;
 }
@@ -85,10 +85,10 @@ static size_t blanks(struct str s)
 static void decode_text(struct buf *out, struct str text)
 {
     struct encoded_word word;
-    bool                after_word = false;
+    bool after_word = false;
 
     while (text.n > 0) {
-        size_t gap = after_word ? blanks(text) : 0;      /* between two words blanks mean nothing (RFC 2047, 6.2) */
+        size_t gap = after_word ? blanks(text) : 0; /* between two words blanks mean nothing (RFC 2047, 6.2) */
         if (take_encoded_word(str_from(text, gap), &word) && decode_word(out, &word)) {
             text = str_from(text, gap + word.length);
             after_word = true;
@@ -104,7 +104,7 @@ static void decode_text(struct buf *out, struct str text)
 struct str header_decode(struct arena *a, struct str value)
 {
     CLEANUP_BUF struct buf decoded, clean;
-    struct str             text = header_unfold(a, value);
+    struct str text = header_unfold(a, value);
 
     /* Latin 1 doubles, a broken byte becomes three. */
     buf_init(&decoded, 2 * value.n + 1);

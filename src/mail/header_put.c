@@ -11,7 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { FIELD_MAX = 1024 * 1024 };      /* of one value, encoded */
+enum { FIELD_MAX = 1024 * 1024 }; /* of one value, encoded */
 
 static bool name_sound(const char *name)
 {
@@ -55,7 +55,7 @@ void header_put_field(struct buf *out, const char *name, struct str utf8)
 void header_put_structured(struct buf *out, const char *name, struct str value)
 {
     CLEANUP_BUF struct buf clean;
-    struct fold            f;
+    struct fold f;
 
     buf_init(&clean, FIELD_MAX);
     for (size_t i = 0; i < value.n; i++) {
@@ -114,8 +114,8 @@ static void put_display_name(struct fold *f, struct str name)
 static void put_mailbox(struct fold *f, const struct header_mailbox *item, bool last)
 {
     CLEANUP_BUF struct buf clean;
-    char                   memory[1024];      /* twice a local part, a domain, six more */
-    struct buf             text;
+    char memory[1024]; /* twice a local part, a domain, six more */
+    struct buf text;
 
     buf_init(&clean, FIELD_MAX);
     utf8_put_clean(&clean, item->name);

@@ -1,9 +1,9 @@
 /*
  * Headers: fields, address lists, and writing that nothing breaks out of.
  */
-#include "mail/header.h"
 #include "base/cleanup.h"
 #include "mail/fold.h"
+#include "mail/header.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static struct arena a;
@@ -35,10 +36,10 @@ static void assert_str(struct str s, const char *expected)
         fail_msg("got \"%" STR_FMT "\", not \"%s\"", STR_ARG(s), expected);
 }
 
-// clang-format off
 static void test_fields(void **state)
 {
     /* Each field as name=value; malformed ones as !value; then the offset of the body. */
+    // clang-format off
     static const struct { const char *message, *fields; size_t body; } cases[] = {
         { "",                                       "",                          0 },
         { "\r\n",                                   "",                          2 },
@@ -58,14 +59,15 @@ static void test_fields(void **state)
         { "A: b\nC: d\r\n\r\n",                     "A= b\nC: d|",               13 },      /* a bare LF ends no line */
         { "A: b\r\r\n\r\n",                         "A= b\r|",                   9 },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         CLEANUP_BUF struct buf got;
-        struct header_iter     it;
-        struct header_field    field;
-        size_t                 raw = 0;
-        struct str             message = str_of(cases[i].message);
+        struct header_iter it;
+        struct header_field field;
+        size_t raw = 0;
+        struct str message = str_of(cases[i].message);
         buf_init(&got, 4096);
         for (header_begin(&it, message); header_next(&it, &field); raw += field.raw.n) {
             assert_ptr_equal(field.raw.p, message.p + raw);
@@ -79,12 +81,12 @@ static void test_fields(void **state)
         assert_in_range(cases[i].body - raw, 0, 2);
     }
 }
-// clang-format on
 
 static void test_find_count_remove(void **state)
 {
-    struct str             message = STR("Received: a\r\nBCC: x@y.example,\r\n z@y.example\r\nreceived: b\r\n junk\r\nJunk\r\nBcc:\r\nTo: c\r\n\r\nReceived: in body\r\n");
-    struct header_field    field;
+    struct str message = STR(
+        "Received: a\r\nBCC: x@y.example,\r\n z@y.example\r\nreceived: b\r\n junk\r\nJunk\r\nBcc:\r\nTo: c\r\n\r\nReceived: in body\r\n");
+    struct header_field field;
     CLEANUP_BUF struct buf out;
 
     (void)state;
@@ -100,9 +102,9 @@ static void test_find_count_remove(void **state)
     assert_true(header_has_8bit(STR("A: \x80\r\n\r\n")));
 }
 
-// clang-format off
 static void test_decode(void **state)
 {
+    // clang-format off
     static const struct { const char *in, *out; } cases[] = {
         { " plain ",                                       "plain" },
         { "=?UTF-8?Q?a?=",                                 "a" },
@@ -121,6 +123,7 @@ static void test_decode(void **state)
         { "=?=?=?",                                        "=?=?=?" },
         { "a\x01" "b\x80",                                 "a b\xef\xbf\xbd" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -131,6 +134,7 @@ static void test_address_lists(void **state)
 {
     enum { B = ADDRESS_BARE, I = ADDRESS_IDN, U = ADDRESS_UTF8 };
     /* Each address as name<address>; then the first bad piece. */
+    // clang-format off
     static const struct { const char *in; unsigned options; const char *out, *bad; } cases[] = {
         { "",                                              0, "", "" },
         { " , ,\r\n (nothing) ,",                          0, "", "" },
@@ -172,10 +176,11 @@ static void test_address_lists(void **state)
         { "j\xc3\xbc@b.example",                           U, "<j\xc3\xbc@b.example>,", "" },
         { "=?UTF-8?Q?J=C3=BC?= <a@b.example>",             0, "=?UTF-8?Q?J=C3=BC?=<a@b.example>,", "" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        CLEANUP_BUF struct buf  got;
+        CLEANUP_BUF struct buf got;
         struct header_addresses list;
         buf_init(&got, 65536);
         assert_true(header_address_list(&a, str_of(cases[i].in), cases[i].options, &list));
@@ -188,11 +193,10 @@ static void test_address_lists(void **state)
         assert_str(list.bad, cases[i].bad);
     }
 }
-// clang-format on
 
 static void test_too_many_addresses(void **state)
 {
-    CLEANUP_BUF struct buf  value;
+    CLEANUP_BUF struct buf value;
     struct header_addresses list;
 
     (void)state;
@@ -206,9 +210,9 @@ static void test_too_many_addresses(void **state)
     arena_reset(&a);
 }
 
-// clang-format off
 static void test_put_field(void **state)
 {
+    // clang-format off
     static const struct { const char *value, *out; } cases[] = {
         { "",                        "Subject:\r\n" },
         { "   ",                     "Subject:\r\n" },
@@ -221,6 +225,7 @@ static void test_put_field(void **state)
         { "aaaaaaaaa bbbbbbbbb ccccccccc ddddddddd eeeeeeeee fffffffff ggggggggg hhhhhhhhh iiiiiiiii",
           "Subject: aaaaaaaaa bbbbbbbbb ccccccccc ddddddddd eeeeeeeee fffffffff ggggggggg\r\n hhhhhhhhh iiiiiiiii\r\n" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -230,14 +235,13 @@ static void test_put_field(void **state)
         assert_str(buf_str(&out), cases[i].out);
     }
 }
-// clang-format on
 
 /* One field that reads back, in lines of at most 998 characters, printable but for the folds. */
 static void check_written(struct str out, const char *name)
 {
-    struct header_iter  it;
+    struct header_iter it;
     struct header_field field;
-    struct str          rest = out;
+    struct str rest = out;
 
     header_begin(&it, out);
     assert_true(header_next(&it, &field));
@@ -277,7 +281,7 @@ static void test_put_anything(void **state)
         buf_clear(&out);
         header_put_addresses(&out, "X-Test", items, 2);
         check_written(buf_str(&out), "X-Test");
-        struct header_field     field;
+        struct header_field field;
         struct header_addresses list;
         assert_true(header_find(buf_str(&out), STR("X-Test"), &field));
         assert_true(header_address_list(&a, field.value, 0, &list));
@@ -290,7 +294,7 @@ static void test_put_anything(void **state)
 static void test_put_long_word(void **state)
 {
     CLEANUP_BUF struct buf out;
-    char                   word[3000];
+    char word[3000];
 
     (void)state;
     memset(word, 'x', sizeof word);
@@ -301,6 +305,7 @@ static void test_put_long_word(void **state)
 
 static void test_put_addresses(void **state)
 {
+    // clang-format off
     static const struct { const char *name, *out; } cases[] = {
         { "",                   "To: a@b.example\r\n" },
         { " \r\n",              "To: a@b.example\r\n" },
@@ -309,11 +314,12 @@ static void test_put_addresses(void **state)
         { "x\" <y@z>,",         "To: \"x\\\" <y@z>,\" <a@b.example>\r\n" },
         { "J\xc3\xbcrgen, B.",  "To: =?UTF-8?B?SsO8cmdlbiwgQi4=?= <a@b.example>\r\n" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         CLEANUP_BUF struct buf out;
-        struct header_mailbox  item = { .name = str_of(cases[i].name) };
+        struct header_mailbox item = { .name = str_of(cases[i].name) };
         assert_true(address_of_parts(STR("a"), STR("b.example"), &item.addr));
         buf_init(&out, 65536);
         header_put_addresses(&out, "To", &item, 1);

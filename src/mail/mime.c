@@ -12,8 +12,8 @@
 
 enum {
     COLUMNS = 76,
-    PARAM_PIECE_MAX = 48,      /* of one continuation: with ";", tab, name and number below 76 columns */
-    TEXT_GROWTH_MAX = 3,       /* a byte that is no UTF-8 becomes U+FFFD */
+    PARAM_PIECE_MAX = 48, /* of one continuation: with ";", tab, name and number below 76 columns */
+    TEXT_GROWTH_MAX = 3,  /* a byte that is no UTF-8 becomes U+FFFD */
 };
 
 void mime_boundary(uint64_t random_high, uint64_t random_low, char out[MIME_BOUNDARY_LEN + 1])
@@ -188,7 +188,7 @@ static void put_normal_text(struct buf *out, struct str text)
 
     while (text.n > 0) {
         uint32_t c;
-        size_t   n = utf8_next(text, &c);
+        size_t n = utf8_next(text, &c);
         if (text.p[0] == '\n' || text.p[0] == '\r') {
             n = str_starts(text, STR("\r\n")) ? 2 : 1;
             buf_put_str(out, STR("\r\n"));

@@ -1,14 +1,15 @@
 /*
  * Writing MIME.
  */
-#include "mail/mime.h"
 #include "base/cleanup.h"
+#include "mail/mime.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static void assert_str(struct str s, const char *expected)
@@ -22,6 +23,7 @@ static void assert_str(struct str s, const char *expected)
 
 static void test_text(void **state)
 {
+    // clang-format off
     static const struct { const char *in, *out; } cases[] = {
         { "",                 TEXT_7BIT },
         { "a\nb",             TEXT_7BIT "a\r\nb\r\n" },
@@ -36,6 +38,7 @@ static void test_text(void **state)
         { "01234567890123456789012345678901234567890123456789012345678901234567890123456",
           TEXT_QP "012345678901234567890123456789012345678901234567890123456789012345678901234=\r\n56\r\n" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -48,6 +51,7 @@ static void test_text(void **state)
 
 static void test_params(void **state)
 {
+    // clang-format off
     static const struct { const char *in, *out; } cases[] = {
         { "",                       ";\r\n\tfilename=\"\"" },
         { "a.txt",                  ";\r\n\tfilename=a.txt" },
@@ -58,6 +62,7 @@ static void test_params(void **state)
         { "0123456789012345678901234567890123456789012345678.txt",
           ";\r\n\tfilename*0*=UTF-8''012345678901234567890123456789012345678901234567;\r\n\tfilename*1*=8.txt" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -71,7 +76,7 @@ static void test_params(void **state)
 static void test_message(void **state)
 {
     CLEANUP_BUF struct buf out;
-    char                   boundary[MIME_BOUNDARY_LEN + 1];
+    char boundary[MIME_BOUNDARY_LEN + 1];
 
     (void)state;
     buf_init(&out, 65536);
@@ -86,13 +91,14 @@ static void test_message(void **state)
     mime_put_part(&out, boundary);
     mime_put_raw(&out, "text/rfc822-headers", STR("A: \x80"));
     mime_put_end(&out, boundary);
-    assert_str(buf_str(&out),
-               "MIME-Version: 1.0\r\nContent-Type: multipart/mixed;\r\n\tboundary=\"=_0000000000000FZZZZZZZZZZZZ\"\r\n\r\n"
-               "\r\n--=_0000000000000FZZZZZZZZZZZZ\r\n" TEXT_7BIT "hi\r\n"
-               "\r\n--=_0000000000000FZZZZZZZZZZZZ\r\nContent-Type: image/png\r\nContent-Disposition: attachment;\r\n\tfilename=x.PNG\r\n"
-               "Content-Transfer-Encoding: base64\r\n\r\nYWJj\r\n"
-               "\r\n--=_0000000000000FZZZZZZZZZZZZ\r\nContent-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\nA: \x80\r\n"
-               "\r\n--=_0000000000000FZZZZZZZZZZZZ--\r\n");
+    assert_str(
+        buf_str(&out),
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed;\r\n\tboundary=\"=_0000000000000FZZZZZZZZZZZZ\"\r\n\r\n"
+        "\r\n--=_0000000000000FZZZZZZZZZZZZ\r\n" TEXT_7BIT "hi\r\n"
+        "\r\n--=_0000000000000FZZZZZZZZZZZZ\r\nContent-Type: image/png\r\nContent-Disposition: attachment;\r\n\tfilename=x.PNG\r\n"
+        "Content-Transfer-Encoding: base64\r\n\r\nYWJj\r\n"
+        "\r\n--=_0000000000000FZZZZZZZZZZZZ\r\nContent-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\nA: \x80\r\n"
+        "\r\n--=_0000000000000FZZZZZZZZZZZZ--\r\n");
     buf_clear(&out);
     mime_put_report(&out, "delivery-status", boundary);
     assert_str(buf_str(&out), "MIME-Version: 1.0\r\nContent-Type: multipart/report;\r\n\treport-type=delivery-status;\r\n"
@@ -109,7 +115,7 @@ static void test_types(void **state)
 
 static void test_no_room(void **state)
 {
-    char       memory[40];
+    char memory[40];
     struct buf out;
 
     (void)state;

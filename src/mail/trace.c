@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { TOKEN_MAX = 255 };      /* a domain's room (RFC 5321, 4.5.3.1.2) */
+enum { TOKEN_MAX = 255 }; /* a domain's room (RFC 5321, 4.5.3.1.2) */
 
 /* A domain, literal, id or protocol: anything else in it becomes a question mark. */
 static void put_token(struct buf *out, struct str token, const char *if_empty)
@@ -85,7 +85,7 @@ void trace_put_delivered_to(struct buf *out, const struct address *rcpt)
 
 static bool names(struct str value, const struct address *rcpt)
 {
-    struct arena   a;
+    struct arena a;
     struct address addr;
 
     arena_init(&a, 8192);
@@ -96,7 +96,7 @@ static bool names(struct str value, const struct address *rcpt)
 
 bool trace_was_delivered_to(struct str message, const struct address *rcpt)
 {
-    struct header_iter  it;
+    struct header_iter it;
     struct header_field field;
 
     for (header_begin(&it, message); header_next(&it, &field);)

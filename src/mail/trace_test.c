@@ -1,15 +1,16 @@
 /*
  * Trace fields.
  */
-#include "mail/trace.h"
 #include "base/cleanup.h"
 #include "mail/header.h"
+#include "mail/trace.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static void assert_str(struct str s, const char *expected)
@@ -21,6 +22,7 @@ static void assert_str(struct str s, const char *expected)
 static void test_received(void **state)
 {
     struct address rcpt;
+    // clang-format off
     const struct {
         struct trace_received r;
         const char           *out;
@@ -34,6 +36,7 @@ static void test_received(void **state)
         { { .by_host = STR("mx.example"), .protocol = STR("local"), .id = STR("1"), .wall_ns = INT64_C(1057049557000000000), .offset_minutes = 120 },
           "Received: by mx.example with local id 1;\r\n\tTue, 1 Jul 2003 10:52:37 +0200\r\n" },
     };
+    // clang-format on
 
     (void)state;
     assert_true(address_of_parts(STR("a b"), STR("c.example"), &rcpt));
@@ -49,7 +52,7 @@ static void test_received(void **state)
 static void test_path_fields(void **state)
 {
     CLEANUP_BUF struct buf out;
-    struct address         null = { .local = STR("") }, addr, other;
+    struct address null = { .local = STR("") }, addr, other;
 
     (void)state;
     assert_true(address_of_parts(STR("a b"), STR("c.example"), &addr));

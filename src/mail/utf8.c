@@ -3,7 +3,10 @@
  */
 #include "mail/utf8.h"
 
-static bool continues(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
+static bool continues(char c)
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
 
 size_t utf8_next(struct str s, uint32_t *code_point)
 {
@@ -75,7 +78,7 @@ void utf8_put_clean(struct buf *out, struct str text)
 {
     while (text.n > 0) {
         uint32_t c;
-        size_t   n = utf8_next(text, &c);
+        size_t n = utf8_next(text, &c);
         if (n == 0) {
             utf8_put(out, 0xfffd);
             n = 1;

@@ -8,14 +8,17 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static void test_broken(void **state)
 {
+    // clang-format off
     static const char *const broken[] = {
         "\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc3", "\xc3(", "\xe0\x80\x80", "\xe0\x9f\xbf", "\xe2\x82", "\xed\xa0\x80", "\xed\xbf\xbf",
         "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "a\xfe",
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++)
@@ -26,10 +29,10 @@ static void test_every_code_point(void **state)
 {
     (void)state;
     for (uint32_t c = 0; c <= 0x10ffff; c++) {
-        char       memory[4];
+        char memory[4];
         struct buf out;
-        uint32_t   back = 0;
-        bool       surrogate = c >= 0xd800 && c <= 0xdfff;
+        uint32_t back = 0;
+        bool surrogate = c >= 0xd800 && c <= 0xdfff;
         buf_init_fixed(&out, memory, sizeof memory);
         utf8_put(&out, c);
         assert_true(utf8_next(buf_str(&out), &back) == (surrogate ? 0 : out.n));
@@ -39,19 +42,23 @@ static void test_every_code_point(void **state)
 
 static void test_clean(void **state)
 {
-    char       memory[64];
+    char memory[64];
     struct buf out;
 
     (void)state;
     buf_init_fixed(&out, memory, sizeof memory);
-    utf8_put_clean(&out, STR("a\r\n\tb\x7f\xc2\x85\xe2\x80\xa8\xff" "c\xc3\xbc\0"));
-    assert_true(str_eq(buf_str(&out), STR("a   b   \xef\xbf\xbd" "c\xc3\xbc ")));
+    utf8_put_clean(&out, STR("a\r\n\tb\x7f\xc2\x85\xe2\x80\xa8\xff"
+                             "c\xc3\xbc\0"));
+    assert_true(str_eq(buf_str(&out), STR("a   b   \xef\xbf\xbd"
+                                          "c\xc3\xbc ")));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_broken), cmocka_unit_test(test_every_code_point), cmocka_unit_test(test_clean),
+        cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_every_code_point),
+        cmocka_unit_test(test_clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

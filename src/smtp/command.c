@@ -11,16 +11,27 @@
 
 #define NS INT64_C(1000000000)
 
+// clang-format off
 static const char *const verb_names[VERB_COUNT] = {
     [VERB_UNKNOWN] = "",   [VERB_HELO] = "HELO", [VERB_EHLO] = "EHLO", [VERB_LHLO] = "LHLO",         [VERB_MAIL] = "MAIL",
     [VERB_RCPT] = "RCPT",  [VERB_DATA] = "DATA", [VERB_BDAT] = "BDAT", [VERB_RSET] = "RSET",         [VERB_NOOP] = "NOOP",
     [VERB_QUIT] = "QUIT",  [VERB_VRFY] = "VRFY", [VERB_EXPN] = "EXPN", [VERB_HELP] = "HELP",         [VERB_STARTTLS] = "STARTTLS",
     [VERB_AUTH] = "AUTH",  [VERB_ETRN] = "ETRN", [VERB_XCLIENT] = "XCLIENT", [VERB_XFORWARD] = "XFORWARD",
 };
+// clang-format on
 
-static bool is_blank(char c) { return c == ' ' || c == '\t'; }
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_alnum(char c) { return is_digit(c) || (char_lower(c) >= 'a' && char_lower(c) <= 'z'); }
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+static bool is_alnum(char c)
+{
+    return is_digit(c) || (char_lower(c) >= 'a' && char_lower(c) <= 'z');
+}
 
 static struct str skip_blanks(struct str s)
 {
@@ -81,7 +92,7 @@ enum smtp_parse smtp_parse_hello(struct arena *a, struct str args, struct str *o
 enum smtp_parse smtp_parse_bdat(struct str args, uint64_t *out_size, bool *out_last)
 {
     struct str rest, word = take_word(args, &rest);
-    bool       last = str_eq_nocase(rest, STR("LAST"));
+    bool last = str_eq_nocase(rest, STR("LAST"));
 
     if ((rest.n > 0 && !last) || !str_to_u64(word, UINT64_MAX, out_size))
         return SMTP_BAD_SYNTAX;
@@ -102,14 +113,14 @@ void smtp_put_xtext(struct buf *out, struct str text)
     }
 }
 
-static int hex_value(char c)      /* upper case only (RFC 3461, 4) */
+static int hex_value(char c) /* upper case only (RFC 3461, 4) */
 {
     return is_digit(c) ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 bool smtp_parse_xtext(struct arena *a, struct str xtext, struct str *out)
 {
-    char  *text = arena_alloc(a, xtext.n);
+    char *text = arena_alloc(a, xtext.n);
     size_t n = 0;
 
     if (text == NULL)
@@ -186,7 +197,7 @@ static bool read_auth(struct arena *a, struct str value, void *args)
 /* priority-value = ( ["-"] NZDIGIT ) / "0" (RFC 6710, 2) */
 static bool read_priority(struct arena *a, struct str value, void *args)
 {
-    bool     negative = str_starts(value, STR("-"));
+    bool negative = str_starts(value, STR("-"));
     uint64_t n;
 
     (void)a;
@@ -199,7 +210,7 @@ static bool read_priority(struct arena *a, struct str value, void *args)
 static bool read_hold_for(struct arena *a, struct str value, void *args)
 {
     (void)a;
-    return value.n <= 9 && str_to_u64(value, 999999999, &((struct mail_args *)args)->hold_for_s);      /* RFC 4865, 4 */
+    return value.n <= 9 && str_to_u64(value, 999999999, &((struct mail_args *)args)->hold_for_s); /* RFC 4865, 4 */
 }
 
 /* Whole seconds: what is written again says no more. */
@@ -223,8 +234,8 @@ static bool read_hold_until(struct arena *a, struct str value, void *args)
 static bool read_by(struct arena *a, struct str value, void *args)
 {
     struct mail_args *mail = args;
-    struct str        time, mode;
-    uint64_t          seconds;
+    struct str time, mode;
+    uint64_t seconds;
 
     (void)a;
     if (!str_cut(value, ';', &time, &mode) || mode.n < 1 || mode.n > 2)
@@ -243,10 +254,12 @@ static bool read_by(struct arena *a, struct str value, void *args)
 
 static uint8_t notify_bit(struct str word)
 {
+    // clang-format off
     static const struct {
         const char *word;
         uint8_t     bit;
     } words[] = { { "NEVER", NOTIFY_NEVER }, { "SUCCESS", NOTIFY_SUCCESS }, { "FAILURE", NOTIFY_FAILURE }, { "DELAY", NOTIFY_DELAY } };
+    // clang-format on
 
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (str_eq_nocase(word, str_of(words[i].word)))
@@ -258,8 +271,8 @@ static uint8_t notify_bit(struct str word)
 static bool read_notify(struct arena *a, struct str value, void *args)
 {
     struct str rest = value, word;
-    uint8_t    notify = 0;
-    bool       more;
+    uint8_t notify = 0;
+    bool more;
 
     (void)a;
     do {
@@ -303,8 +316,8 @@ static bool read_orcpt(struct arena *a, struct str value, void *args)
 static bool read_rrvs(struct arena *a, struct str value, void *args)
 {
     struct rcpt_args *rcpt = args;
-    struct str        time, action;
-    bool              has_action = str_cut(value, ';', &time, &action);
+    struct str time, action;
+    bool has_action = str_cut(value, ';', &time, &action);
 
     (void)a;
     rcpt->rrvs_reject = !has_action || str_eq_nocase(action, STR("R"));
@@ -312,35 +325,33 @@ static bool read_rrvs(struct arena *a, struct str value, void *args)
 }
 
 struct param_row {
-    const char     *name;
+    const char *name;
     enum smtp_param bit;
-    bool            takes_value;
+    bool takes_value;
     bool (*read)(struct arena *a, struct str value, void *args);
 };
 
-// clang-format off
 static const struct param_row mail_params[] = {
-    { "SIZE",        PARAM_SIZE,        true,  read_size       },
-    { "BODY",        PARAM_BODY,        true,  read_body       },
-    { "SMTPUTF8",    PARAM_SMTPUTF8,    false, read_nothing    },
-    { "RET",         PARAM_RET,         true,  read_ret        },
-    { "ENVID",       PARAM_ENVID,       true,  read_envid      },
-    { "AUTH",        PARAM_AUTH,        true,  read_auth       },
-    { "REQUIRETLS",  PARAM_REQUIRETLS,  false, read_nothing    },
-    { "MT-PRIORITY", PARAM_MT_PRIORITY, true,  read_priority   },
-    { "HOLDFOR",     PARAM_HOLDFOR,     true,  read_hold_for   },
-    { "HOLDUNTIL",   PARAM_HOLDUNTIL,   true,  read_hold_until },
-    { "BY",          PARAM_BY,          true,  read_by         },
-    { NULL },
+    {"SIZE",      PARAM_SIZE, true, read_size },
+    { "BODY",       PARAM_BODY, true, read_body },
+    { "SMTPUTF8",          PARAM_SMTPUTF8, false, read_nothing },
+    { "RET",PARAM_RET, true, read_ret },
+    { "ENVID",  PARAM_ENVID, true, read_envid },
+    { "AUTH", PARAM_AUTH, true, read_auth },
+    { "REQUIRETLS",      PARAM_REQUIRETLS, false, read_nothing },
+    { "MT-PRIORITY",          PARAM_MT_PRIORITY, true, read_priority },
+    { "HOLDFOR",        PARAM_HOLDFOR, true, read_hold_for },
+    { "HOLDUNTIL",   PARAM_HOLDUNTIL, true, read_hold_until },
+    { "BY",    PARAM_BY, true, read_by },
+    { NULL      },
 };
 
 static const struct param_row rcpt_params[] = {
-    { "NOTIFY",      PARAM_NOTIFY,      true,  read_notify     },
-    { "ORCPT",       PARAM_ORCPT,       true,  read_orcpt      },
-    { "RRVS",        PARAM_RRVS,        true,  read_rrvs       },
-    { NULL },
+    {"NOTIFY",     PARAM_NOTIFY, true, read_notify },
+    { "ORCPT",        PARAM_ORCPT, true, read_orcpt },
+    { "RRVS",           PARAM_RRVS, true, read_rrvs },
+    { NULL},
 };
-// clang-format on
 
 /* -- MAIL and RCPT -------------------------------------------------------------------------------------------------- */
 
@@ -375,7 +386,7 @@ static enum smtp_parse read_param(struct arena *a, struct str word, const struct
                                   struct str *name)
 {
     struct str value;
-    bool       has_value = str_cut(word, '=', name, &value);
+    bool has_value = str_cut(word, '=', name, &value);
 
     if (!is_keyword(*name))
         return SMTP_BAD_SYNTAX;
@@ -394,7 +405,7 @@ static enum smtp_parse read_params(struct arena *a, struct str rest, const struc
                                    struct str *culprit)
 {
     while (rest.n > 0) {
-        struct str      name = STR("");
+        struct str name = STR("");
         enum smtp_parse r = read_param(a, take_word(rest, &rest), rows, args, seen, &name);
         if (r == SMTP_OK)
             continue;
@@ -413,7 +424,7 @@ static enum smtp_parse read_path(struct arena *a, struct str args, struct str ke
 
     if (!str_starts_nocase(args, keyword))
         return SMTP_BAD_SYNTAX;
-    args = skip_blanks(str_from(args, keyword.n));      /* "MAIL FROM: <a@b>" is wrong, and everywhere */
+    args = skip_blanks(str_from(args, keyword.n)); /* "MAIL FROM: <a@b>" is wrong, and everywhere */
     if (!str_starts(args, STR("<")))
         return SMTP_BAD_SYNTAX;
     if (!address_parse_path(a, args, options, out, &consumed))
@@ -428,14 +439,14 @@ static enum smtp_parse read_path(struct arena *a, struct str args, struct str ke
 enum smtp_parse smtp_parse_mail(struct arena *a, struct str args, struct mail_args *out, struct str *culprit)
 {
     struct mail_args mail = { .seen = 0 };
-    struct str       written, rest;
+    struct str written, rest;
 
     enum smtp_parse r = read_path(a, args, STR("FROM:"), ADDRESS_NULL | ADDRESS_UTF8, &mail.sender, &written, &rest);
     if (r == SMTP_OK)
         r = read_params(a, rest, mail_params, &mail, &mail.seen, culprit);
     if (r != SMTP_OK)
         return r;
-    if ((mail.seen & PARAM_HOLDFOR) && (mail.seen & PARAM_HOLDUNTIL)) {      /* one of them (RFC 4865, 4) */
+    if ((mail.seen & PARAM_HOLDFOR) && (mail.seen & PARAM_HOLDUNTIL)) { /* one of them (RFC 4865, 4) */
         if (culprit != NULL)
             *culprit = STR("HOLDUNTIL");
         return SMTP_BAD_PARAMETER;
@@ -450,7 +461,7 @@ enum smtp_parse smtp_parse_mail(struct arena *a, struct str args, struct mail_ar
 static enum smtp_parse parse_rcpt(struct arena *a, struct str args, bool utf8, struct rcpt_args *out, struct str *culprit)
 {
     struct rcpt_args rcpt = { .seen = 0 };
-    struct str       written, rest;
+    struct str written, rest;
 
     enum smtp_parse r = read_path(a, args, STR("TO:"), ADDRESS_POSTMASTER | ADDRESS_UTF8, &rcpt.rcpt, &written, &rest);
     if (r == SMTP_OK)
@@ -478,9 +489,9 @@ enum smtp_parse smtp_parse_rcpt_utf8(struct arena *a, struct str args, struct rc
 static const char *body_name(enum smtp_body body)
 {
     switch (body) {
-    case BODY_UNSET:      break;
-    case BODY_7BIT:       return "7BIT";
-    case BODY_8BITMIME:   return "8BITMIME";
+    case BODY_UNSET: break;
+    case BODY_7BIT: return "7BIT";
+    case BODY_8BITMIME: return "8BITMIME";
     case BODY_BINARYMIME: return "BINARYMIME";
     }
     assert(!"a body that was seen is set");
@@ -535,7 +546,7 @@ void smtp_put_mail(struct buf *out, const struct mail_args *args)
 static void put_notify(struct buf *out, uint8_t notify)
 {
     static const char *const words[] = { "NEVER", "SUCCESS", "FAILURE", "DELAY" };
-    const char              *separator = " NOTIFY=";
+    const char *separator = " NOTIFY=";
 
     for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
         if (notify & 1u << i) {
@@ -553,7 +564,7 @@ static void put_orcpt(struct buf *out, struct str orcpt)
     buf_put_str(out, STR(" ORCPT="));
     smtp_put_xtext(out, type);
     buf_put_char(out, ';');
-    smtp_put_xtext(out, text);      /* changes nothing in text of type utf-8, which was read without "+" and "=" */
+    smtp_put_xtext(out, text); /* changes nothing in text of type utf-8, which was read without "+" and "=" */
 }
 
 void smtp_put_rcpt(struct buf *out, const struct rcpt_args *args)

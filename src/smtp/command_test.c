@@ -1,15 +1,16 @@
 /*
  * Commands: lines, MAIL and RCPT with their parameters, and back to text.
  */
-#include "smtp/command.h"
 #include "base/cleanup.h"
 #include "mail/envelope.h"
+#include "smtp/command.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static struct arena a;
@@ -34,9 +35,9 @@ static void assert_str(struct str s, const char *expected)
     assert_true(str_eq(s, str_of(expected)));
 }
 
-// clang-format off
 static void test_lines(void **state)
 {
+    // clang-format off
     static const struct { struct str line; enum verb verb; const char *args; } cases[] = {
         { { "", 0 },                          VERB_UNKNOWN,  "" },
         { { " NOOP", 5 },                     VERB_UNKNOWN,  "NOOP" },
@@ -54,6 +55,7 @@ static void test_lines(void **state)
         { { "STARTTLS", 8 },                  VERB_STARTTLS, "" },
         { { "XCLIENT ADDR=192.0.2.1", 22 },   VERB_XCLIENT,  "ADDR=192.0.2.1" },
     };
+    // clang-format on
     struct smtp_line line;
 
     (void)state;
@@ -73,6 +75,7 @@ static void test_lines(void **state)
 
 static void test_mail(void **state)
 {
+    // clang-format off
     static const struct { const char *args; enum smtp_parse result; const char *out; const char *culprit; } cases[] = {
         { "",                                     SMTP_BAD_SYNTAX },
         { "<a@b.example>",                        SMTP_BAD_SYNTAX },
@@ -134,14 +137,15 @@ static void test_mail(void **state)
         { "FROM:<> HOLDUNTIL=2030-01-01T01:00:00.5+01:00", SMTP_OK, "MAIL FROM:<> HOLDUNTIL=2030-01-01T00:00:00Z\r\n" },
         { "FROM:<> BY=-5;N",                      SMTP_OK, "MAIL FROM:<> BY=-5;N\r\n" },
     };
+    // clang-format on
     CLEANUP_BUF struct buf out;
 
     (void)state;
     buf_init(&out, 1 << 16);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct mail_args args;
-        struct str       culprit = STR("");
-        enum smtp_parse  r = smtp_parse_mail(&a, str_of(cases[i].args), &args, &culprit);
+        struct str culprit = STR("");
+        enum smtp_parse r = smtp_parse_mail(&a, str_of(cases[i].args), &args, &culprit);
         if (r != cases[i].result)
             fail_msg("case %zu: %s: %d", i, cases[i].args, (int)r);
         assert_str(culprit, cases[i].culprit == NULL ? "" : cases[i].culprit);
@@ -173,6 +177,7 @@ static void test_mail_values(void **state)
 
 static void test_rcpt(void **state)
 {
+    // clang-format off
     static const struct { const char *args; enum smtp_parse result; const char *out; } cases[] = {
         { "FROM:<a@b.example>",                          SMTP_BAD_SYNTAX },
         { "TO:<>",                                       SMTP_BAD_ADDRESS },
@@ -199,8 +204,9 @@ static void test_rcpt(void **state)
         { "TO:<a@b.example> RRVS=2014-04-03T23:01:00Z",  SMTP_OK, "RCPT TO:<a@b.example> RRVS=2014-04-03T23:01:00Z;R\r\n" },
         { "TO:<a@b.example> RRVS=2014-04-03T23:01:00Z;C", SMTP_OK, "RCPT TO:<a@b.example> RRVS=2014-04-03T23:01:00Z;C\r\n" },
     };
+    // clang-format on
     CLEANUP_BUF struct buf out;
-    struct rcpt_args       args;
+    struct rcpt_args args;
 
     (void)state;
     buf_init(&out, 1 << 16);
@@ -222,6 +228,7 @@ static void test_rcpt(void **state)
 
 static void test_hello(void **state)
 {
+    // clang-format off
     static const struct { const char *args; const char *name; } cases[] = {
         { "",                    NULL },
         { "a\x01.example",       NULL },
@@ -230,6 +237,7 @@ static void test_hello(void **state)
         { "My_PC",               "My_PC" },
         { "a.example and more",  "a.example" },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -242,27 +250,28 @@ static void test_hello(void **state)
 
 static void test_bdat(void **state)
 {
+    // clang-format off
     static const struct { const char *args; bool ok; uint64_t size; bool last; } cases[] = {
         { "",            false }, { "LAST",      false }, { "1 FIRST", false }, { "-1", false },
         { "1 LAST more", false }, { "0 LAST",    true, 0, true }, { "1000", true, 1000, false }, { "86 last", true, 86, true },
     };
+    // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint64_t size = 0;
-        bool     last = false;
+        bool last = false;
         assert_int_equal(smtp_parse_bdat(str_of(cases[i].args), &size, &last), cases[i].ok ? SMTP_OK : SMTP_BAD_SYNTAX);
         assert_true(!cases[i].ok || (size == cases[i].size && last == cases[i].last));
     }
 }
-// clang-format on
 
 static void test_full_arena(void **state)
 {
-    struct arena     small;
+    struct arena small;
     struct mail_args mail;
     struct rcpt_args rcpt;
-    struct str       line = STR("TO:<somebody@a-longer-domain.example> ORCPT=rfc822;somebody@a-longer-domain.example");
+    struct str line = STR("TO:<somebody@a-longer-domain.example> ORCPT=rfc822;somebody@a-longer-domain.example");
 
     (void)state;
     for (size_t limit = 0; limit < 400; limit += 8) {

@@ -9,7 +9,7 @@
 
 /* The next c at or after p, remembered between calls, so that a chunk is searched once however many turns it takes. */
 struct finder {
-    const char *found;   /* NULL: not searched yet; end: there is none */
+    const char *found; /* NULL: not searched yet; end: there is none */
 };
 
 static const char *find_from(struct finder *f, const char *p, const char *end, char c)
@@ -27,13 +27,13 @@ static const char *find_from(struct finder *f, const char *p, const char *end, c
 static void observe_bytes(struct data_decoder *d, const char *p, size_t n)
 {
     const uint64_t ones = 0x0101010101010101, highs = 0x8080808080808080;
-    uint64_t       high = 0, zero = 0;
+    uint64_t high = 0, zero = 0;
 
     for (; n >= sizeof(uint64_t); p += sizeof(uint64_t), n -= sizeof(uint64_t)) {
         uint64_t word;
         memcpy(&word, p, sizeof word);
         high |= word;
-        zero |= (word - ones) & ~word;   /* a top bit is set if there is a zero byte, and not without one */
+        zero |= (word - ones) & ~word; /* a top bit is set if there is a zero byte, and not without one */
     }
     for (; n > 0; p++, n--) {
         high |= (uint64_t)(unsigned char)*p;
@@ -92,7 +92,7 @@ static const char *decode_run(struct data_decoder *d, const char *p, const char 
 
 enum data_result data_decode(struct data_decoder *d, struct str in, size_t *consumed, struct buf *out)
 {
-    const char   *p = in.p, *end = in.p + in.n, *span = p;
+    const char *p = in.p, *end = in.p + in.n, *span = p;
     struct finder cr = { NULL };
 
     assert(d->state != DATA_ENDED);
@@ -109,7 +109,7 @@ enum data_result data_decode(struct data_decoder *d, struct str in, size_t *cons
             break;
         case DATA_AFTER_DOT:
             if (*p == '\r') {
-                span = ++p;      /* of the end, or bare; no message keeps it */
+                span = ++p; /* of the end, or bare; no message keeps it */
                 d->state = DATA_AFTER_DOT_CR;
             } else {
                 d->state = DATA_IN_LINE;
@@ -135,8 +135,7 @@ enum data_result data_decode(struct data_decoder *d, struct str in, size_t *cons
                 d->state = DATA_IN_LINE;
             }
             break;
-        case DATA_ENDED:
-            break;
+        case DATA_ENDED: break;
         }
     }
     keep(d, span, p, out);
@@ -156,8 +155,7 @@ static void put_line_end(struct data_encoder *e, struct buf *out, bool converted
 }
 
 /* Up to the end of a line or of the chunk. Bytes from *span on are still to be written. */
-static const char *encode_run(struct data_encoder *e, const char *p, const char *end, const char **span, struct finder *cr,
-                              struct buf *out)
+static const char *encode_run(struct data_encoder *e, const char *p, const char *end, const char **span, struct finder *cr, struct buf *out)
 {
     const char *stop = find_from(cr, p, end, '\r');
     const char *lf = memchr(p, '\n', (size_t)(stop - p));
@@ -182,7 +180,7 @@ static const char *encode_run(struct data_encoder *e, const char *p, const char 
 
 void data_encode(struct data_encoder *e, struct str in, struct buf *out)
 {
-    const char   *p = in.p, *end = in.p + in.n, *span = p;
+    const char *p = in.p, *end = in.p + in.n, *span = p;
     struct finder cr = { NULL };
 
     if (in.n > 0 && e->state == DATA_AFTER_CR) {

@@ -1,14 +1,15 @@
 /*
  * Dot transparency: every case is decoded whole, split at each place, and byte by byte; each time with the same outcome.
  */
-#include "smtp/data.h"
 #include "base/cleanup.h"
+#include "smtp/data.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static void assert_str(struct str s, struct str expected)
@@ -21,7 +22,7 @@ static void assert_str(struct str s, struct str expected)
 static enum data_result decode(struct data_decoder *d, struct str in, size_t first, size_t step, struct buf *out, size_t *consumed)
 {
     enum data_result r = DATA_MORE;
-    size_t           n = first;
+    size_t n = first;
 
     *d = (struct data_decoder){ .bytes = 0 };
     buf_clear(out);
@@ -37,7 +38,6 @@ static enum data_result decode(struct data_decoder *d, struct str in, size_t fir
 
 // clang-format off
 #define CASE(in, result, consumed, out) { { in, sizeof in - 1 }, result, consumed, { out, sizeof out - 1 } }
-
 static const struct {
     struct str       in;
     enum data_result result;
@@ -82,8 +82,8 @@ static void test_decode(void **state)
         for (size_t first = 1; first <= cases[i].in.n; first++) {
             for (size_t step = 1; step <= cases[i].in.n; step += step == 1 ? cases[i].in.n - 1 : 1) {
                 struct data_decoder d;
-                size_t              consumed;
-                enum data_result    r = decode(&d, cases[i].in, first, step, &out, &consumed);
+                size_t consumed;
+                enum data_result r = decode(&d, cases[i].in, first, step, &out, &consumed);
                 if (r != cases[i].result || consumed != cases[i].consumed)
                     fail_msg("case %zu, split at %zu by %zu: %d, %zu", i, first, step, (int)r, consumed);
                 if (r == DATA_END) {
@@ -99,6 +99,7 @@ static void test_decode(void **state)
 
 static void test_observations(void **state)
 {
+    // clang-format off
     static const struct { struct str in; uint64_t lines, line_max, header_end; bool has_8bit, has_nul; } seen[] = {
         { { ".\r\n", 3 },                                          0, 0,  0, false, false },
         { { "\r\n.\r\n", 5 },                                      1, 0,  2, false, false },
@@ -111,6 +112,7 @@ static void test_observations(void **state)
         { { "\0\r\n.\r\n", 6 },                                    1, 1,  0, false, true },
         { { "\x01\x01\x01\x01\x01\x01\x01\x01\r\n.\r\n", 13 },     1, 8,  0, false, false },
     };
+    // clang-format on
     CLEANUP_BUF struct buf out;
 
     (void)state;
@@ -118,7 +120,7 @@ static void test_observations(void **state)
     for (size_t i = 0; i < sizeof seen / sizeof seen[0]; i++) {
         for (size_t step = 1; step <= seen[i].in.n; step++) {
             struct data_decoder d;
-            size_t              consumed;
+            size_t consumed;
             assert_int_equal(decode(&d, seen[i].in, step, step, &out, &consumed), DATA_END);
             if (d.lines != seen[i].lines || d.line_max != seen[i].line_max || d.header_end != seen[i].header_end)
                 fail_msg("case %zu: %d lines, longest %d, header %d", i, (int)d.lines, (int)d.line_max, (int)d.header_end);
@@ -132,7 +134,7 @@ static void test_observations(void **state)
 static void test_without_buffer(void **state)
 {
     struct data_decoder d = { .bytes = 0 };
-    size_t              consumed;
+    size_t consumed;
 
     (void)state;
     assert_int_equal(data_decode(&d, STR("..a\r\nb\r\n.\r\n"), &consumed, NULL), DATA_END);
@@ -143,9 +145,9 @@ static void test_without_buffer(void **state)
 static void test_many_violations(void **state)
 {
     CLEANUP_BUF struct buf in, out;
-    struct data_decoder    d = { .bytes = 0 };
-    struct data_encoder    e = { .converted = false };
-    size_t                 consumed;
+    struct data_decoder d = { .bytes = 0 };
+    struct data_encoder e = { .converted = false };
+    size_t consumed;
 
     (void)state;
     buf_init(&in, 1 << 23);
@@ -162,6 +164,7 @@ static void test_many_violations(void **state)
 
 static void test_encode(void **state)
 {
+    // clang-format off
     static const struct { const char *in, *out; bool converted; } pairs[] = {
         { "",                  ".\r\n",                          false },
         { ".",                 "..\r\n.\r\n",                    false },
@@ -174,6 +177,7 @@ static void test_encode(void **state)
         { "a\r.\rb",           "a\r\n..\r\nb\r\n.\r\n",          true },
         { "\r\r\n\n",          "\r\n\r\n\r\n.\r\n",              true },
     };
+    // clang-format on
     CLEANUP_BUF struct buf out;
 
     (void)state;

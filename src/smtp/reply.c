@@ -7,11 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 
 /* -- ours ---------------------------------------------------------------------------------------------------------- */
 
-static size_t width_of(char c) { return c >= ' ' && c < 0x7f ? 1 : 4; }
+static size_t width_of(char c)
+{
+    return c >= ' ' && c < 0x7f ? 1 : 4;
+}
 
 static void put_escaped(struct buf *out, struct str text)
 {
@@ -39,8 +45,8 @@ static size_t fitting(struct str line, size_t room)
 void reply_put(struct buf *out, const struct reply *r)
 {
     struct str rest = str_of(r->text), line;
-    bool       more;
-    char       prefix[REPLY_ENHANCED_MAX + 2] = "";
+    bool more;
+    char prefix[REPLY_ENHANCED_MAX + 2] = "";
 
     assert(r->code >= 200 && r->code <= 599);
     if (r->enhanced != NULL) {
@@ -52,7 +58,7 @@ void reply_put(struct buf *out, const struct reply *r)
         more = str_cut(rest, '\n', &line, &rest);
         do {
             size_t n = fitting(line, room);
-            bool   last = !more && n == line.n;
+            bool last = !more && n == line.n;
             buf_printf(out, "%d%c%s", r->code, last ? ' ' : '-', prefix);
             put_escaped(out, str_head(line, n));
             buf_put_str(out, STR("\r\n"));
@@ -126,14 +132,14 @@ static bool read_line(struct smtp_reply *r, struct str line)
 {
     if (count_digits(str_head(line, 3)) != 3 || line.p[0] < '2' || line.p[0] > '5')
         return false;
-    int  code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + (line.p[2] - '0');
+    int code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + (line.p[2] - '0');
     char mark = line.n > 3 ? line.p[3] : ' ';
     if ((mark != ' ' && mark != '-') || r->lines >= REPLY_LINES_MAX)
         return false;
-    if (r->lines > 0 && code != r->code)      /* RFC 5321, 4.2.1: the same code on every line */
+    if (r->lines > 0 && code != r->code) /* RFC 5321, 4.2.1: the same code on every line */
         return false;
     struct str text = str_from(line, 4);
-    size_t     n = enhanced_length(text, code);
+    size_t n = enhanced_length(text, code);
     if (n > 0 && r->enhanced[0] == '\0') {
         memcpy(r->enhanced, text.p, n);
         r->enhanced[n] = '\0';
@@ -162,7 +168,7 @@ static bool take_line(struct str input, struct str *line, size_t *length)
 enum reply_result smtp_parse_reply(struct str input, size_t *consumed, struct smtp_reply *r)
 {
     struct str line;
-    size_t     length, used = 0;
+    size_t length, used = 0;
 
     if (r->done)
         smtp_reply_clear(r);

@@ -1,14 +1,15 @@
 /*
  * Replies.
  */
-#include "smtp/reply.h"
 #include "base/cleanup.h"
+#include "smtp/reply.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static void assert_str(struct str s, const char *expected)
@@ -17,9 +18,9 @@ static void assert_str(struct str s, const char *expected)
     assert_true(str_eq(s, str_of(expected)));
 }
 
-// clang-format off
 static void test_put(void **state)
 {
+    // clang-format off
     static const struct { struct reply reply; const char *out; } cases[] = {
         { { 550, "5.1.1", "No\r\n250 such\x01\x80\tuser" }, "550-5.1.1 No\\x0D\r\n550 5.1.1 250 such\\x01\\x80\\x09user\r\n" },
         { { 250, NULL,    "" },                             "250 \r\n" },
@@ -29,6 +30,7 @@ static void test_put(void **state)
         { { 250, "2.1.0", "a\n\nb" },                       "250-2.1.0 a\r\n250-2.1.0 \r\n250 2.1.0 b\r\n" },
         { { 354, NULL,    "Go on" },                        "354 Go on\r\n" },
     };
+    // clang-format on
     CLEANUP_BUF struct buf out;
 
     (void)state;
@@ -39,14 +41,13 @@ static void test_put(void **state)
         assert_str(buf_str(&out), cases[i].out);
     }
 }
-// clang-format on
 
 static void test_put_long(void **state)
 {
     CLEANUP_BUF struct buf out;
-    char                   text[3001];
-    struct str             rest, line;
-    size_t                 words = 0;
+    char text[3001];
+    struct str rest, line;
+    size_t words = 0;
 
     (void)state;
     for (size_t i = 0; i < 3000; i++)
@@ -140,8 +141,8 @@ static void test_parse(void **state)
 static void test_one_after_the_other(void **state)
 {
     struct smtp_reply r;
-    struct str        in = STR("250-5.1\r\n250 2.0.0 a\r\n354 go\r\nbad\r\n250 x\r\n");
-    size_t            used;
+    struct str in = STR("250-5.1\r\n250 2.0.0 a\r\n354 go\r\nbad\r\n250 x\r\n");
+    size_t used;
 
     (void)state;
     smtp_reply_init(&r);
@@ -153,7 +154,7 @@ static void test_one_after_the_other(void **state)
     assert_string_equal(r.enhanced, "");
     in = str_from(in, used);
     assert_int_equal(smtp_parse_reply(in, &used, &r), REPLY_BAD);
-    assert_int_equal(smtp_parse_reply(STR("250 x\r\n"), &used, &r), REPLY_BAD);      /* sticky */
+    assert_int_equal(smtp_parse_reply(STR("250 x\r\n"), &used, &r), REPLY_BAD); /* sticky */
     smtp_reply_clear(&r);
     assert_int_equal(smtp_parse_reply(STR("250 x\r\n"), &used, &r), REPLY_DONE);
     smtp_reply_free(&r);
@@ -162,8 +163,8 @@ static void test_one_after_the_other(void **state)
 static void test_limits(void **state)
 {
     CLEANUP_BUF struct buf in;
-    struct smtp_reply      r;
-    size_t                 used;
+    struct smtp_reply r;
+    size_t used;
 
     (void)state;
     smtp_reply_init(&r);
@@ -193,7 +194,8 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_put),    cmocka_unit_test(test_put_long), cmocka_unit_test(test_parse), cmocka_unit_test(test_one_after_the_other),
+        cmocka_unit_test(test_put),    cmocka_unit_test(test_put_long),
+        cmocka_unit_test(test_parse),  cmocka_unit_test(test_one_after_the_other),
         cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
