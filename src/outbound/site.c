@@ -25,6 +25,7 @@ struct site {
     struct str     key;                  /* into key_bytes */
     unsigned       inside;               /* slots taken */
     unsigned       slots;                /* as the configuration said last */
+    bool           proven;               /* a connection was made, and none has failed since */
     struct waiter *first, **last;        /* in order of arrival; they live on their tasks' stacks */
     struct client *idle;                 /* newest first */
     int64_t        idle_for_ns;
@@ -196,9 +197,15 @@ void sites_free(struct sites *s)
 
 /* -- slots --------------------------------------------------------------------------------------------------------------- */
 
+/* One goes ahead to a site of which we know nothing, or nothing good: the others learn from it. */
+static bool has_slot(const struct site *site)
+{
+    return site->inside < (site->proven ? site->slots : 1);
+}
+
 static void admit_waiters(struct site *site)
 {
-    while (site->first != NULL && site->inside < site->slots) {
+    while (site->first != NULL && has_slot(site)) {
         struct waiter *w = site->first;
         site->first = w->next;
         if (site->first == NULL)
@@ -221,7 +228,7 @@ static void leave_queue(struct site *site, struct waiter *w)
 
 static int wait_for_slot(struct site *site)
 {
-    if (site->inside < site->slots) {
+    if (has_slot(site)) {
         site->inside++;
         return 0;
     }
@@ -287,6 +294,7 @@ static void keep_words(char out[DOWN_TEXT_MAX], struct str words)
 
 void site_set_down(struct site *site, const struct outcome *why, int64_t for_ns)
 {
+    site->proven = false;
     site->down_until_ns = task_deadline_in(for_ns);
     keep_words(site->down_text, why->text);
     keep_words(site->down_remote, why->remote);
@@ -295,4 +303,6 @@ void site_set_down(struct site *site, const struct outcome *why, int64_t for_ns)
 void site_set_up(struct site *site)
 {
     site->down_until_ns = 0;
+    site->proven = true;
+    admit_waiters(site);
 }

@@ -2,7 +2,8 @@
  * Sites: what we know of a destination, the slots we allow ourselves there, and the connections kept open to it.
  *
  * A site is named by its route. A delivery enters it (waiting for a slot), uses a connection, and leaves it; the connection stays for the
- * next one for a while. A site to which nothing could connect is down for a time: one probe is enough.
+ * next one for a while. To a site where no connection was made yet one delivery goes ahead, and the others follow when it has one; a site to
+ * which nothing could connect is down for a time: one probe is enough.
  */
 #ifndef OUTBOUND_SITE_H
 #define OUTBOUND_SITE_H

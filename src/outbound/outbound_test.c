@@ -1,0 +1,425 @@
+/*
+ * outbound/ as a whole: a queue, the scheduler, deliveries, sites and bounces, with servers made to order, in virtual time.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "outbound/outbound.h"
+#include "outbound/test_scene.h"
+
+#define MESSAGE "Subject: hello\r\n\r\nOne line.\r\n"
+#define DAY     (86400 * NS_PER_S)
+#define FAKES   3
+
+static const char zone[] = "a.example. 300 IN MX 10 mx.a.example.\n"
+                           "mx.a.example. 300 IN A 192.0.2.1\n"
+                           "b.example. 300 IN MX 10 mx.b.example.\n"
+                           "mx.b.example. 300 IN A 192.0.2.2\n"
+                           "c.example. 300 IN MX 10 mx.c.example.\n"
+                           "mx.c.example. 300 IN A 192.0.2.3\n"
+                           "two.example. 300 IN MX 10 mx.a.example.\n"
+                           "two.example. 300 IN MX 20 mx.b.example.\n"
+                           "*.wide.example. 300 IN MX 10 mx.a.example.\n"
+                           "dead.example. 300 IN MX 10 mx.dead.example.\n"
+                           "mx.dead.example. 300 IN A 192.0.2.99\n";
+
+/* The server us.example, whose users are ann and bob, and three others at 192.0.2.1, .2, .3: fakes[0] takes a.example's mail, and so on. */
+static struct world {
+    struct conf     *conf;
+    struct queue    *q;
+    struct outbound *out;
+    struct fake      fakes[FAKES];
+    unsigned         connects;           /* tried, by anybody */
+} w;
+
+static bool count_connect(void *arg, const struct net_addr *from, const struct net_addr *to)
+{
+    (void)arg, (void)from, (void)to;
+    w.connects++;
+    return false;
+}
+
+static void begin(void)
+{
+    static const char *const addresses[FAKES] = { "192.0.2.1:25", "192.0.2.2:25", "192.0.2.3:25" };
+    assert_int_equal(sim_dns_zone(zone), 0);
+    sim_net_refuse(count_connect, NULL);
+    w.conf = scene_conf("us.example", "us");
+    scene_local_domain(w.conf, "us.example");
+    scene_user(w.conf, "ann");
+    scene_user(w.conf, "bob");
+    conf_set_current(w.conf);
+    w.q = scene_queue(w.conf);
+    for (unsigned i = 0; i < FAKES; i++)
+        fake_begin(&w.fakes[i], addresses[i]);
+}
+
+static void start(void)
+{
+    assert_int_equal(outbound_start(w.q, &w.out), 0);
+}
+
+static void stop(int64_t grace_ns)
+{
+    outbound_stop(w.out, task_deadline_in(grace_ns));
+    w.out = NULL;
+}
+
+static void end(void)
+{
+    if (w.out != NULL)
+        stop(NS_PER_S);
+    for (unsigned i = 0; i < FAKES; i++)
+        fake_end(&w.fakes[i]);
+    queue_close(w.q);
+    conf_set_current(NULL);
+}
+
+static void put(const char *sender, const char *rcpts)
+{
+    (void)scene_put(w.q, &(struct scene_message){ sender, rcpts, STR(MESSAGE) });
+}
+
+/* Awaits an empty queue. The time it took. */
+static int64_t drain(int64_t at_most_ns)
+{
+    int64_t began = clock_mono_ns(), deadline = task_deadline_in(at_most_ns);
+    while (queue_count(w.q) > 0 && clock_mono_ns() < deadline)
+        (void)task_sleep(10 * NS_PER_MS);
+    assert_int_equal(queue_count(w.q), 0);
+    return clock_mono_ns() - began;
+}
+
+static unsigned mails_of(const char *user)
+{
+    char path[128];
+    snprintf(path, sizeof path, "us/mail/us.example/%s/new", user);
+    return scene_list(path, NULL);
+}
+
+/* The only file in ann's mailbox holds the words. */
+static void check_bounce(const char *words)
+{
+    struct scene_names names;
+    struct buf text;
+    assert_int_equal(scene_list("us/mail/us.example/ann/new", &names), 1);
+    scene_read("us/mail/us.example/ann/new", names.names[0], &text);
+    if (str_find_str(buf_str(&text), str_of(words)) < 0)
+        print_error("not in the bounce: %s\n%.*s\n", words, (int)text.n, text.p);
+    assert_true(str_find_str(buf_str(&text), str_of(words)) >= 0);
+    assert_true(str_starts(buf_str(&text), STR("Return-Path: <>\r\n")));
+    buf_free(&text);
+}
+
+/* -- partial success ---------------------------------------------------------------------------------------------------------------- */
+
+static void many_domains(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[2].words[AT_CONNECT] = FAKE_CUT;                  /* c.example is ill for now */
+    start();
+    put("ann@us.example", "x@a.example,y@a.example,550.no@a.example,z@b.example,450.later@b.example,c@c.example,bob@us.example,nobody@absent.example");
+    (void)task_sleep(30 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 1);
+    assert_string_equal(w.fakes[0].mails[0].rcpts, "<x@a.example>,<y@a.example>");
+    assert_int_equal(fake_count(&w.fakes[1], "z@b.example"), 1);
+    assert_int_equal(mails_of("bob"), 1);
+    check_bounce("<550.no@a.example>");
+    check_bounce("<nobody@absent.example>");                  /* one DSN for both */
+    assert_int_equal(queue_count(w.q), 1);
+
+    w.fakes[2].words[AT_CONNECT] = NULL;
+    w.fakes[1].words[AT_RCPT] = "250 2.1.5 now\r\n";
+    int64_t took = drain(2 * 60 * NS_PER_S);
+    assert_true(took > 20 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[1], "450.later@b.example"), 1);
+    assert_int_equal(fake_count(&w.fakes[2], "c@c.example"), 1);
+    assert_int_equal(fake_count(&w.fakes[1], "z@b.example"), 1);   /* nobody twice */
+    assert_int_equal(w.fakes[0].mail_count, 1);
+    assert_int_equal(mails_of("bob"), 1);
+    assert_int_equal(mails_of("ann"), 1);
+    end();
+}
+
+static void thirty_routes(void *arg)
+{
+    (void)arg;
+    char rcpts[2048] = "";
+    begin();
+    for (int i = 0; i < 30; i++)
+        snprintf(rcpts + strlen(rcpts), sizeof rcpts - strlen(rcpts), "%su@d%d.wide.example", i > 0 ? "," : "", i);
+    start();
+    put("ann@us.example", rcpts);
+    (void)drain(30 * NS_PER_S);
+    for (int i = 0; i < 30; i++) {
+        snprintf(rcpts, sizeof rcpts, "u@d%d.wide.example", i);
+        assert_int_equal(fake_count(&w.fakes[0], rcpts), 1);
+    }
+    end();
+}
+
+/* -- servers of a destination --------------------------------------------------------------------------------------------------------- */
+
+static void the_next_mx(void *arg)
+{
+    (void)arg;
+    static const char *const greetings[] = { "554 5.7.1 go away\r\n", "421 4.3.2 full\r\n", FAKE_CUT, "garbage\r\n", "250 odd\r\n" };
+    begin();
+    start();
+    for (unsigned i = 0; i < sizeof greetings / sizeof greetings[0]; i++) {
+        w.fakes[0].words[AT_CONNECT] = greetings[i];
+        put("ann@us.example", "x@two.example");
+        (void)drain(30 * NS_PER_S);
+        assert_int_equal(w.fakes[1].mail_count, i + 1);
+        (void)task_sleep(60 * NS_PER_S);                      /* no connection is kept */
+    }
+    fake_end(&w.fakes[0]);                                    /* nobody listens there */
+    put("ann@us.example", "x@two.example");
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(w.fakes[1].mail_count, sizeof greetings / sizeof greetings[0] + 1);
+    assert_int_equal(mails_of("ann"), 0);
+    end();
+}
+
+static void ourselves(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_CONNECT] = "220 us.example ESMTP\r\n";
+    start();
+    put("ann@us.example", "x@a.example");
+    (void)drain(30 * NS_PER_S);
+    check_bounce("Status: 5.4.6");
+    end();
+}
+
+static void a_relay_host(void *arg)
+{
+    (void)arg;
+    begin();
+    w.conf->relay_host = "[192.0.2.3]:25";
+    start();
+    put("ann@us.example", "x@a.example,y@absent.example,bob@us.example");
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(w.fakes[2].mail_count, 1);
+    assert_string_equal(w.fakes[2].mails[0].rcpts, "<x@a.example>,<y@absent.example>");
+    assert_int_equal(mails_of("bob"), 1);
+    end();
+}
+
+/* -- time -------------------------------------------------------------------------------------------------------------------------------- */
+
+struct visits {
+    int64_t  times_ns[256];
+    unsigned count;
+};
+
+static const char *note_visit(struct fake *f, enum fake_stage stage, struct str line)
+{
+    struct visits *v = f->say_arg;
+    (void)line;
+    if (stage == AT_MAIL && v->count < sizeof v->times_ns / sizeof v->times_ns[0])
+        v->times_ns[v->count++] = clock_wall_ns();
+    return NULL;
+}
+
+static void five_days(void *arg)
+{
+    (void)arg;
+    static const int64_t delays_s[] = { 60, 300, 900, 1800, 3600, 7200 };
+    struct visits v = { .count = 0 };
+    begin();
+    w.fakes[0].say = note_visit;
+    w.fakes[0].say_arg = &v;
+    start();
+    put("ann@us.example", "450.full@a.example");
+    int64_t began = clock_wall_ns();
+    (void)drain(6 * DAY);
+    assert_true(v.count > 60 && v.count < 75);
+    for (unsigned i = 1; i + 1 < v.count; i++) {
+        int64_t delay = delays_s[i - 1 < 6 ? i - 1 : 5] * NS_PER_S, waited = v.times_ns[i] - v.times_ns[i - 1];
+        assert_true(waited >= delay * 9 / 10 && waited <= delay * 11 / 10 + 2 * NS_PER_S);
+    }
+    /* One last attempt at the end, and then the sender is told. */
+    int64_t last = v.times_ns[v.count - 1] - began;
+    assert_true(last >= 5 * DAY && last < 5 * DAY + 2 * NS_PER_S);
+    check_bounce("Status: 4.4.7");
+    check_bounce("450 4.1.1 as you wish");
+    end();
+}
+
+static void bounces_have_an_end(void *arg)
+{
+    (void)arg;
+    begin();
+    start();
+    put("", "550.no@a.example");                              /* a bounce that bounces */
+    put("550.sender@a.example", "550.no@b.example");          /* its DSN bounces */
+    put("450.sender@a.example", "550.no@b.example");          /* its DSN waits, for two days */
+    (void)task_sleep(60 * NS_PER_S);
+    assert_int_equal(queue_count(w.q), 1);
+    int64_t took = drain(3 * DAY);
+    assert_true(took > 2 * DAY - 120 * NS_PER_S);
+    for (unsigned i = 0; i < FAKES; i++)
+        assert_int_equal(w.fakes[i].mail_count, 0);
+    assert_int_equal(mails_of("ann"), 0);
+    assert_int_equal(mails_of("postmaster"), 0);
+    end();
+}
+
+/* -- sites ---------------------------------------------------------------------------------------------------------------------------------- */
+
+static void a_dead_site(void *arg)
+{
+    (void)arg;
+    begin();
+    for (int i = 0; i < 50; i++)
+        put("ann@us.example", "x@dead.example");
+    start();
+    (void)task_sleep(50 * NS_PER_S);
+    assert_int_equal(queue_count(w.q), 50);
+    assert_int_equal(w.connects, 1);                          /* one probe, not one attempt per message */
+    unsigned before = w.connects;
+    (void)task_sleep(DAY);
+    /* On the first day some fifteen times around; a probe a minute at the very most. */
+    assert_true(w.connects - before < 24 * 60);
+    end();
+}
+
+static void limits_of_a_site(void *arg)
+{
+    (void)arg;
+    begin();
+    w.conf->site_connections_max = 3;
+    w.conf->connection_messages_max = 10;
+    w.fakes[0].think_ns = 20 * NS_PER_MS;
+    for (int i = 0; i < 100; i++)
+        put("ann@us.example", i % 2 == 0 ? "x@a.example" : "y@b.example");
+    start();
+    (void)drain(600 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 50);
+    assert_int_equal(w.fakes[1].mail_count, 50);
+    for (int i = 0; i < 2; i++) {
+        unsigned per_connection[64] = { 0 };
+        assert_true(w.fakes[i].open_max > 1 && w.fakes[i].open_max <= 3);
+        assert_true(w.fakes[i].connections >= 5 && w.fakes[i].connections <= 12);
+        for (unsigned k = 0; k < w.fakes[i].mail_count; k++)
+            assert_true(++per_connection[w.fakes[i].mails[k].connection % 64] <= 10);
+    }
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(w.fakes[0].open, 0);                     /* kept for a while, then closed with QUIT */
+    assert_true(str_ends_nocase(buf_str(&w.fakes[0].transcript), STR("QUIT\n")));
+    end();
+}
+
+static const char *cut_second(struct fake *f, enum fake_stage stage, struct str line)
+{
+    (void)line;
+    return stage == AT_MAIL && f->transactions > 1 ? FAKE_CUT : NULL;
+}
+
+/* A server that gives up on idle clients: the next message takes another connection, at once. */
+static void a_stale_connection(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].say = cut_second;
+    start();
+    for (int i = 0; i < 5; i++) {
+        put("ann@us.example", "x@a.example");
+        assert_true(drain(10 * NS_PER_S) < 2 * NS_PER_S);
+        (void)task_sleep(2 * NS_PER_S);
+    }
+    assert_int_equal(w.fakes[0].mail_count, 5);
+    assert_int_equal(w.fakes[0].connections, 5);
+    end();
+}
+
+/* -- stopping -------------------------------------------------------------------------------------------------------------------------------- */
+
+static void stopping(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_DOT] = FAKE_SILENT;
+    w.fakes[1].words[AT_CONNECT] = FAKE_SILENT;
+    start();
+    put("ann@us.example", "x@a.example,550.no@a.example,y@b.example,bob@us.example");
+    put("ann@us.example", "y@b.example");
+    (void)task_sleep(5 * NS_PER_S);
+    int64_t began = clock_mono_ns();
+    stop(3 * NS_PER_S);
+    assert_true(clock_mono_ns() - began < 5 * NS_PER_S);
+    assert_int_equal(queue_count(w.q), 3);                    /* and the DSN, which was known */
+    assert_int_equal(mails_of("bob"), 1);
+
+    w.fakes[0].words[AT_DOT] = w.fakes[1].words[AT_CONNECT] = NULL;
+    start();
+    (void)drain(2 * 60 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@a.example"), 1);
+    assert_int_equal(fake_count(&w.fakes[1], "y@b.example"), 2);
+    assert_int_equal(mails_of("bob"), 1);
+    check_bounce("<550.no@a.example>");
+    end();
+}
+
+/* At any moment: what the others have and what the queue has are together everything, and nothing is bounced. */
+static void stopping_at_any_time(void *arg)
+{
+    (void)arg;
+    begin();
+    for (int i = 0; i < 60; i++) {
+        put("ann@us.example", "x@a.example,y@b.example,bob@us.example");
+        start();
+        (void)task_sleep((int64_t)sim_random_below(400) * NS_PER_MS);
+        stop((int64_t)sim_random_below(3) * 20 * NS_PER_MS);
+    }
+    start();
+    (void)drain(600 * NS_PER_S);
+    assert_true(fake_count(&w.fakes[0], "x@a.example") >= 60);
+    assert_true(fake_count(&w.fakes[1], "y@b.example") >= 60);
+    assert_int_equal(mails_of("bob"), 60);
+    assert_int_equal(mails_of("ann"), 0);
+    end();
+}
+
+#define TEST(name)                                                                                                                            \
+    static void test_##name(void **state)                                                                                                     \
+    {                                                                                                                                         \
+        (void)state;                                                                                                                          \
+        memset(&w, 0, sizeof w);                                                                                                              \
+        sim_begin(&(struct sim_options){ .seed = 5, .latency_min_ns = NS_PER_MS, .latency_max_ns = 20 * NS_PER_MS, .split = true, .sync_ns = 5 * NS_PER_MS }); \
+        assert_int_equal(sim_run(name, NULL), 0);                                                                                             \
+        sim_end();                                                                                                                            \
+        for (unsigned i = 0; i < FAKES; i++)                                                                                                  \
+            fake_forget(&w.fakes[i]);                                                                                                         \
+    }
+TEST(many_domains)
+TEST(thirty_routes)
+TEST(the_next_mx)
+TEST(ourselves)
+TEST(a_relay_host)
+TEST(five_days)
+TEST(bounces_have_an_end)
+TEST(a_dead_site)
+TEST(limits_of_a_site)
+TEST(a_stale_connection)
+TEST(stopping)
+TEST(stopping_at_any_time)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_many_domains),        cmocka_unit_test(test_thirty_routes),       cmocka_unit_test(test_the_next_mx),
+        cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),        cmocka_unit_test(test_five_days),
+        cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),         cmocka_unit_test(test_limits_of_a_site),
+        cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),            cmocka_unit_test(test_stopping_at_any_time),
+    };
+    log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
