@@ -21,13 +21,13 @@
 /* -- a DSN and its parts ---------------------------------------------------------------------------------------------------- */
 
 struct dsn {
-    struct arena     a;
-    struct conf     *conf;
-    struct claim     claim;
+    struct arena a;
+    struct conf *conf;
+    struct claim claim;
     struct recipient rcpts[RCPTS_MAX];
-    struct outcome   outcomes[RCPTS_MAX];
-    struct buf       text;
-    struct str       head, words, report, original;   /* views into text: the whole's header, and the three parts with theirs */
+    struct outcome outcomes[RCPTS_MAX];
+    struct buf text;
+    struct str head, words, report, original; /* views into text: the whole's header, and the three parts with theirs */
 };
 
 static struct address address(struct dsn *d, const char *text)
@@ -78,12 +78,12 @@ static struct str value_of(struct str message, const char *name)
     return str_trim(field.value);
 }
 
-#define assert_str(got, wanted)                                                                       \
-    do {                                                                                              \
-        struct str got_ = (got), wanted_ = (wanted);                                                  \
-        if (!str_eq(got_, wanted_))                                                                   \
-            print_error("got '%" STR_FMT "', wanted '%" STR_FMT "'\n", STR_ARG(got_), STR_ARG(wanted_)); \
-        assert_true(str_eq(got_, wanted_));                                                           \
+#define assert_str(got, wanted)                                                                                                            \
+    do {                                                                                                                                   \
+        struct str got_ = (got), wanted_ = (wanted);                                                                                       \
+        if (!str_eq(got_, wanted_))                                                                                                        \
+            print_error("got '%" STR_FMT "', wanted '%" STR_FMT "'\n", STR_ARG(got_), STR_ARG(wanted_));                                   \
+        assert_true(str_eq(got_, wanted_));                                                                                                \
     } while (0)
 
 /* Seven-bit text in lines that every server takes (RFC 5321, 4.5.3.1.6), each with its CRLF. */
@@ -194,7 +194,7 @@ static void only_those_that_failed(void **state)
     dsn_add(d, "never@x.example", RCPT_FAILED, "5.1.1", "", STR("no"));
     d->rcpts[1].original = STR("rfc822;Bob+list@elsewhere.example");
     dsn_write(d, STR(ORIGINAL));
-    assert_true(str_find_str(d->words, STR("following recipient.")) > 0);        /* one of four */
+    assert_true(str_find_str(d->words, STR("following recipient.")) > 0); /* one of four */
     for (unsigned i = 0; i < 4; i++)
         if (i != 1) {
             assert_true(str_find_str(buf_str(&d->text), d->rcpts[i].addr.local) < 0 || i == 0);
@@ -213,8 +213,15 @@ static void hostile_words(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "550 a\r\n\r\n--boundary\r\nContent-Type: text/html", "550 \n.\n", "550 \r.\r", "550 \xff\xfe\x80 Gr\xc3\xbc\xc3\x9f" "e", "550 \x1b[2J\x07", "550 \t",
-        "", " ",
+        "550 a\r\n\r\n--boundary\r\nContent-Type: text/html",
+        "550 \n.\n",
+        "550 \r.\r",
+        "550 \xff\xfe\x80 Gr\xc3\xbc\xc3\x9f"
+        "e",
+        "550 \x1b[2J\x07",
+        "550 \t",
+        "",
+        " ",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct dsn *d = dsn_new("ann@here.example");
@@ -246,13 +253,14 @@ static void the_original_header(void **state)
     static const struct {
         const char *original, *encoding;
     } rows[] = {
-        { "", "7bit" },
-        { "\r\n", "7bit" },
-        { "Subject: no end of line", "7bit" },
-        { "no field at all\r\n\r\nbody", "7bit" },
-        { "Subject: Gr\xc3\xbc\xc3\x9f" "e\r\n\r\nbody", "quoted-printable" },
-        { "Subject: \xff\r\n\r\nbody", "quoted-printable" },
-        { NULL, "7bit" },                               /* the big one */
+        {"",                             "7bit"            },
+        { "\r\n",                        "7bit"            },
+        { "Subject: no end of line",     "7bit"            },
+        { "no field at all\r\n\r\nbody", "7bit"            },
+        { "Subject: Gr\xc3\xbc\xc3\x9f"
+          "e\r\n\r\nbody",      "quoted-printable"},
+        { "Subject: \xff\r\n\r\nbody",   "quoted-printable"},
+        { NULL,                          "7bit"            }, /* the big one */
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct dsn *d = dsn_new("ann@here.example");
@@ -260,7 +268,7 @@ static void the_original_header(void **state)
         dsn_write(d, rows[i].original != NULL ? str_of(rows[i].original) : buf_str(&big));
         assert_str(value_of(str_head(d->original, header_end(d->original)), "Content-Transfer-Encoding"), str_of(rows[i].encoding));
         assert_true(str_find_str(d->original, STR("body")) < 0);
-        if (rows[i].original == NULL) {                       /* cut, at the end of a line */
+        if (rows[i].original == NULL) { /* cut, at the end of a line */
             assert_true(d->original.n > 60000 && d->original.n < 66000);
             assert_true(str_ends_nocase(d->original, STR("...\r\n")));
         }
@@ -290,8 +298,8 @@ static void one_long_line(void **state)
 
 struct sending {
     const char *sender;
-    uint8_t     notify;
-    bool        eightbit;
+    uint8_t notify;
+    bool eightbit;
     enum rcpt_state expected;
 };
 
@@ -302,12 +310,15 @@ static void sending_task(void *arg)
     struct queue *q = scene_queue(conf);
     struct claim *claim, *dsn = NULL;
     uint64_t dsn_id = 1;
-    struct scene_message message = { s->sender, "a@x.example,b@x.example", s->eightbit ? STR("Subject: \xe4\r\n\r\n\xf6\r\n") : STR(ORIGINAL), s->eightbit };
+    struct scene_message message = { s->sender, "a@x.example,b@x.example",
+                                     s->eightbit ? STR("Subject: \xe4\r\n\r\n\xf6\r\n") : STR(ORIGINAL), s->eightbit };
     message.notify = s->notify;
     uint64_t id = scene_put(q, &message);
     assert_int_equal(queue_claim(q, task_deadline_in(NS_PER_S), &claim), 0);
-    struct outcome outcomes[] = { { 0, RCPT_BOUNCED, STR("5.1.1"), STR("mx [192.0.2.1]"), STR("550 no") },
-                                  { 1, RCPT_DELIVERED, STR("2.0.0"), STR("mx [192.0.2.1]"), STR("250 ok") } };
+    struct outcome outcomes[] = {
+        {0,  RCPT_BOUNCED,   STR("5.1.1"), STR("mx [192.0.2.1]"), STR("550 no")},
+        { 1, RCPT_DELIVERED, STR("2.0.0"), STR("mx [192.0.2.1]"), STR("250 ok")}
+    };
     assert_int_equal(bounce_send(conf, claim, outcomes, 2, &dsn_id), 0);
     assert_int_equal(outcomes[0].state, s->expected);
     assert_int_equal(outcomes[1].state, RCPT_DELIVERED);
@@ -318,7 +329,7 @@ static void sending_task(void *arg)
         size_t got;
         assert_int_equal(r, 0);
         assert_true(dsn->id == dsn_id && dsn_id != id);
-        assert_true(dsn->env.null_sender && dsn->env.rcpt_count == 1 && !dsn->env.body_8bit);   /* any server takes it */
+        assert_true(dsn->env.null_sender && dsn->env.rcpt_count == 1 && !dsn->env.body_8bit); /* any server takes it */
         assert_str(address_text(&dsn->arena, &dsn->env.rcpts[0].addr), str_of(s->sender));
         assert_int_equal(queue_read_body(dsn, 0, text, sizeof text, &got), 0);
         assert_int_equal(got, sizeof text);
@@ -336,13 +347,13 @@ static void who_gets_one(void **state)
 {
     (void)state;
     static struct sending rows[] = {
-        { "ann@here.example", 0,                              false, RCPT_BOUNCED },
-        { "ann@here.example", 0,                              true,  RCPT_BOUNCED },
-        { "ann@here.example", NOTIFY_FAILURE | NOTIFY_DELAY,  false, RCPT_BOUNCED },
-        { "ann@here.example", NOTIFY_NEVER,                   false, RCPT_FAILED  },
-        { "ann@here.example", NOTIFY_SUCCESS,                 false, RCPT_FAILED  },
-        { "",                 0,                              false, RCPT_FAILED  },   /* never a bounce for a bounce */
-        { "",                 NOTIFY_FAILURE,                 false, RCPT_FAILED  },
+        {"ann@here.example",  0,                             false, RCPT_BOUNCED},
+        { "ann@here.example", 0,                             true,  RCPT_BOUNCED},
+        { "ann@here.example", NOTIFY_FAILURE | NOTIFY_DELAY, false, RCPT_BOUNCED},
+        { "ann@here.example", NOTIFY_NEVER,                  false, RCPT_FAILED },
+        { "ann@here.example", NOTIFY_SUCCESS,                false, RCPT_FAILED },
+        { "",                 0,                             false, RCPT_FAILED }, /* never a bounce for a bounce */
+        { "",                 NOTIFY_FAILURE,                false, RCPT_FAILED },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         sim_begin(&(struct sim_options){ .seed = i });
@@ -383,8 +394,10 @@ static void no_room(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_plain_bounce), cmocka_unit_test(only_those_that_failed), cmocka_unit_test(hostile_words),
-        cmocka_unit_test(the_original_header), cmocka_unit_test(one_long_line), cmocka_unit_test(who_gets_one), cmocka_unit_test(no_room),
+        cmocka_unit_test(a_plain_bounce), cmocka_unit_test(only_those_that_failed),
+        cmocka_unit_test(hostile_words),  cmocka_unit_test(the_original_header),
+        cmocka_unit_test(one_long_line),  cmocka_unit_test(who_gets_one),
+        cmocka_unit_test(no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

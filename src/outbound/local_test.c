@@ -16,7 +16,7 @@
 #define MAILBOX "us/mail/us.example/bob"
 
 struct scene {
-    struct conf  *conf;
+    struct conf *conf;
     struct queue *q;
     struct local *local;
 };
@@ -83,7 +83,7 @@ static void delivers(void *arg)
         assert_int_equal(o.state, RCPT_DELIVERED);
         assert_true(str_eq(o.status, STR("2.0.0")));
     }
-    assert_int_equal(scene_list(MAILBOX "/new", &names), 2);  /* two spellings, two recipients, two files */
+    assert_int_equal(scene_list(MAILBOX "/new", &names), 2); /* two spellings, two recipients, two files */
     assert_int_equal(scene_list(MAILBOX "/tmp", NULL), 0);
     check_file(MAILBOX "/new", names.names[0], strstr(names.names[0], "R0") != NULL ? "Bob@us.example" : "bob@us.example", STR(MESSAGE));
 
@@ -151,7 +151,7 @@ static void a_second_attempt(void *arg)
             (void)file_close(dir);
         }
         queue_unclaim(c);
-        local_free(s.local);                                  /* another process */
+        local_free(s.local); /* another process */
         (void)task_sleep(NS_PER_S);
         s.local = local_new();
         assert_int_equal(queue_claim(s.q, task_deadline_in(NS_PER_S), &c), 0);
@@ -202,13 +202,13 @@ static void no_mailbox(void *arg)
     (void)arg;
     struct scene s;
     begin(&s);
-    s.conf->have_users_file = false;                          /* a user is one whose Maildir is there */
+    s.conf->have_users_file = false; /* a user is one whose Maildir is there */
     struct claim *c = put_and_claim(&s, "bob@us.example,Postmaster@us.example", STR(MESSAGE));
     struct outcome o = deliver(&s, c, 0);
     assert_int_equal(o.state, RCPT_BOUNCED);
     assert_true(str_eq(o.status, STR("5.1.1")));
     assert_int_equal(scene_list("us/mail/us.example/bob", NULL), 0);
-    assert_int_equal(deliver(&s, c, 1).state, RCPT_DELIVERED);   /* always there (RFC 5321, 4.5.1) */
+    assert_int_equal(deliver(&s, c, 1).state, RCPT_DELIVERED); /* always there (RFC 5321, 4.5.1) */
     assert_int_equal(scene_list("us/mail/us.example/postmaster/new", NULL), 1);
     scene_mkdir(MAILBOX);
     assert_int_equal(deliver(&s, c, 0).state, RCPT_DELIVERED);
@@ -290,11 +290,11 @@ static void durable(void *arg)
     }
 }
 
-#define TEST(name)                                                                     \
-    static void test_##name(void **state)                                              \
-    {                                                                                  \
-        (void)state;                                                                   \
-        play(name, (struct sim_options){ .seed = 11, .sync_ns = NS_PER_MS });           \
+#define TEST(name)                                                                                                                         \
+    static void test_##name(void **state)                                                                                                  \
+    {                                                                                                                                      \
+        (void)state;                                                                                                                       \
+        play(name, (struct sim_options){ .seed = 11, .sync_ns = NS_PER_MS });                                                              \
     }
 TEST(delivers)
 TEST(large_bodies)

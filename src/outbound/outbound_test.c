@@ -29,11 +29,11 @@ static const char zone[] = "a.example. 300 IN MX 10 mx.a.example.\n"
 
 /* The server us.example, whose users are ann and bob, and three others at 192.0.2.1, .2, .3: fakes[0] takes a.example's mail, and so on. */
 static struct world {
-    struct conf     *conf;
-    struct queue    *q;
+    struct conf *conf;
+    struct queue *q;
     struct outbound *out;
-    struct fake      fakes[FAKES];
-    unsigned         connects;           /* tried, by anybody */
+    struct fake fakes[FAKES];
+    unsigned connects; /* tried, by anybody */
 } w;
 
 static bool count_connect(void *arg, const struct net_addr *from, const struct net_addr *to)
@@ -121,16 +121,17 @@ static void many_domains(void *arg)
 {
     (void)arg;
     begin();
-    w.fakes[2].words[AT_CONNECT] = FAKE_CUT;                  /* c.example is ill for now */
+    w.fakes[2].words[AT_CONNECT] = FAKE_CUT; /* c.example is ill for now */
     start();
-    put("ann@us.example", "x@a.example,y@a.example,550.no@a.example,z@b.example,450.later@b.example,c@c.example,bob@us.example,nobody@absent.example");
+    put("ann@us.example",
+        "x@a.example,y@a.example,550.no@a.example,z@b.example,450.later@b.example,c@c.example,bob@us.example,nobody@absent.example");
     (void)task_sleep(30 * NS_PER_S);
     assert_int_equal(w.fakes[0].mail_count, 1);
     assert_string_equal(w.fakes[0].mails[0].rcpts, "<x@a.example>,<y@a.example>");
     assert_int_equal(fake_count(&w.fakes[1], "z@b.example"), 1);
     assert_int_equal(mails_of("bob"), 1);
     check_bounce("<550.no@a.example>");
-    check_bounce("<nobody@absent.example>");                  /* one DSN for both */
+    check_bounce("<nobody@absent.example>"); /* one DSN for both */
     assert_int_equal(queue_count(w.q), 1);
 
     w.fakes[2].words[AT_CONNECT] = NULL;
@@ -139,7 +140,7 @@ static void many_domains(void *arg)
     assert_true(took > 20 * NS_PER_S);
     assert_int_equal(fake_count(&w.fakes[1], "450.later@b.example"), 1);
     assert_int_equal(fake_count(&w.fakes[2], "c@c.example"), 1);
-    assert_int_equal(fake_count(&w.fakes[1], "z@b.example"), 1);   /* nobody twice */
+    assert_int_equal(fake_count(&w.fakes[1], "z@b.example"), 1); /* nobody twice */
     assert_int_equal(w.fakes[0].mail_count, 1);
     assert_int_equal(mails_of("bob"), 1);
     assert_int_equal(mails_of("ann"), 1);
@@ -176,9 +177,9 @@ static void the_next_mx(void *arg)
         put("ann@us.example", "x@two.example");
         (void)drain(30 * NS_PER_S);
         assert_int_equal(w.fakes[1].mail_count, i + 1);
-        (void)task_sleep(60 * NS_PER_S);                      /* no connection is kept */
+        (void)task_sleep(60 * NS_PER_S); /* no connection is kept */
     }
-    fake_end(&w.fakes[0]);                                    /* nobody listens there */
+    fake_end(&w.fakes[0]); /* nobody listens there */
     put("ann@us.example", "x@two.example");
     (void)drain(30 * NS_PER_S);
     assert_int_equal(w.fakes[1].mail_count, sizeof greetings / sizeof greetings[0] + 1);
@@ -215,7 +216,7 @@ static void a_relay_host(void *arg)
 /* -- time -------------------------------------------------------------------------------------------------------------------------------- */
 
 struct visits {
-    int64_t  times_ns[256];
+    int64_t times_ns[256];
     unsigned count;
 };
 
@@ -258,9 +259,9 @@ static void bounces_have_an_end(void *arg)
     (void)arg;
     begin();
     start();
-    put("", "550.no@a.example");                              /* a bounce that bounces */
-    put("550.sender@a.example", "550.no@b.example");          /* its DSN bounces */
-    put("450.sender@a.example", "550.no@b.example");          /* its DSN waits, for two days */
+    put("", "550.no@a.example");                     /* a bounce that bounces */
+    put("550.sender@a.example", "550.no@b.example"); /* its DSN bounces */
+    put("450.sender@a.example", "550.no@b.example"); /* its DSN waits, for two days */
     (void)task_sleep(60 * NS_PER_S);
     assert_int_equal(queue_count(w.q), 1);
     int64_t took = drain(3 * DAY);
@@ -283,7 +284,7 @@ static void a_dead_site(void *arg)
     start();
     (void)task_sleep(50 * NS_PER_S);
     assert_int_equal(queue_count(w.q), 50);
-    assert_int_equal(w.connects, 1);                          /* one probe, not one attempt per message */
+    assert_int_equal(w.connects, 1); /* one probe, not one attempt per message */
     unsigned before = w.connects;
     (void)task_sleep(DAY);
     /* On the first day some fifteen times around; a probe a minute at the very most. */
@@ -312,7 +313,7 @@ static void limits_of_a_site(void *arg)
             assert_true(++per_connection[w.fakes[i].mails[k].connection % 64] <= 10);
     }
     (void)task_sleep(10 * NS_PER_S);
-    assert_int_equal(w.fakes[0].open, 0);                     /* kept for a while, then closed with QUIT */
+    assert_int_equal(w.fakes[0].open, 0); /* kept for a while, then closed with QUIT */
     assert_true(str_ends_nocase(buf_str(&w.fakes[0].transcript), STR("QUIT\n")));
     end();
 }
@@ -355,7 +356,7 @@ static void stopping(void *arg)
     int64_t began = clock_mono_ns();
     stop(3 * NS_PER_S);
     assert_true(clock_mono_ns() - began < 5 * NS_PER_S);
-    assert_int_equal(queue_count(w.q), 3);                    /* and the DSN, which was known */
+    assert_int_equal(queue_count(w.q), 3); /* and the DSN, which was known */
     assert_int_equal(mails_of("bob"), 1);
 
     w.fakes[0].words[AT_DOT] = w.fakes[1].words[AT_CONNECT] = NULL;
@@ -388,16 +389,17 @@ static void stopping_at_any_time(void *arg)
     end();
 }
 
-#define TEST(name)                                                                                                                            \
-    static void test_##name(void **state)                                                                                                     \
-    {                                                                                                                                         \
-        (void)state;                                                                                                                          \
-        memset(&w, 0, sizeof w);                                                                                                              \
-        sim_begin(&(struct sim_options){ .seed = 5, .latency_min_ns = NS_PER_MS, .latency_max_ns = 20 * NS_PER_MS, .split = true, .sync_ns = 5 * NS_PER_MS }); \
-        assert_int_equal(sim_run(name, NULL), 0);                                                                                             \
-        sim_end();                                                                                                                            \
-        for (unsigned i = 0; i < FAKES; i++)                                                                                                  \
-            fake_forget(&w.fakes[i]);                                                                                                         \
+#define TEST(name)                                                                                                                         \
+    static void test_##name(void **state)                                                                                                  \
+    {                                                                                                                                      \
+        (void)state;                                                                                                                       \
+        memset(&w, 0, sizeof w);                                                                                                           \
+        sim_begin(&(struct sim_options){                                                                                                   \
+            .seed = 5, .latency_min_ns = NS_PER_MS, .latency_max_ns = 20 * NS_PER_MS, .split = true, .sync_ns = 5 * NS_PER_MS });          \
+        assert_int_equal(sim_run(name, NULL), 0);                                                                                          \
+        sim_end();                                                                                                                         \
+        for (unsigned i = 0; i < FAKES; i++)                                                                                               \
+            fake_forget(&w.fakes[i]);                                                                                                      \
     }
 TEST(many_domains)
 TEST(thirty_routes)
@@ -415,10 +417,10 @@ TEST(stopping_at_any_time)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many_domains),        cmocka_unit_test(test_thirty_routes),       cmocka_unit_test(test_the_next_mx),
-        cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),        cmocka_unit_test(test_five_days),
-        cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),         cmocka_unit_test(test_limits_of_a_site),
-        cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),            cmocka_unit_test(test_stopping_at_any_time),
+        cmocka_unit_test(test_many_domains),        cmocka_unit_test(test_thirty_routes), cmocka_unit_test(test_the_next_mx),
+        cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),  cmocka_unit_test(test_five_days),
+        cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
+        cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);

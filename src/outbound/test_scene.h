@@ -155,12 +155,12 @@ static inline struct queue *scene_queue(const struct conf *c)
 }
 
 struct scene_message {
-    const char *sender;                  /* "": the null sender */
-    const char *rcpts;                   /* separated by commas */
-    struct str  text;
-    bool        eightbit;
-    const char *envid, *original;        /* NULL: none; original of every recipient */
-    uint8_t     notify;                  /* of every recipient */
+    const char *sender; /* "": the null sender */
+    const char *rcpts;  /* separated by commas */
+    struct str text;
+    bool eightbit;
+    const char *envid, *original; /* NULL: none; original of every recipient */
+    uint8_t notify;               /* of every recipient */
 };
 
 /* Awaits. The id. */
@@ -168,8 +168,13 @@ static inline uint64_t scene_put(struct queue *q, const struct scene_message *m)
 {
     struct arena a;
     arena_init(&a, 4 << 20);
-    struct envelope env = { .id = queue_new_id(q), .arrived_ns = clock_wall_ns(), .null_sender = m->sender[0] == '\0', .size = m->text.n,
-                            .body_8bit = m->eightbit, .envid = str_of(m->envid), .protocol = STR("ESMTP") };
+    struct envelope env = { .id = queue_new_id(q),
+                            .arrived_ns = clock_wall_ns(),
+                            .null_sender = m->sender[0] == '\0',
+                            .size = m->text.n,
+                            .body_8bit = m->eightbit,
+                            .envid = str_of(m->envid),
+                            .protocol = STR("ESMTP") };
     bool ok = env.null_sender || address_parse(&a, str_of(m->sender), &env.sender);
     assert(ok);
     env.rcpts = arena_array(&a, SCENE_MAIL_RCPTS_MAX, sizeof *env.rcpts);
@@ -197,8 +202,8 @@ static inline uint64_t scene_put(struct queue *q, const struct scene_message *m)
 /* -- the disk ---------------------------------------------------------------------------------------------------------------- */
 
 struct scene_names {
-    char     names[64][256];
-    unsigned count;                      /* also of those beyond the room */
+    char names[64][256];
+    unsigned count; /* also of those beyond the room */
 };
 
 static inline int scene_name(void *arg, const char *name)
@@ -244,39 +249,39 @@ enum fake_stage { AT_CONNECT, AT_EHLO, AT_HELO, AT_MAIL, AT_RCPT, AT_DATA, AT_DO
 #define FAKE_SILENT "(silence)"
 
 struct fake_mail {
-    char      *sender;                   /* owned, as are the next: "<a@b.example> SIZE=3", as written behind MAIL FROM: */
-    char      *rcpts;                    /* "<c@d.example>,<e@f.example>": the accepted ones */
-    struct buf wire;                     /* between 354 and the end, dots as they came, the last CRLF.CRLF not included */
-    unsigned   connection;
+    char *sender;    /* owned, as are the next: "<a@b.example> SIZE=3", as written behind MAIL FROM: */
+    char *rcpts;     /* "<c@d.example>,<e@f.example>": the accepted ones */
+    struct buf wire; /* between 354 and the end, dots as they came, the last CRLF.CRLF not included */
+    unsigned connection;
 };
 
 struct fake {
     /* What it says */
-    const char *words[FAKE_STAGES];      /* NULL: the usual; at RCPT, "450.bob@d.example" gets a reply with that code */
-    const char *(*say)(struct fake *f, enum fake_stage stage, struct str line);   /* asked first; NULL: as words says */
-    void       *say_arg;
-    bool        no_pipelining;           /* not announced, if EHLO's words are the usual ones */
-    uint64_t    cut_in_text;             /* bytes of a message's text after which it closes; 0: never */
-    int64_t     think_ns;                /* before each reply */
+    const char *words[FAKE_STAGES]; /* NULL: the usual; at RCPT, "450.bob@d.example" gets a reply with that code */
+    const char *(*say)(struct fake *f, enum fake_stage stage, struct str line); /* asked first; NULL: as words says */
+    void *say_arg;
+    bool no_pipelining;   /* not announced, if EHLO's words are the usual ones */
+    uint64_t cut_in_text; /* bytes of a message's text after which it closes; 0: never */
+    int64_t think_ns;     /* before each reply */
     /* What it saw */
-    struct buf  transcript;              /* the commands, each with its LF */
+    struct buf transcript; /* the commands, each with its LF */
     struct fake_mail mails[SCENE_MAILS_MAX];
-    unsigned    mail_count;              /* those answered with 2xx */
-    unsigned    connections, open, open_max;
-    unsigned    ahead_max;               /* commands that had arrived, unanswered, at a time */
-    unsigned    connection;              /* the number of the one that is speaking; from 1 */
-    unsigned    transactions;            /* MAIL commands on it, this one included */
+    unsigned mail_count; /* those answered with 2xx */
+    unsigned connections, open, open_max;
+    unsigned ahead_max;    /* commands that had arrived, unanswered, at a time */
+    unsigned connection;   /* the number of the one that is speaking; from 1 */
+    unsigned transactions; /* MAIL commands on it, this one included */
     /* Its own */
     struct net_listener *listener;
-    struct task_group    tasks;
+    struct task_group tasks;
 };
 
 struct fake_session {
-    struct fake   *f;
+    struct fake *f;
     struct stream *stream;
-    unsigned       number, transactions;
-    struct buf     rcpts, sender;
-    bool           over;
+    unsigned number, transactions;
+    struct buf rcpts, sender;
+    bool over;
 };
 
 static inline unsigned fake_lines(struct str pending)
@@ -292,8 +297,9 @@ static inline const char *fake_usual(struct fake *f, enum fake_stage stage, stru
     static char text[128];
     switch (stage) {
     case AT_CONNECT: return "220 fake.example ESMTP\r\n";
-    case AT_EHLO: return f->no_pipelining ? "250-fake.example\r\n250-SIZE\r\n250 8BITMIME\r\n"
-                                          : "250-fake.example\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n";
+    case AT_EHLO:
+        return f->no_pipelining ? "250-fake.example\r\n250-SIZE\r\n250 8BITMIME\r\n"
+                                : "250-fake.example\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n";
     case AT_HELO: return "250 fake.example\r\n";
     case AT_MAIL: return "250 2.1.0 ok\r\n";
     case AT_RCPT: {
@@ -308,7 +314,8 @@ static inline const char *fake_usual(struct fake *f, enum fake_stage stage, stru
     case AT_DOT: return "250 2.0.0 taken\r\n";
     case AT_RSET: return "250 2.0.0 ok\r\n";
     case AT_QUIT: return "221 2.0.0 bye\r\n";
-    case AT_OTHER: case FAKE_STAGES: break;
+    case AT_OTHER:
+    case FAKE_STAGES: break;
     }
     return "500 5.5.1 what?\r\n";
 }
@@ -426,9 +433,17 @@ static inline void fake_data(struct fake_session *s)
 
 static inline void fake_command(struct fake_session *s, struct str line)
 {
-    static const struct { const char *verb; enum fake_stage stage; } verbs[] = {
-        { "EHLO ", AT_EHLO }, { "HELO ", AT_HELO }, { "MAIL FROM:", AT_MAIL }, { "RCPT TO:", AT_RCPT }, { "DATA", AT_DATA },
-        { "RSET", AT_RSET },  { "QUIT", AT_QUIT },
+    static const struct {
+        const char *verb;
+        enum fake_stage stage;
+    } verbs[] = {
+        {"EHLO ",       AT_EHLO},
+        { "HELO ",      AT_HELO},
+        { "MAIL FROM:", AT_MAIL},
+        { "RCPT TO:",   AT_RCPT},
+        { "DATA",       AT_DATA},
+        { "RSET",       AT_RSET},
+        { "QUIT",       AT_QUIT},
     };
     enum fake_stage stage = AT_OTHER;
     struct str args = line;
@@ -456,7 +471,7 @@ static inline void fake_command(struct fake_session *s, struct str line)
 }
 
 struct fake_start {
-    struct fake   *f;
+    struct fake *f;
     struct stream *stream;
 };
 
