@@ -21,8 +21,6 @@
 
 enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_TIMEOUT, LINE_STOP, LINE_GONE };
 
-static struct session  *session_new(struct session_shared *shared, struct stream *stream, const struct session_client *client);
-static void             session_free(struct session *s);
 static struct reply     answer(struct session *s);
 static enum line_result read_line(struct session *s, struct str *out);
 static bool             another_line_waits(const struct session *s);
@@ -37,6 +35,12 @@ void session_run(struct session_shared *shared, struct stream *stream, const str
         stream_close(stream);
         return;
     }
+    session_talk(s);
+    session_free(s);
+}
+
+void session_talk(struct session *s)
+{
     /* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */
     struct reply r = session_reply(s, 220, NULL, "%s ESMTP Nightmail", s->conf->hostname);
     for (;;) {
@@ -55,10 +59,9 @@ void session_run(struct session_shared *shared, struct stream *stream, const str
     }
     if (s->closing)
         (void)stream_shutdown(s->stream, task_deadline_in(FAREWELL_WAIT_NS));    /* it is over either way */
-    session_free(s);
 }
 
-static struct session *session_new(struct session_shared *shared, struct stream *stream, const struct session_client *client)
+struct session *session_new(struct session_shared *shared, struct stream *stream, const struct session_client *client)
 {
     struct session *s = calloc(1, sizeof *s);
     uint8_t ip[16];
@@ -80,7 +83,7 @@ static struct session *session_new(struct session_shared *shared, struct stream 
     return s;
 }
 
-static void session_free(struct session *s)
+void session_free(struct session *s)
 {
     transaction_reset(&s->transaction);
     conf_unref(s->conf);

@@ -35,6 +35,12 @@ struct session {
 
 /* -- session.c */
 
+/* session_run in its parts, so that the model test can look at a session while it talks. session_new: NULL without memory, the stream
+ * stays the caller's. */
+struct session *session_new(struct session_shared *shared, struct stream *stream, const struct session_client *client);
+void            session_talk(struct session *s);     /* awaits */
+void            session_free(struct session *s);     /* closes the stream */
+
 /* Awaits more input, as stream_fill. When the server stops: -ECANCELED if idle; a session that is not idle is shielded from then on
  * and goes on, at most until shared->stop_deadline_ns. */
 ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle);
