@@ -1,0 +1,303 @@
+/*
+ * Listeners and sessions whole, in the simulated world: limits, a disk in trouble, connections that break at every byte, stop.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "conf/conf.h"
+#include "inbound/inbound.h"
+#include "run/sim.h"
+#include "run/stream.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SERVER "192.0.2.1:25"
+#define SOON   task_deadline_in(60 * NS_PER_S)
+
+static struct queue   *queue;
+static struct inbound *inbound;
+
+static void load_conf(const char *more)
+{
+    char path[] = "/tmp/inbound-test-XXXXXX", text[4096];
+    struct conf *c;
+    struct buf error;
+
+    snprintf(text, sizeof text,
+             "hostname = mx.here.example\ndata_dir = /data\nlisten a { address = \"" SERVER "\" }\nlocal_domains = {here.example}\n"
+             "users_file = /dev/null\ntrusted_networks = {10.0.0.0/8}\ncommand_timeout = 20s\n%s\n", more);
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    buf_init(&error, 4096);
+    if (conf_load(path, &c, &error) < 0)
+        fail_msg("%.*s", (int)error.n, error.p);
+    unlink(path);
+    conf_set_current(c);
+}
+
+static void start(void)
+{
+    struct queue_options options = { .dir = "/data", .segment_size = 1 << 20, .unsafe_file_system = true };
+    struct queue_recovery found;
+    char error[256];
+
+    if (queue_open(&options, &queue, &found, error) < 0 || inbound_start(queue, &inbound, error) < 0)
+        fail_msg("%s", error);
+}
+
+static void stop(void)
+{
+    inbound_stop(inbound);
+    queue_close(queue);
+}
+
+static void run(const char *conf, task_fn *fn)
+{
+    load_conf(conf);
+    sim_begin(&(struct sim_options){ .seed = 3, .latency_max_ns = NS_PER_MS, .split = true, .sync_ns = NS_PER_MS });
+    assert_int_equal(sim_run(fn, NULL), 0);
+    sim_end();
+    conf_set_current(NULL);
+}
+
+/* -- a client -------------------------------------------------------------------------------------------------------------- */
+
+static struct stream *connect_from(const char *ip)
+{
+    struct net_addr to, from;
+    struct stream *s;
+
+    assert_true(net_addr_parse(STR(SERVER), 25, &to));
+    assert_true(net_addr_parse(str_of(ip), 0, &from));
+    assert_int_equal(net_connect(&to, &from, SOON, &s), 0);
+    return s;
+}
+
+/* The code of the next reply; 0 at the end of input, or when the connection broke. */
+static int hear(struct stream *s)
+{
+    for (;;) {
+        struct str text = stream_pending(s), line, rest;
+        if (str_cut(text, '\n', &line, &rest)) {
+            int code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + line.p[2] - '0';
+            bool last = line.p[3] == ' ';
+            stream_consume(s, line.n + 1);
+            if (last)
+                return code;
+            continue;
+        }
+        if (stream_fill(s, SOON) <= 0)
+            return 0;
+    }
+}
+
+static int say(struct stream *s, const char *text)
+{
+    if (stream_put(s, str_of(text)) < 0 || stream_flush(s, SOON) < 0)
+        return 0;
+    return hear(s);
+}
+
+static struct stream *greeted_from(const char *ip)
+{
+    struct stream *s = connect_from(ip);
+
+    assert_int_equal(hear(s), 220);
+    assert_int_equal(say(s, "EHLO tester.example\r\n"), 250);
+    return s;
+}
+
+/* A whole message; the code after the final dot, or the first that is no welcome. */
+static int send_message(struct stream *s)
+{
+    static const struct { const char *text; int code; } steps[] = {
+        { "MAIL FROM:<a@tester.example>\r\n", 250 },
+        { "RCPT TO:<postmaster>\r\n",         250 },
+        { "DATA\r\n",                         354 },
+    };
+
+    for (size_t i = 0; i < 3; i++) {
+        int code = say(s, steps[i].text);
+        if (code != steps[i].code)
+            return code;
+    }
+    return say(s, "Subject: x\r\n\r\ntext\r\n.\r\n");
+}
+
+/* -- tests ------------------------------------------------------------------------------------------------------------------- */
+
+static void with_a_disk_in_trouble(void *arg)
+{
+    (void)arg;
+    start();
+    struct stream *s = greeted_from("198.51.100.1");
+    assert_int_equal(send_message(s), 250);
+    sim_disk_fail(sim_disk_ops(), ENOSPC, true);
+    assert_int_equal(send_message(s), 452);
+    sim_disk_heal();
+    assert_int_equal(send_message(s), 250);
+    sim_disk_fail(sim_disk_ops(), EIO, true);
+    assert_int_equal(send_message(s), 451);
+    sim_disk_heal();
+    assert_int_equal(send_message(s), 250);
+    assert_int_equal(queue_count(queue), 3);
+    stream_close(s);
+    stop();
+}
+
+static void a_disk_in_trouble_is_4xx(void **state)
+{
+    (void)state;
+    run("", with_a_disk_in_trouble);
+}
+
+static void with_many_clients(void *arg)
+{
+    struct stream *s[8];
+
+    (void)arg;
+    start();
+    s[0] = greeted_from("198.51.100.1");
+    s[1] = greeted_from("198.51.100.1");
+    s[2] = connect_from("198.51.100.1");
+    assert_int_equal(hear(s[2]), 421);           /* the third of one client */
+    assert_int_equal(hear(s[2]), 0);
+    s[3] = greeted_from("198.51.100.2");         /* another is welcome */
+    s[4] = greeted_from("10.0.0.1");             /* the trusted are free */
+    s[5] = greeted_from("10.0.0.1");
+    s[6] = greeted_from("10.0.0.1");
+    s[7] = connect_from("10.0.0.1");
+    assert_int_equal(hear(s[7]), 421);           /* the seventh in all */
+    assert_int_equal(say(s[0], "QUIT\r\n"), 221);
+    stream_close(s[0]);
+    s[0] = NULL;
+    assert_int_equal(task_sleep(NS_PER_S), 0);
+    struct stream *next = greeted_from("198.51.100.1");
+    stream_close(next);
+    for (int i = 0; i < 8; i++)
+        stream_close(s[i]);
+    stop();
+}
+
+static void sessions_are_limited(void **state)
+{
+    (void)state;
+    run("sessions_max = 6\nsessions_per_client_max = 2", with_many_clients);
+}
+
+static void stopping(void *arg)
+{
+    struct inbound *in = inbound;
+
+    (void)arg;
+    inbound = NULL;
+    inbound_stop(in);
+}
+
+static void with_a_stop(void *arg)
+{
+    (void)arg;
+    start();
+    struct stream *idle = greeted_from("198.51.100.1"), *busy = greeted_from("198.51.100.2"), *stuck = greeted_from("198.51.100.3");
+    struct stream *streams[] = { busy, stuck };
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(say(streams[i], "MAIL FROM:<>\r\n"), 250);
+        assert_int_equal(say(streams[i], "RCPT TO:<postmaster>\r\n"), 250);
+        assert_int_equal(say(streams[i], "DATA\r\n"), 354);
+    }
+    assert_int_equal(task_start("stop", stopping, NULL), 0);
+    assert_int_equal(hear(idle), 421);
+    assert_int_equal(hear(idle), 0);
+    assert_int_equal(say(busy, "text\r\n.\r\n"), 250);
+    assert_int_equal(hear(busy), 421);
+    int64_t before = clock_mono_ns();
+    assert_int_equal(hear(stuck), 421);
+    assert_true(clock_mono_ns() - before <= 30 * NS_PER_S);
+    stream_close(idle);
+    stream_close(busy);
+    stream_close(stuck);
+    assert_int_equal(task_sleep(10 * NS_PER_S), 0);
+    assert_int_equal(queue_count(queue), 1);
+    queue_close(queue);
+}
+
+static void stop_is_polite(void **state)
+{
+    (void)state;
+    run("", with_a_stop);
+}
+
+static void with_breaking_connections(void *arg)
+{
+    size_t accepted = 0;
+
+    (void)arg;
+    start();
+    for (uint64_t at = 0; at < 600; at++) {
+        sim_net_cut_after(at);
+        struct net_addr to;
+        struct stream *s;
+        assert_true(net_addr_parse(STR(SERVER), 25, &to));
+        if (net_connect(&to, NULL, SOON, &s) == 0) {
+            bool welcome = hear(s) == 220 && say(s, "EHLO tester.example\r\n") == 250;
+            size_t before = queue_count(queue);
+            int code = welcome ? send_message(s) : 0;
+            assert_int_equal(task_sleep(NS_PER_S), 0);
+            /* 250 means it is there. Without a reply it may be there or not, but never more than once. */
+            size_t now = queue_count(queue);
+            assert_true(code == 250 ? now == before + 1 : now - before <= 1);
+            accepted += code == 250;
+            stream_close(s);
+        }
+        sim_net_cut_after(UINT64_MAX);
+    }
+    assert_true(accepted > 0);
+    stop();
+}
+
+static void connections_may_break_at_every_byte(void **state)
+{
+    (void)state;
+    run("", with_breaking_connections);
+}
+
+static void without_a_free_address(void *arg)
+{
+    struct inbound *second = NULL;
+    char error[256];
+
+    (void)arg;
+    start();
+    assert_true(inbound_start(queue, &second, error) < 0);
+    assert_null(second);
+    assert_non_null(strstr(error, SERVER));
+    assert_int_equal(inbound_listeners(inbound), 1);
+    stop();
+}
+
+static void a_taken_address_is_an_error_with_its_name(void **state)
+{
+    (void)state;
+    run("", without_a_free_address);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_disk_in_trouble_is_4xx),
+        cmocka_unit_test(sessions_are_limited),
+        cmocka_unit_test(stop_is_polite),
+        cmocka_unit_test(connections_may_break_at_every_byte),
+        cmocka_unit_test(a_taken_address_is_an_error_with_its_name),
+    };
+    log_level_set(LOG_ERROR + 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
