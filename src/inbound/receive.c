@@ -15,6 +15,7 @@
 #include "mail/trace.h"
 #include "smtp/data.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,6 +61,8 @@ struct reply receive_message(struct session *s)
         enum data_result end = receive_text(&r, &error);
         said = error == 0 ? verdict(&r, end) : r.trouble;
     }
+    if (said.code != 250)
+        metric_add(METRIC_messages_refused, 1);
     receiving_free(&r);
     return said;
 }
@@ -70,6 +73,7 @@ static int put_received(struct receiving *r)
     struct session *s = r->s;
     struct transaction *t = &s->transaction;
     CLEANUP_BUF struct buf field;
+    char uid[16];
     struct trace_received received = {
         .helo = str_of(s->helo),
         .ip = str_of(s->client_ip),
@@ -79,6 +83,10 @@ static int put_received(struct receiving *r)
         .wall_ns = clock_wall_ns(),
     };
 
+    if (s->client.local) {
+        snprintf(uid, sizeof uid, "uid %u", s->client.uid);
+        received.tls = str_of(uid);      /* the comment behind "by": how we know who it is, here by the kernel's word */
+    }
     if (t->rcpt_count == 1)
         received.rcpt = t->rcpts[0].rewritten_from.local.n > 0 ? &t->rcpts[0].rewritten_from : &t->rcpts[0].addr;
     buf_init(&field, 8192);

@@ -249,5 +249,8 @@ struct reply session_reply(struct session *s, int code, const char *enhanced, co
 struct reply session_farewell(struct session *s, int code, const char *enhanced, const char *text)
 {
     s->closing = true;
+    if (code == 421)
+        log_event(LOG_INFO, "session-ended", LOG_Z("client", s->client.local ? s->login : s->client_ip), LOG_Z("helo", s->helo),
+                  LOG_I64("code", code), LOG_Z("status", enhanced), LOG_Z("text", text));
     return session_reply(s, code, enhanced, "%s %s", s->conf->hostname, text);
 }
