@@ -85,7 +85,7 @@ static int put_received(struct receiving *r)
 
     if (s->client.local) {
         snprintf(uid, sizeof uid, "uid %u", s->client.uid);
-        received.tls = str_of(uid);      /* the comment behind "by": how we know who it is, here by the kernel's word */
+        received.tls = str_of(uid);      /* a comment: how we know who it is, here by the kernel's word */
     }
     if (t->rcpt_count == 1)
         received.rcpt = t->rcpts[0].rewritten_from.local.n > 0 ? &t->rcpts[0].rewritten_from : &t->rcpts[0].addr;
