@@ -134,7 +134,7 @@ static int open_claim(struct queue *q, struct entry *e, struct load_job *job, st
     job->memory = arena_alloc(&h->claim.arena, size);
     int r = job->memory == NULL ? -ENOMEM : load(q, job);
     if (r == 0)
-        r = load_parse(e, job->segment->salt, job->memory, &record);
+        r = load_parse(e, job->length, job->segment->salt, job->memory, &record);
     if (r == 0)
         r = parse(h, &record);
     if (r < 0) {
@@ -234,24 +234,43 @@ struct read_job {
     int                result;
 };
 
+/* Of two tasks that begin to read at the same time, both may have opened it: one file stays. */
+static int keep_file(struct claim_held *h, int file)
+{
+    struct queue *q = h->claim.queue;
+    int too_many = -1;
+
+    queue_lock(q);
+    if (h->file < 0)
+        h->file = file;
+    else
+        too_many = file;
+    int kept = h->file;
+    queue_unlock(q);
+    (void)file_close(too_many);                      /* only opened */
+    return kept;
+}
+
 static int open_body(struct claim_held *h)
 {
     char name[SEGMENT_NAME_SIZE];
 
-    if (h->file >= 0)
-        return 0;
+    queue_lock(h->claim.queue);
+    int file = h->file;
+    queue_unlock(h->claim.queue);
+    if (file >= 0)
+        return file;
     body_name(name, h->claim.id);
-    h->file = file_open_at(h->claim.queue->journal.bodies_dir, name, FILE_READ);
-    return h->file < 0 ? h->file : 0;
+    file = file_open_at(h->claim.queue->journal.bodies_dir, name, FILE_READ);
+    return file < 0 ? file : keep_file(h, file);
 }
 
 static void read_job(void *arg)
 {
     struct read_job *job = arg;
+    int file = open_body(job->held);
 
-    job->result = open_body(job->held);
-    if (job->result == 0)
-        job->result = file_read_at(job->held->file, job->p, job->n, job->offset, &job->got);
+    job->result = file < 0 ? file : file_read_at(file, job->p, job->n, job->offset, &job->got);
 }
 
 /* Who reads from the beginning to the end learns at the end, before he could finish a delivery, whether it is what was accepted. */

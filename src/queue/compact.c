@@ -101,7 +101,7 @@ static int load(struct move *m)
         return -ENOMEM;
     int r = load_bytes(e->segment, (uint64_t)e->place * RECORD_ALIGN, e->length, memory);
     if (r == 0)
-        r = load_parse(e, e->segment->salt, memory, &record);
+        r = load_parse(e, e->length, e->segment->salt, memory, &record);
     if (r < 0)
         return r;
     for (uint32_t i = 0; i < e->rcpts; i++)

@@ -29,10 +29,10 @@ static int parse(uint32_t salt, const unsigned char *memory, uint32_t length, st
     return record_parse(head->type, head->flags, payload, out) == RECORD_OK ? 0 : -EBADMSG;
 }
 
-int load_parse(const struct entry *e, uint32_t salt, const void *memory, struct record *out)
+int load_parse(const struct entry *e, uint32_t length, uint32_t salt, const void *memory, struct record *out)
 {
     struct record_head head;
-    int r = parse(salt, memory, e->length, &head, out);
+    int r = parse(salt, memory, length, &head, out);
 
     if (r < 0)
         return r;

@@ -204,7 +204,7 @@ static int read_details(struct show_job *job)
         return -ENOMEM;
     int r = load_bytes(e->segment, (uint64_t)e->place * RECORD_ALIGN, e->length, memory);
     if (r == 0)
-        r = load_parse(e, e->segment->salt, memory, &record);
+        r = load_parse(e, e->length, e->segment->salt, memory, &record);
     if (r < 0)
         return r;
     enum envelope_result result = envelope_parse(job->arena, record.envelope, &d->env);

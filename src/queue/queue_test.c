@@ -10,6 +10,7 @@
 #include "queue/queue.h"
 #include "base/cleanup.h"
 #include "run/loop.h"
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,6 +196,44 @@ static void reclaims(void *arg)
     queue_close(q);
 }
 
+static int count_files(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d) != NULL)
+        n++;
+    closedir(d);
+    return n;
+}
+
+static void read_first(void *arg)
+{
+    char chunk[1000];
+    size_t got;
+    assert_int_equal(queue_read_body(arg, 0, chunk, sizeof chunk, &got), 0);
+    assert_int_equal(got, sizeof chunk);
+}
+
+/* The parts of a message that go to several destinations read its body side by side: one file is opened, or all are closed. */
+static void reads_side_by_side(void *arg)
+{
+    (void)arg;
+    struct queue *q = open_queue();
+    assert_int_equal(put_rcpts(q, 100000, 1, NULL), 0);
+    int before = count_files();
+    for (int i = 0; i < 2000; i++) {
+        struct claim *c = claim_now(q);
+        struct task_group readers;
+        task_group_init(&readers);
+        for (int k = 0; k < 8; k++)
+            assert_int_equal(task_group_start(&readers, "reader", read_first, c), 0);
+        assert_int_equal(task_group_wait(&readers, TASK_FOREVER), 0);
+        queue_unclaim(c);
+    }
+    assert_true(count_files() <= before + 2);        /* the journal has its own at any moment */
+    queue_close(q);
+}
+
 static void run(void (*fn)(void *))
 {
     dir_make();
@@ -205,6 +244,7 @@ static void run(void (*fn)(void *))
 static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
 static void test_survives_closing(void **state) { (void)state; run(survives_closing); }
 static void test_reclaims(void **state) { (void)state; run(reclaims); }
+static void test_reads_side_by_side(void **state) { (void)state; run(reads_side_by_side); }
 
 int main(void)
 {
@@ -212,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_in_and_out),
         cmocka_unit_test(test_survives_closing),
         cmocka_unit_test(test_reclaims),
+        cmocka_unit_test(test_reads_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
