@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -48,9 +49,9 @@ static pthread_once_t  guard_once = PTHREAD_ONCE_INIT;
 static enum guard_kind guard_kind;
 static size_t          guard_size;
 
-static char *map_stack(void)
+static char *map(size_t size)
 {
-    void *p = mmap(NULL, guard_size + STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
@@ -66,12 +67,12 @@ static void guard_probe(void)
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     guard_size = page > GUARD_SIZE_MIN ? page : GUARD_SIZE_MIN;
     guard_kind = GUARD_MPROTECT;
-    char *p = map_stack();
+    char *p = map(guard_size);
     if (p == NULL)
         return;
     if (madvise(p, guard_size, MADV_GUARD_INSTALL) == 0 && !kernel_can_read(p))
         guard_kind = GUARD_MADVISE;
-    (void)munmap(p, guard_size + STACK_SIZE);
+    (void)munmap(p, guard_size);
 }
 
 static int guard_set(char *p)
@@ -83,30 +84,141 @@ static int guard_set(char *p)
     return -ENOMEM;
 }
 
-static int stack_new(struct stack *out)
+/*
+ * Slabs: shared by all loops, whose caches stand in front.
+ */
+
+#define SLAB_STACKS 64
+
+struct stack_slab {
+    char              *base;
+    uint64_t           free, guarded;            /* a bit for each stack */
+    struct stack_slab *next, *previous;          /* of those with a free stack */
+};
+
+static pthread_mutex_t    slabs_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct stack_slab *slabs_partial;
+static struct stack_slab *slab_spare;            /* one wholly free one is kept: a count that swings about a multiple of 64 maps nothing */
+
+static size_t slab_stride(void)
 {
-    (void)pthread_once(&guard_once, guard_probe);
-    char *p = map_stack();
-    if (p == NULL)
-        return -ENOMEM;
-    if (guard_set(p) < 0) {
-        (void)munmap(p, guard_size + STACK_SIZE);
-        return -ENOMEM;
+    return guard_size + STACK_SIZE;
+}
+
+static void slab_list(struct stack_slab *slab)
+{
+    slab->previous = NULL;
+    slab->next = slabs_partial;
+    if (slabs_partial != NULL)
+        slabs_partial->previous = slab;
+    slabs_partial = slab;
+}
+
+static void slab_unlist(struct stack_slab *slab)
+{
+    if (slab->previous != NULL)
+        slab->previous->next = slab->next;
+    else
+        slabs_partial = slab->next;
+    if (slab->next != NULL)
+        slab->next->previous = slab->previous;
+}
+
+static struct stack_slab *slab_new(void)
+{
+    struct stack_slab *slab = calloc(1, sizeof *slab);
+    if (slab == NULL)
+        return NULL;
+    slab->base = map(SLAB_STACKS * slab_stride());
+    if (slab->base == NULL) {
+        free(slab);
+        return NULL;
     }
     /* A huge page would make every stack cost 2 MiB. Without THP in the kernel this fails, and nothing is lost. */
-    (void)madvise(p, guard_size + STACK_SIZE, MADV_NOHUGEPAGE);
-    char *low = p + guard_size;
-    *out = (struct stack){ .low = low, .size = STACK_SIZE, .valgrind_id = VALGRIND_STACK_REGISTER(low, low + STACK_SIZE) };
+    (void)madvise(slab->base, SLAB_STACKS * slab_stride(), MADV_NOHUGEPAGE);
+    slab->free = UINT64_MAX;
+    return slab;
+}
+
+static struct stack_slab *slab_with_room(void)
+{
+    if (slabs_partial != NULL)
+        return slabs_partial;
+    struct stack_slab *slab = slab_spare != NULL ? slab_spare : slab_new();
+    slab_spare = NULL;
+    if (slab != NULL)
+        slab_list(slab);
+    return slab;
+}
+
+static void slab_free(struct stack_slab *slab)
+{
+    if (slab_spare == NULL) {
+        slab_spare = slab;
+        return;
+    }
+    int r = munmap(slab->base, SLAB_STACKS * slab_stride());
+    assert(r == 0);
+    (void)r;
+    free(slab);
+}
+
+/* Under the lock. */
+static int slab_take(struct stack *out)
+{
+    struct stack_slab *slab = slab_with_room();
+    if (slab == NULL)
+        return -ENOMEM;
+    unsigned i = (unsigned)__builtin_ctzll(slab->free);
+    uint64_t bit = UINT64_C(1) << i;
+    char    *p = slab->base + i * slab_stride();
+    if ((slab->guarded & bit) == 0 && guard_set(p) < 0)
+        return -ENOMEM;
+    slab->guarded |= bit;
+    slab->free &= ~bit;
+    if (slab->free == 0)
+        slab_unlist(slab);
+    *out = (struct stack){ .low = p + guard_size, .size = STACK_SIZE, .slab = slab };
     return 0;
 }
 
-static void stack_unmap(struct stack *s)
+/* Under the lock. */
+static void slab_give(const struct stack *s)
+{
+    struct stack_slab *slab = s->slab;
+    size_t             i = (size_t)(s->low - slab->base) / slab_stride();
+    if (slab->free == 0)
+        slab_list(slab);
+    slab->free |= UINT64_C(1) << i;
+    if (slab->free == UINT64_MAX) {
+        slab_unlist(slab);
+        slab_free(slab);
+    }
+}
+
+static int stack_new(struct stack *out)
+{
+    (void)pthread_once(&guard_once, guard_probe);
+    (void)pthread_mutex_lock(&slabs_lock);
+    int r = slab_take(out);
+    (void)pthread_mutex_unlock(&slabs_lock);
+    if (r == 0)
+        out->valgrind_id = VALGRIND_STACK_REGISTER(out->low, out->low + out->size);
+    return r;
+}
+
+static void stack_free(const struct stack *s)
 {
     VALGRIND_STACK_DEREGISTER(s->valgrind_id);
-    int r = munmap(s->low - guard_size, guard_size + s->size);
-    assert(r == 0);
-    (void)r;
+    (void)madvise(s->low, s->size, MADV_DONTNEED);
+    (void)pthread_mutex_lock(&slabs_lock);
+    slab_give(s);
+    (void)pthread_mutex_unlock(&slabs_lock);
 }
+
+/*
+ * The caches of loops.
+ */
 
 int stack_take(struct stack_cache *cache, struct stack *out)
 {
@@ -123,13 +235,13 @@ void stack_give(struct stack_cache *cache, struct stack *s)
     if (cache->count < STACK_CACHE_MAX)
         cache->stacks[cache->count++] = *s;
     else
-        stack_unmap(s);
+        stack_free(s);
 }
 
 void stack_cache_free(struct stack_cache *cache)
 {
     while (cache->count > 0)
-        stack_unmap(&cache->stacks[--cache->count]);
+        stack_free(&cache->stacks[--cache->count]);
 }
 
 void stack_trim(const struct stack *s)
