@@ -46,7 +46,7 @@ CSTD     := -std=gnu17
 WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
             -Wvla -Wundef -Wno-missing-field-initializers
 OPT      := -O2 -g -fno-omit-frame-pointer -fno-plt
-HARDEN   := -fstack-protector-strong -ftrivial-auto-var-init=$(if $(findstring clang,$(CC)),pattern,zero) -fPIE
+HARDEN   := -fstack-protector-strong -fstack-clash-protection -ftrivial-auto-var-init=$(if $(findstring clang,$(CC)),pattern,zero) -fPIE
 LINKHARD := -pie -Wl,-z,relro,-z,now
 
 ifeq ($(SAN),address)
