@@ -7,12 +7,24 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
+
+/* A session is a descriptor, and the soft limit is 1024 for the sake of programs that use select(2): we do not. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);      /* without it fewer sessions, each refusal with its reply */
+}
 
 void cli_start(void)
 {
     (void)signal(SIGPIPE, SIG_IGN);              /* a peer or a pager that went away is an error of the write */
+    raise_descriptor_limit();
 }
 
 const char *cli_conf_path(const char *given)

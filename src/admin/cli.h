@@ -12,7 +12,7 @@
 
 #define CLI_DEFAULT_CONF "/etc/nightmail/nightmail.conf"
 
-void cli_start(void);                            /* for main: SIGPIPE off, the locale's character type */
+void cli_start(void);                            /* for main: SIGPIPE off, as many descriptors as we may have */
 
 /* The file that -c named, else $NIGHTMAIL_CONF, else CLI_DEFAULT_CONF. */
 const char *cli_conf_path(const char *given);
