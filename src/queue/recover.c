@@ -214,8 +214,11 @@ static int hold_back(struct recovery *rc, struct segment *s, const struct segmen
 {
     struct held_back *h = &rc->held;
     const struct segment_record *first = scan->records + scan->last_batch;
-    size_t count = scan->count - scan->last_batch, bytes = scan->end - first->offset;
+    size_t count = scan->count - scan->last_batch;
 
+    if (count == 0)                                  /* nothing of it is left: it was torn from its first record on */
+        return 0;
+    size_t bytes = scan->end - first->offset;
     *h = (struct held_back){ .segment = s, .count = count, .records = malloc(count * sizeof *first), .bytes = malloc(bytes) };
     if (h->records == NULL || h->bytes == NULL) {
         held_free(h);
