@@ -132,6 +132,7 @@ struct job {
     char        name[NAME_MAX_LEN];
     struct str  content;                 /* the whole file, or (file open) the piece to append */
     int         maildir, file;
+    bool        no_maildir;              /* result says so: not some other file that is missing */
     int         result;
 };
 
@@ -142,7 +143,28 @@ static int find_name(void *arg, const char *name)
     return strncmp(name, wanted, n) == 0 && (name[n] == '\0' || name[n] == ':') ? 1 : 0;   /* ":2,S": flags of a reader */
 }
 
-/* 1: it is there. */
+/* Its content was synced before it got this name; the name itself perhaps not: whoever gave it may have died just then, or met an error,
+ * and after a failed sync another one proves nothing. So it is given once more. */
+static int name_again(const struct job *job, int new_dir)
+{
+    CLEANUP_FILE int tmp = open_or_make(job->maildir, "tmp", true);
+    int r = tmp < 0 ? tmp : file_rename_at(new_dir, job->name, tmp, job->name);
+    if (r == 0)
+        r = file_rename_at(tmp, job->name, new_dir, job->name);
+    if (r == 0)
+        r = file_sync(new_dir);
+    return r < 0 ? r : 1;
+}
+
+static int find_in_cur(const struct job *job)
+{
+    CLEANUP_FILE int cur = open_or_make(job->maildir, "cur", true);
+    int found = cur < 0 ? cur : file_list(cur, find_name, (void *)(uintptr_t)job->name);
+    int r = found > 0 ? file_sync(cur) : 0;
+    return r < 0 ? r : found;
+}
+
+/* 1: it is there, durably. */
 static int already_there(const struct job *job)
 {
     struct file_info info;
@@ -150,11 +172,8 @@ static int already_there(const struct job *job)
     if (new_dir < 0)
         return new_dir;
     if (file_info_at(new_dir, job->name, &info) == 0)
-        return 1;
-    if (!job->maybe_there)
-        return 0;
-    CLEANUP_FILE int cur = open_or_make(job->maildir, "cur", true);
-    return cur < 0 ? cur : file_list(cur, find_name, (void *)(uintptr_t)job->name);
+        return name_again(job, new_dir);
+    return job->maybe_there ? find_in_cur(job) : 0;
 }
 
 static void job_open(void *arg)
@@ -168,6 +187,7 @@ static void job_open(void *arg)
     }
     int maildir = open_path(base, job->path + job->base, job->make);
     if (maildir < 0) {
+        job->no_maildir = maildir == -ENOENT || maildir == -ENOTDIR;
         job->result = maildir;
         return;
     }
@@ -325,14 +345,17 @@ static void name_file(struct job *job, const struct conf *conf, const struct cla
 static struct outcome outcome_of_error(struct arena *a, int error)
 {
     switch (error) {
-    case -ENOENT: case -ENOTDIR:
-        return outcome_of_ours(RCPT_BOUNCED, "5.1.1", "there is no such mailbox here");
     case -EDQUOT:
         return outcome_of_ours(RCPT_PENDING, "4.2.2", "the mailbox is full");
     case -ENOSPC:
         return outcome_of_ours(RCPT_PENDING, "4.3.1", "the disk is full");
     }
     return outcome_with_detail(a, RCPT_PENDING, "4.3.0", STR(""), "cannot write to the mailbox", strerror(-error));
+}
+
+static struct outcome no_such_mailbox(void)
+{
+    return outcome_of_ours(RCPT_BOUNCED, "5.1.1", "there is no such mailbox here");
 }
 
 static bool is_postmaster(const struct address *addr)
@@ -346,13 +369,13 @@ struct outcome local_deliver(struct local *l, const struct conf *conf, struct cl
     struct job job = { .file = -1, .maildir = -1 };
     int error = route_mailbox(&c->arena, conf, &r->addr, &job.path);
     if (error < 0)
-        return outcome_of_error(&c->arena, error == -EINVAL ? -ENOENT : error);
+        return error == -EINVAL ? no_such_mailbox() : outcome_of_error(&c->arena, error);
     job.base = base_length(conf->mailbox);
     job.make = conf->have_users_file || is_postmaster(&r->addr);
     job.maybe_there = c->attempts > 0 || c->env.arrived_ns < l->started_wall_ns;
     name_file(&job, conf, c, rcpt);
     error = c->body_size <= WRITE_CHUNK ? write_small(l, &job, c, r) : write_large(l, &job, c, r);
     if (error < 0)
-        return outcome_of_error(&c->arena, error);
+        return job.no_maildir ? no_such_mailbox() : outcome_of_error(&c->arena, error);
     return outcome_of_ours(RCPT_DELIVERED, "2.0.0", error > 0 ? "was in the mailbox already" : "delivered to the mailbox");
 }

@@ -203,6 +203,7 @@ static void no_mailbox(void *arg)
     struct scene s;
     begin(&s);
     s.conf->have_users_file = false; /* a user is one whose Maildir is there */
+    scene_mkdir("us/mail");
     struct claim *c = put_and_claim(&s, "bob@us.example,Postmaster@us.example", STR(MESSAGE));
     struct outcome o = deliver(&s, c, 0);
     assert_int_equal(o.state, RCPT_BOUNCED);
@@ -214,6 +215,63 @@ static void no_mailbox(void *arg)
     assert_int_equal(deliver(&s, c, 0).state, RCPT_DELIVERED);
     queue_unclaim(c);
     end(&s);
+}
+
+/* What is missing is not the mailbox: the disk under all of them, a body. That is no answer about a user. */
+static void something_else_is_missing(void *arg)
+{
+    (void)arg;
+    struct scene s;
+    char *text = malloc(200000);
+    memset(text, 'x', 200000);
+    begin(&s);
+    s.conf->have_users_file = false;
+    struct claim *c = put_and_claim(&s, "bob@us.example", (struct str){ text, 200000 });
+    assert_int_equal(scene_list("us/mail", NULL), 0);
+    assert_int_equal(deliver(&s, c, 0).state, RCPT_PENDING);     /* not mounted, perhaps */
+    scene_mkdir(MAILBOX);
+    struct scene_names names;
+    assert_int_equal(scene_list("us/data/body", &names), 1);
+    int bodies = file_open_dir("us/data/body");
+    assert_int_equal(file_unlink_at(bodies, names.names[0]), 0);
+    (void)file_close(bodies);
+    assert_int_equal(deliver(&s, c, 0).state, RCPT_PENDING);
+    queue_unclaim(c);
+    free(text);
+    end(&s);
+}
+
+/* The sync of the name fails; then it works again, and the power goes: what is called delivered is there. */
+static void found_is_durable(void *arg)
+{
+    const uint64_t *seed = arg;
+    struct scene s;
+    begin(&s);
+    scene_mkdir(MAILBOX "/new");
+    scene_mkdir(MAILBOX "/tmp");
+    struct claim *c = put_and_claim(&s, "bob@us.example", STR(MESSAGE));
+    for (uint64_t at = 0; scene_list(MAILBOX "/new", NULL) == 0; at++) {   /* that sync is the last operation */
+        sim_disk_fail(sim_disk_ops() + at, EIO, false);
+        assert_int_equal(deliver(&s, c, 0).state, RCPT_PENDING);
+        sim_disk_heal();
+    }
+    assert_int_equal(deliver(&s, c, 0).state, RCPT_DELIVERED);
+    struct sim_disk *image = sim_disk_crash(sim_disk_ops(), *seed, NULL);
+    queue_unclaim(c);
+    end(&s);
+    sim_disk_mount(image);
+    sim_disk_free(image);
+    assert_int_equal(scene_list(MAILBOX "/new", NULL), 1);
+}
+
+static void test_found_is_durable(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        sim_begin(&(struct sim_options){ .seed = 11, .sync_ns = NS_PER_MS });
+        assert_int_equal(sim_run(found_is_durable, &seed), 0);
+        sim_end();
+    }
 }
 
 /* Every operation of a delivery fails in turn: deferred, nothing half in new/, and the next try delivers one copy. */
@@ -302,6 +360,7 @@ TEST(a_second_attempt)
 TEST(a_leftover_in_tmp)
 TEST(no_mailbox)
 TEST(disk_trouble)
+TEST(something_else_is_missing)
 TEST(durable)
 
 int main(void)
@@ -309,7 +368,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_delivers),          cmocka_unit_test(test_large_bodies), cmocka_unit_test(test_a_second_attempt),
         cmocka_unit_test(test_a_leftover_in_tmp), cmocka_unit_test(test_no_mailbox),   cmocka_unit_test(test_disk_trouble),
-        cmocka_unit_test(test_durable),
+        cmocka_unit_test(test_durable),           cmocka_unit_test(test_something_else_is_missing),
+        cmocka_unit_test(test_found_is_durable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
