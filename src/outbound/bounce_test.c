@@ -216,8 +216,7 @@ static void hostile_words(void **state)
         "550 a\r\n\r\n--boundary\r\nContent-Type: text/html",
         "550 \n.\n",
         "550 \r.\r",
-        "550 \xff\xfe\x80 Gr\xc3\xbc\xc3\x9f"
-        "e",
+        "550 \xff\xfe\x80 Gr\xc3\xbc\xc3\x9f n",
         "550 \x1b[2J\x07",
         "550 \t",
         "",

@@ -185,10 +185,10 @@ size_t queue_list(struct queue *q, uint64_t after, struct queue_item *out, size_
 struct show_job {
     struct queue         *queue;
     struct arena         *arena;
-    struct entry          entry;                     /* a copy; without states */
     uint8_t              *states;
     struct queue_details  details;
     int                   result;
+    struct entry          entry;                     /* a copy; last, since its own states, which are not copied, would follow */
 };
 
 static int read_details(struct show_job *job)
