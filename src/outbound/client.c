@@ -450,12 +450,14 @@ static int send_data(struct transaction *t)
         return r;
     bool text_sent = t->c->reply.code == 354;
     if (text_sent) {
-        r = send_text(t);
+        int sent = send_text(t);
         /* A server may refuse in the middle and close: its last words are worth more than our EPIPE. */
-        if (r < 0 && r != -EPIPE && r != -ECONNRESET)
-            return r;
+        if (sent < 0 && sent != -EPIPE && sent != -ECONNRESET)
+            return sent;
         if ((r = next_reply(t, t->c->conf->reply_timeout_ns * FINAL_REPLY_FACTOR)) < 0)
             return r;
+        if (sent < 0 && t->c->reply.code / 100 == 2)          /* half a message cannot have been taken */
+            return sent;
     } else if (t->c->reply.code / 100 == 2) {
         (void)lost(t->c, -EBADMSG);                           /* 2xx to DATA: it is out of step, and nothing was delivered */
         return -EBADMSG;

@@ -6,7 +6,6 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "outbound/bounce.h"
 #include "outbound/mx.h"
 #include "outbound/retry.h"
@@ -46,6 +45,11 @@ static void give_all(const struct part *p, const struct outcome *o)
             outcome_assign(p->outcomes[i], o);
 }
 
+static struct outcome loops_to_us(void)
+{
+    return outcome_of_ours(RCPT_BOUNCED, "5.4.6", "the destination is this server itself, which does not know the domain as its own");
+}
+
 /* Over before the first retry comes, which may be a tenth early: else that one would be spent on hearing that the site is down. */
 static int64_t down_time(const struct conf *conf)
 {
@@ -75,15 +79,17 @@ static struct client *connect_to(struct part *p, struct site *site)
     }
     for (size_t i = 0; i < list.count && i < HOSTS_TRIED_MAX; i++) {
         struct client *client;
-        int r = client_open(&list.items[i].addr, list.items[i].host, at->conf, arena, &client, &failure);
+        struct outcome reason;
+        int r = client_open(&list.items[i].addr, list.items[i].host, at->conf, arena, &client, &reason);
         if (r == 0) {
             site_set_up(site);
             return client;
         }
         if (r == -ECANCELED)
             return NULL;
-        if (r == -ELOOP)
-            failure = outcome_of_ours(RCPT_BOUNCED, "5.4.6", "the destination is this server itself, which does not know the domain as its own");
+        if (r == -ELOOP && i > 0)                             /* we are its backup under another name: the better ones must come back */
+            break;
+        failure = r == -ELOOP ? loops_to_us() : reason;
         if (r == -ELOOP)
             break;
     }
@@ -236,17 +242,6 @@ static const char *event_of(enum rcpt_state state)
     return "";
 }
 
-static void count_outcome(enum rcpt_state state)
-{
-    switch (state) {
-    case RCPT_PENDING:   metric_add(METRIC_rcpts_deferred, 1); return;
-    case RCPT_DELIVERED: metric_add(METRIC_rcpts_delivered, 1); return;
-    case RCPT_BOUNCED:   metric_add(METRIC_rcpts_bounced, 1); return;
-    case RCPT_FAILED:    metric_add(METRIC_rcpts_failed_silent, 1); return;
-    case RCPT_DISCARDED: metric_add(METRIC_rcpts_discarded, 1); return;
-    }
-}
-
 static void log_outcome(const struct claim *c, const struct outcome *o, uint64_t dsn_id)
 {
     if (!log_level_on(LOG_INFO))
@@ -312,10 +307,8 @@ static void conclude(struct attempt *at)
         log_event(LOG_ERROR, "dsn-not-kept", LOG_I64("errno", -r));
         defer_bounces(at->outcomes, count);
     }
-    for (size_t i = 0; i < count; i++) {
-        count_outcome(at->outcomes[i].state);
+    for (size_t i = 0; i < count; i++)
         log_outcome(c, &at->outcomes[i], dsn_id);
-    }
     r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
     if (r < 0 && r != -ECANCELED)
         log_event(LOG_ERROR, "settle-not-durable", LOG_I64("errno", -r));

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/metrics.h"
 #include "outbound/outbound.h"
 #include "outbound/test_scene.h"
 
@@ -196,6 +197,38 @@ static void ourselves(void *arg)
     put("ann@us.example", "x@a.example");
     (void)drain(30 * NS_PER_S);
     check_bounce("Status: 5.4.6");
+    end();
+}
+
+/* We are a backup that the DNS knows by another name than the one we greet with: as long as the primary is away, mail waits. */
+static void ourselves_as_backup(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_CONNECT] = FAKE_CUT;
+    w.fakes[1].words[AT_CONNECT] = "220 us.example ESMTP\r\n";
+    start();
+    put("ann@us.example", "x@two.example");
+    (void)task_sleep(30 * NS_PER_S);
+    assert_int_equal(queue_count(w.q), 1);
+    assert_int_equal(mails_of("ann"), 0);
+    w.fakes[0].words[AT_CONNECT] = NULL;
+    (void)drain(120 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@two.example"), 1);
+    end();
+}
+
+/* Each recipient's end is counted once. */
+static void counts(void *arg)
+{
+    (void)arg;
+    begin();
+    start();
+    int64_t delivered = metric_get(METRIC_rcpts_delivered), bounced = metric_get(METRIC_rcpts_bounced);
+    put("ann@us.example", "x@a.example,bob@us.example,550.no@a.example");
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(metric_get(METRIC_rcpts_delivered) - delivered, 3);   /* the DSN too */
+    assert_int_equal(metric_get(METRIC_rcpts_bounced) - bounced, 1);
     end();
 }
 
@@ -405,6 +438,8 @@ TEST(many_domains)
 TEST(thirty_routes)
 TEST(the_next_mx)
 TEST(ourselves)
+TEST(ourselves_as_backup)
+TEST(counts)
 TEST(a_relay_host)
 TEST(five_days)
 TEST(bounces_have_an_end)
@@ -421,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),  cmocka_unit_test(test_five_days),
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
+        cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
