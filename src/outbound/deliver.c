@@ -58,6 +58,13 @@ static int64_t down_time(const struct conf *conf)
     return pause - pause / 5;
 }
 
+/* Those who wait for the site, one after the other, need not all find out for themselves. */
+static void set_down_for_now(const struct part *p, struct site *site, const struct outcome *failure)
+{
+    if (failure->state == RCPT_PENDING)
+        site_set_down(site, failure, down_time(p->attempt->conf));
+}
+
 /* Awaits a connection to the first address that answers. NULL with every outcome given, or when cancelled. */
 static struct client *connect_to(struct part *p, struct site *site)
 {
@@ -73,6 +80,7 @@ static struct client *connect_to(struct part *p, struct site *site)
     switch (mx_lookup(arena, at->conf, &p->route, &list, &failure)) {
     case MX_CANCELED: return NULL;
     case MX_FAILED:
+        set_down_for_now(p, site, &failure);
         give_all(p, &failure);
         return NULL;
     case MX_FOUND: break;
@@ -93,8 +101,7 @@ static struct client *connect_to(struct part *p, struct site *site)
         if (r == -ELOOP)
             break;
     }
-    if (failure.state == RCPT_PENDING)
-        site_set_down(site, &failure, down_time(at->conf));
+    set_down_for_now(p, site, &failure);
     give_all(p, &failure);
     return NULL;
 }

@@ -93,6 +93,11 @@ static void forget_if_unused(struct site *site)
     free(site);
 }
 
+size_t sites_count(const struct sites *s)
+{
+    return s->by_key.used;
+}
+
 /* -- idle connections ---------------------------------------------------------------------------------------------------- */
 
 /* Take away those idle since before limit_ns: they are at the end, for the newest stands first. */
@@ -115,11 +120,11 @@ static void close_list(struct client *c)
     }
 }
 
-/* One pass: collects what is too old (no waiting), then closes it. Gives whether any connection is idle still. */
+/* One pass: collects what is too old (no waiting), forgets sites that are down no more, then closes. Gives whether any site is left:
+ * asked at the end, for others go on while connections are closed. */
 static bool reap(struct sites *s)
 {
     struct client *old = NULL;
-    bool more = false;
     size_t cursor = 0;
     struct str key;
     void *value;
@@ -131,11 +136,10 @@ static bool reap(struct sites *s)
             end = &(*end)->next;
         *end = old;
         old = cut;
-        more |= site->idle != NULL;
         forget_if_unused(site);
     }
     close_list(old);
-    return more;
+    return s->by_key.used > 0;
 }
 
 static void reaper_task(void *arg)
@@ -146,14 +150,19 @@ static void reaper_task(void *arg)
     s->reaping = false;
 }
 
+static bool start_reaper(struct sites *s)
+{
+    if (!s->reaping)
+        s->reaping = task_group_start(&s->reaper, "site reaper", reaper_task, s) == 0;
+    return s->reaping;
+}
+
 static void keep_idle(struct site *site, struct client *c)
 {
-    struct sites *s = site->sites;
-    if (!s->reaping && task_group_start(&s->reaper, "site reaper", reaper_task, s) < 0) {
+    if (!start_reaper(site->sites)) {
         client_close(c);                                      /* nobody would close it later */
         return;
     }
-    s->reaping = true;
     c->idle_since_ns = clock_mono_ns();
     c->next = site->idle;
     site->idle = c;
@@ -296,6 +305,7 @@ void site_set_down(struct site *site, const struct outcome *why, int64_t for_ns)
 {
     site->proven = false;
     site->down_until_ns = task_deadline_in(for_ns);
+    (void)start_reaper(site->sites);                          /* if not: it is forgotten when the next one starts */
     keep_words(site->down_text, why->text);
     keep_words(site->down_remote, why->remote);
 }

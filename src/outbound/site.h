@@ -17,6 +17,7 @@ struct site;
 
 struct sites *sites_new(void);                                /* NULL without memory */
 void          sites_free(struct sites *s);                    /* closes idle connections; awaits shortly; nobody may be inside */
+size_t        sites_count(const struct sites *s);             /* known now: in use, with a kept connection, or down */
 
 /* Awaits a slot. *out_client: a connection that was kept, or NULL. 0, -ECANCELED, -ENOMEM. */
 int  site_enter(struct sites *s, const struct route *route, const struct conf *conf, struct site **out, struct client **out_client);
