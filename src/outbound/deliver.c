@@ -18,6 +18,7 @@
 #define HOSTS_TRIED_MAX 5                /* addresses of a destination tried in one attempt */
 #define DOWN_MAX_NS     (60 * NS_PER_S)  /* a dead site is probed again at least this often */
 #define MEMORY_PAUSE_NS (1 * NS_PER_S)
+#define CROWDED_PAUSE_NS (10 * NS_PER_S)
 
 struct attempt {
     struct deliver_context *context;
@@ -26,6 +27,7 @@ struct attempt {
     struct outcome         *outcomes;    /* one per pending recipient */
     struct route           *routes;      /* likewise */
     size_t                  count;
+    bool                    crowded;     /* a site would not even let us wait */
 };
 
 /* The recipients of one route. */
@@ -133,6 +135,7 @@ static void deliver_remote(struct part *p)
         struct outcome o = outcome_of_ours(RCPT_PENDING, "4.3.0", "out of memory");
         give_all(p, &o);
     }
+    at->crowded |= r == -EBUSY;
     if (r < 0)
         return;
     client = send_on(p, site, client);
@@ -302,7 +305,7 @@ static void conclude(struct attempt *at)
     struct claim *c = at->c;
     size_t count = keep_tried(at);
     if (count == 0) {
-        queue_unclaim(c);
+        queue_postpone(c, at->crowded ? CROWDED_PAUSE_NS : 0);
         return;
     }
     int64_t now = clock_wall_ns();

@@ -325,6 +325,25 @@ static void a_dead_site(void *arg)
     end();
 }
 
+/* A thousand messages to a server that never says a word hold nobody else up. */
+static void a_silent_site(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_CONNECT] = FAKE_SILENT;
+    w.conf->deliveries_max = 100;
+    start();
+    for (int i = 0; i < 1000; i++)
+        put("ann@us.example", "x@a.example");
+    (void)task_sleep(NS_PER_S);
+    put("ann@us.example", "y@b.example,bob@us.example");
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[1], "y@b.example"), 1);
+    assert_int_equal(mails_of("bob"), 1);
+    assert_int_equal(queue_count(w.q), 1000);
+    end();
+}
+
 static void limits_of_a_site(void *arg)
 {
     (void)arg;
@@ -444,6 +463,7 @@ TEST(a_relay_host)
 TEST(five_days)
 TEST(bounces_have_an_end)
 TEST(a_dead_site)
+TEST(a_silent_site)
 TEST(limits_of_a_site)
 TEST(a_stale_connection)
 TEST(stopping)
@@ -456,7 +476,7 @@ int main(void)
         cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),  cmocka_unit_test(test_five_days),
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
-        cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);

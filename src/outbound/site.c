@@ -13,6 +13,7 @@
 #define SITE_KEY_MAX     320
 #define REAP_EVERY_NS    (1 * NS_PER_S)
 #define DOWN_TEXT_MAX    300
+#define CROWD_FRACTION   4               /* of all deliveries, so many may wait before sites that are not proven get no further ones */
 
 struct waiter {
     struct task   *task;
@@ -36,6 +37,7 @@ struct site {
 
 struct sites {
     struct map_str    by_key;
+    unsigned          waiting;           /* for a slot, at all sites */
     struct task_group reaper;
     bool              reaping;
 };
@@ -244,9 +246,11 @@ static int wait_for_slot(struct site *site)
     struct waiter w = { .task = task_self() };
     *site->last = &w;
     site->last = &w.next;
+    site->sites->waiting++;
     int r = 0;
     while (!w.admitted && r == 0)
         r = task_park(TASK_FOREVER);
+    site->sites->waiting--;
     if (w.admitted)
         return 0;                                             /* a cancellation shows at the next await; the slot is ours to give back */
     leave_queue(site, &w);
@@ -260,7 +264,8 @@ int site_enter(struct sites *s, const struct route *route, const struct conf *co
         return -ENOMEM;
     site->slots = conf->site_connections_max;
     site->idle_for_ns = conf->connection_idle_ns;
-    int r = wait_for_slot(site);
+    bool crowded = !site->proven && s->waiting >= conf->deliveries_max / CROWD_FRACTION;
+    int r = crowded && !has_slot(site) ? -EBUSY : wait_for_slot(site);
     if (r < 0) {
         forget_if_unused(site);
         return r;

@@ -460,10 +460,12 @@ int queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, 
     return r;
 }
 
-void queue_unclaim(struct claim *c)
+void queue_unclaim(struct claim *c) { queue_postpone(c, 0); }
+
+void queue_postpone(struct claim *c, int64_t ns)
 {
     struct claim_held *h = held_of(c);
 
-    release(c->queue, h->entry, EVENT_UNCLAIM, clock_mono_ns());
+    release(c->queue, h->entry, EVENT_UNCLAIM, task_deadline_in(ns));
     claim_free(h);
 }

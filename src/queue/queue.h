@@ -101,6 +101,7 @@ struct outcome {
  * the claim back and frees it. Recipients without an outcome stay as they were. next_due_wall_ns is for those still pending. */
 int  queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns);
 void queue_unclaim(struct claim *c);     /* not tried after all (shutdown): due again at once, nothing is recorded; frees it */
+void queue_postpone(struct claim *c, int64_t ns);    /* likewise, but due after a while */
 
 /*
  * Operators. Each awaits until its record is durable. -ENOENT: no such message; -EBUSY: it is being delivered right now.
