@@ -101,5 +101,7 @@ void         conf_show(const struct conf *c, struct buf *out);
 /* The snapshot in force, for those who start something new: counted, give it back with conf_unref. From any thread. */
 struct conf *conf_current(void);
 void         conf_set_current(struct conf *c);   /* takes the caller's count */
+/* Where several servers share one process (tests), fn says which snapshot is in force for the caller, counted. NULL: as above. */
+void         conf_replace_current(struct conf *(*fn)(void));
 
 #endif

@@ -253,6 +253,7 @@ struct fake_mail {
     char *rcpts;     /* "<c@d.example>,<e@f.example>": the accepted ones */
     struct buf wire; /* between 354 and the end, dots as they came, the last CRLF.CRLF not included */
     unsigned connection;
+    uint64_t disk_ops; /* of the simulated disk, when it was taken */
 };
 
 struct fake {
@@ -421,10 +422,11 @@ static inline void fake_data(struct fake_session *s)
         return;
     }
     /* It is taken before it is said: a client that hears nothing must think otherwise, and we must know better. */
+    uint64_t disk_ops = sim_disk_ops();
     bool taken = fake_answer(s, AT_DOT, buf_str(&wire)) == 2;
     if (taken) {
         assert(f->mail_count < SCENE_MAILS_MAX);
-        f->mails[f->mail_count++] = (struct fake_mail){ fake_keep(&s->sender), fake_keep(&s->rcpts), wire, s->number };
+        f->mails[f->mail_count++] = (struct fake_mail){ fake_keep(&s->sender), fake_keep(&s->rcpts), wire, s->number, disk_ops };
     } else {
         buf_free(&wire);
     }
@@ -522,6 +524,7 @@ static inline void fake_begin(struct fake *f, const char *address)
     bool ok = net_addr_parse(str_of(address), 25, &at);
     assert(ok);
     (void)ok;
+    buf_free(&f->transcript);
     buf_init(&f->transcript, 64 << 20);
     task_group_init(&f->tasks);
     int r = net_listen(&at, false, &f->listener);

@@ -67,6 +67,7 @@ int task_new(struct loop *home, struct stack_cache *stacks, const char *name, ta
     t->name = name;
     t->fn = fn;
     t->arg = arg;
+    t->owner = task_self() != NULL ? task_self()->owner : NULL;
     t->loop = home;
     t->state = TASK_ARRIVING;
     heap_node_init(&t->timer);
@@ -119,6 +120,16 @@ struct task *task_self(void)
 const char *task_name(const struct task *t)
 {
     return t->name;
+}
+
+void *task_owner(void)
+{
+    return task_self()->owner;
+}
+
+void task_owner_set(void *owner)
+{
+    task_self()->owner = owner;
 }
 
 void task_trim_stack(void)

@@ -28,6 +28,11 @@ int task_start(const char *name, task_fn *fn, void *arg);
 struct task *task_self(void);            /* NULL outside a task */
 const char  *task_name(const struct task *t);
 
+/* A pointer that a task hands on to every task it starts: whose task it is, where several servers share one process (the tests of whole
+ * worlds). NULL at first. */
+void *task_owner(void);
+void  task_owner_set(void *owner);
+
 /* Awaits a task_wake(). Wakes are remembered: one that came before the park ends it at once, several count as one. So
  * callers loop: while (!condition) { r = task_park(deadline); if (r < 0) return r; } */
 int task_park(int64_t deadline_ns);

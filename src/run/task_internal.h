@@ -28,6 +28,7 @@ struct task {
     const char        *name;         /* borrowed: a literal */
     task_fn           *fn;
     void              *arg;
+    void              *owner;        /* handed on to those it starts */
     struct loop       *loop;
     enum task_state    state;
     unsigned           shields;

@@ -1,0 +1,160 @@
+/*
+ * For tests/sim/: whole servers in the simulated world, each with its own configuration and its own directory of the one disk, and a
+ * client that is not the program's own.
+ */
+#ifndef SIM_SERVERS_H
+#define SIM_SERVERS_H
+
+#include "inbound/inbound.h"
+#include "outbound/outbound.h"
+#include "outbound/test_scene.h"
+
+/* -- servers ------------------------------------------------------------------------------------------------------------------ */
+
+struct server {
+    const char *host, *dir;
+    struct conf *conf; /* owned */
+    struct queue *queue;
+    struct outbound *outbound;
+    struct inbound *inbound;
+};
+
+/* Which one a task belongs to decides its configuration. */
+static inline struct conf *server_conf(void)
+{
+    struct server *s = task_owner();
+    assert(s != NULL);
+    return conf_ref(s->conf);
+}
+
+static inline void server_init(struct server *s, const char *host, const char *dir, const char *domain, const char *ip)
+{
+    char listen[64];
+    *s = (struct server){ .host = host, .dir = dir };
+    s->conf = scene_conf(host, dir);
+    snprintf(listen, sizeof listen, "%s:25", ip);
+    scene_listen(s->conf, listen);
+    s->conf->source_address = scene_text(s->conf, "%s%s", ip, "");
+    scene_local_domain(s->conf, domain);
+    scene_trust(s->conf, "198.51.100.0/24"); /* where the simulated world's clients come from */
+    conf_replace_current(server_conf);
+}
+
+/* Awaits. 0, or a negative errno when the disk did not let it; then nothing runs. */
+static inline int server_start(struct server *s)
+{
+    struct queue_recovery found;
+    char error[256] = "";
+    struct queue_options options = { .dir = s->conf->data_dir,
+                                     .segment_size = s->conf->segment_size,
+                                     .message_size_max = s->conf->message_size_max + 16384 };
+    void *owner = task_owner();
+    scene_mkdir(s->dir);
+    task_owner_set(s);
+    int r = queue_open(&options, &s->queue, &found, error);
+    if (r == 0) {
+        r = outbound_start(s->queue, &s->outbound);
+        assert(r == 0);
+        r = inbound_start(s->queue, &s->inbound, error);
+        if (r < 0)
+            fprintf(stderr, "%s: %s\n", s->host, error);
+        assert(r == 0);
+    } else if (r != -EIO && r != -ENOSPC)
+        fprintf(stderr, "%s: %s\n", s->host, error);
+    task_owner_set(owner);
+    return r;
+}
+
+/* Awaits. NULL members are fine. */
+static inline void server_stop(struct server *s, int64_t grace_ns)
+{
+    if (s->queue == NULL)
+        return;
+    int64_t deadline = task_deadline_in(grace_ns);
+    s->conf->shutdown_grace_ns = grace_ns;
+    inbound_stop(s->inbound);
+    outbound_stop(s->outbound, deadline);
+    queue_close(s->queue);
+    s->inbound = NULL;
+    s->outbound = NULL;
+    s->queue = NULL;
+}
+
+static inline void server_free(struct server *s)
+{
+    conf_unref(s->conf);
+    s->conf = NULL;
+}
+
+/* -- a client ------------------------------------------------------------------------------------------------------------------ */
+
+#define TALK_WAIT_NS (600 * NS_PER_S)
+
+struct talk {
+    struct stream *stream;
+    char last[512]; /* the first line of the last reply */
+};
+
+/* Awaits. The code of the next reply; 0: the server is gone. */
+static inline int talk_reply(struct talk *t)
+{
+    bool first = true;
+    for (;;) {
+        struct str pending = stream_pending(t->stream);
+        ssize_t lf = str_find(pending, '\n');
+        if (lf < 0) {
+            if (stream_fill(t->stream, task_deadline_in(TALK_WAIT_NS)) <= 0)
+                return 0;
+            continue;
+        }
+        assert(lf >= 4 && pending.p[lf - 1] == '\r');
+        int code = (pending.p[0] - '0') * 100 + (pending.p[1] - '0') * 10 + (pending.p[2] - '0');
+        bool more = pending.p[3] == '-';
+        assert(code >= 200 && code < 600);
+        if (first)
+            snprintf(t->last, sizeof t->last, "%.*s", (int)lf - 1, pending.p);
+        first = false;
+        stream_consume(t->stream, (size_t)lf + 1);
+        if (!more)
+            return code;
+    }
+}
+
+/* Awaits. False: the server is gone. */
+static inline bool talk_send(struct talk *t, struct str bytes)
+{
+    stream_write_deadline(t->stream, task_deadline_in(TALK_WAIT_NS));
+    return stream_put(t->stream, bytes) == 0 && stream_flush(t->stream, task_deadline_in(TALK_WAIT_NS)) == 0;
+}
+
+/* Awaits. One command, without its CRLF, and the code of its reply. */
+static inline int talk_say(struct talk *t, const char *line)
+{
+    char text[1024];
+    snprintf(text, sizeof text, "%s\r\n", line);
+    return talk_send(t, str_of(text)) ? talk_reply(t) : 0;
+}
+
+/* Awaits. The code of the greeting; 0: no connection. */
+static inline int talk_open(struct talk *t, const char *ip)
+{
+    struct net_addr to;
+    t->stream = NULL;
+    bool ok = net_addr_parse(str_of(ip), 25, &to);
+    assert(ok);
+    (void)ok;
+    if (net_connect(&to, NULL, task_deadline_in(TALK_WAIT_NS), &t->stream) < 0) {
+        t->stream = NULL;
+        return 0;
+    }
+    return talk_reply(t);
+}
+
+static inline void talk_close(struct talk *t)
+{
+    if (t->stream != NULL)
+        stream_close(t->stream);
+    t->stream = NULL;
+}
+
+#endif
