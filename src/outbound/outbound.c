@@ -76,6 +76,7 @@ static void scheduler_task(void *arg)
             continue;
         }
         start_delivery(o, c);
+        (void)task_yield();                                   /* it begins now, not behind a backlog of claims; a cancellation shows above */
     }
 }
 
