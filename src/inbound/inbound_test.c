@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/metrics.h"
 #include "conf/conf.h"
 #include "inbound/inbound.h"
 #include "run/sim.h"
@@ -159,6 +160,58 @@ static void a_disk_in_trouble_is_4xx(void **state)
     run("", with_a_disk_in_trouble);
 }
 
+/* Whoever asks and asks and never listens is waited for once, not once for each reply. */
+static void with_a_deaf_client(void *arg)
+{
+    (void)arg;
+    start();
+    int64_t open = metric_get(METRIC_sessions_open);
+    struct stream *s = greeted_from("198.51.100.1");
+    for (int i = 0; i < 10000; i++)
+        assert_int_equal(stream_put(s, STR("HELP\r\n")), 0);
+    stream_write_deadline(s, SOON);
+    (void)stream_flush(s, task_deadline_in(NS_PER_S));
+    assert_int_equal(metric_get(METRIC_sessions_open), open + 1);
+    assert_int_equal(task_sleep(30 * NS_PER_S), 0);
+    assert_int_equal(metric_get(METRIC_sessions_open), open);
+    stream_close(s);
+    stop();
+}
+
+static void a_deaf_client_is_left(void **state)
+{
+    (void)state;
+    run("", with_a_deaf_client);
+}
+
+/* BODY=8BITMIME says what may come. A text without such bytes may go to a server that takes only 7 bits, and must not bounce there. */
+static void with_seven_and_eight_bits(void *arg)
+{
+    static const struct { const char *text; bool eight; } cases[] = { { "plain\r\n.\r\n", false }, { "gr\xc3\xbc\xc3\x9f" "e\r\n.\r\n", true } };
+
+    (void)arg;
+    start();
+    struct stream *s = greeted_from("198.51.100.1");
+    for (size_t i = 0; i < 2; i++) {
+        struct claim *c;
+        assert_int_equal(say(s, "MAIL FROM:<a@tester.example> BODY=8BITMIME\r\n"), 250);
+        assert_int_equal(say(s, "RCPT TO:<postmaster>\r\n"), 250);
+        assert_int_equal(say(s, "DATA\r\n"), 354);
+        assert_int_equal(say(s, cases[i].text), 250);
+        assert_int_equal(queue_claim(queue, SOON, &c), 0);
+        assert_int_equal(c->env.body_8bit, cases[i].eight);
+        assert_int_equal(queue_settle(c, &(struct outcome){ .state = RCPT_DELIVERED }, 1, 0), 0);
+    }
+    stream_close(s);
+    stop();
+}
+
+static void eight_bits_are_what_is_there(void **state)
+{
+    (void)state;
+    run("", with_seven_and_eight_bits);
+}
+
 static void with_many_clients(void *arg)
 {
     struct stream *s[8];
@@ -293,6 +346,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_disk_in_trouble_is_4xx),
+        cmocka_unit_test(a_deaf_client_is_left),
+        cmocka_unit_test(eight_bits_are_what_is_there),
         cmocka_unit_test(sessions_are_limited),
         cmocka_unit_test(stop_is_polite),
         cmocka_unit_test(connections_may_break_at_every_byte),

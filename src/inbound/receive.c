@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "inbound/session_internal.h"
-#include "mail/header.h"
 #include "mail/trace.h"
 #include "smtp/data.h"
 #include <errno.h>
@@ -20,6 +19,7 @@
 #include <string.h>
 
 #define PIECE_MAX       (STREAM_INPUT_MAX + 16)   /* what one input buffer can decode to, with a CR or dot held back before */
+#define NO_MATCH        UINT8_MAX
 #define DROP_MAX_FACTOR 2                         /* of message_size_max: so much of a message that is too big is read away */
 
 struct receiving {
@@ -28,8 +28,9 @@ struct receiving {
     struct body        *body;            /* owned */
     struct data_decoder decoder;
     struct buf          piece;           /* decoded, not yet in the body */
-    struct buf          header;          /* decoded so far, until the header's end */
     bool                header_done;
+    uint8_t             matched;         /* how much of "received" this line of the header has been so far; NO_MATCH */
+    uint32_t            received;        /* fields of that name */
     struct reply        trouble;         /* code 0 while all is well; then nothing is kept any more */
 };
 
@@ -42,7 +43,6 @@ static void receiving_free(struct receiving *r)
 {
     body_free(r->body);
     buf_free(&r->piece);
-    buf_free(&r->header);
 }
 
 struct reply receive_message(struct session *s)
@@ -99,7 +99,6 @@ static int receiving_begin(struct receiving *r)
     r->id = queue_new_id(r->s->shared->queue);
     codec_id_format(r->id, r->s->transaction.id);
     buf_init(&r->piece, PIECE_MAX);
-    buf_init(&r->header, (size_t)r->s->conf->header_size_max + PIECE_MAX);
     r->body = body_new(r->s->shared->queue, r->id);
     return r->body == NULL ? -ENOMEM : put_received(r);
 }
@@ -112,7 +111,6 @@ static void give_up(struct receiving *r, struct reply why)
     if (r->trouble.code != 0)
         return;
     r->trouble = why;
-    buf_free(&r->header);
     buf_free(&r->piece);
     body_free(r->body);
     r->body = NULL;
@@ -128,53 +126,50 @@ static struct reply cannot_keep(int error)
     return reply(451, "4.3.0", "The message cannot be kept now; try again later");
 }
 
-/* A loop is caught by the traces of the hosts it went through (RFC 5321, 6.3). */
-static void check_header(struct receiving *r, struct str header)
+/* Counts the fields of that name as they pass by: the header is not kept, for ten thousand sessions may each have a long one. */
+static void count_received(struct receiving *r, struct str text)
 {
-    struct header_iter it;
-    struct header_field field;
-    uint32_t received = 0;
+    static const char name[] = "received";
 
-    header_begin(&it, header);
-    while (header_next(&it, &field))
-        received += str_eq_nocase(field.name, STR("Received"));
-    if (received > r->s->conf->received_max)
-        give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));
-    r->header_done = true;
-    buf_free(&r->header);
+    for (size_t i = 0; i < text.n; i++) {
+        char c = char_lower(text.p[i]);
+        bool name_over = r->matched == sizeof name - 1;
+        if (c == '\n')
+            r->matched = 0;
+        else if (name_over && (c == ' ' || c == '\t'))          /* before the colon, as in old times (RFC 5322, 4.5.8) */
+            continue;
+        else if (!name_over && r->matched != NO_MATCH && c == name[r->matched])
+            r->matched++;
+        else {
+            r->received += name_over && c == ':';
+            r->matched = NO_MATCH;
+        }
+    }
 }
 
-static void watch_header(struct receiving *r, bool at_end)
+static void watch_header(struct receiving *r, uint64_t before)
 {
-    uint32_t max = r->s->conf->header_size_max;
+    const struct conf *c = r->s->conf;
 
     if (r->header_done || r->trouble.code != 0)
         return;
-    uint64_t size = r->decoder.header_end > 0 ? r->decoder.header_end : r->decoder.bytes;
-    if (size > max) {
+    r->header_done = r->decoder.header_end > 0;
+    uint64_t size = r->header_done ? r->decoder.header_end : r->decoder.bytes;
+    count_received(r, str_head(buf_str(&r->piece), (size_t)(size - before)));
+    if (size > c->header_size_max)
         give_up(r, reply(552, "5.3.4", "The header of the message is too big"));
-        return;
-    }
-    bool complete = r->decoder.header_end > 0 || at_end;
-    if (complete && r->header.n == 0) {          /* all in this piece, as most are */
-        check_header(r, str_head(buf_str(&r->piece), (size_t)size));
-        return;
-    }
-    buf_put_str(&r->header, buf_str(&r->piece));
-    if (!buf_ok(&r->header))
-        give_up(r, cannot_keep(-ENOMEM));
-    else if (complete)
-        check_header(r, str_head(buf_str(&r->header), (size_t)size));
+    else if (r->received > c->received_max)      /* a loop is caught by the traces of the hosts it went through (RFC 5321, 6.3) */
+        give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));
 }
 
 /* Awaits when the body spills to its file. */
-static void keep_piece(struct receiving *r, bool at_end)
+static void keep_piece(struct receiving *r, uint64_t before)
 {
     if (r->trouble.code == 0 && r->decoder.bytes > r->s->conf->message_size_max)
         give_up(r, reply(552, "5.3.4", "The message is too big"));
     if (r->trouble.code == 0 && !buf_ok(&r->piece))
         give_up(r, cannot_keep(-ENOMEM));
-    watch_header(r, at_end);
+    watch_header(r, before);
     if (r->trouble.code != 0)
         return;
     int error = body_append(r->body, buf_str(&r->piece));
@@ -202,9 +197,10 @@ static enum data_result receive_text(struct receiving *r, int *out_error)
         size_t consumed = 0;
         enum data_result result = DATA_MORE;
         if (text.n > 0) {
+            uint64_t before = r->decoder.bytes;
             result = data_decode(&r->decoder, text, &consumed, r->trouble.code == 0 ? &r->piece : NULL);
             stream_consume(r->s->stream, consumed);
-            keep_piece(r, result != DATA_MORE);
+            keep_piece(r, before);
         }
         if (result != DATA_MORE)
             return result;
@@ -263,7 +259,7 @@ static struct reply put_message(struct receiving *r)
         .helo = str_of(s->helo),
         .login = str_of(s->login),
         .protocol = str_of(s->client.local ? "local" : s->esmtp ? "ESMTP" : "SMTP"),
-        .body_8bit = t->mail.body == BODY_8BITMIME || r->decoder.has_8bit,
+        .body_8bit = r->decoder.has_8bit,        /* what it is, not what it was said to be: many say 8BITMIME of everything */
         .size = body_size(r->body),
     };
 

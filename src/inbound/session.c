@@ -24,7 +24,8 @@ enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_TIME
 static struct reply     answer(struct session *s);
 static enum line_result read_line(struct session *s, struct str *out);
 static bool             another_line_waits(const struct session *s);
-static void             put_reply(struct session *s, const struct reply *r);
+static int              put_reply(struct session *s, const struct reply *r);
+static void             shield(struct session *s);
 static int64_t          send_deadline(const struct session *s);
 
 void session_run(struct session_shared *shared, struct stream *stream, const struct session_client *client)
@@ -44,7 +45,8 @@ void session_talk(struct session *s)
     /* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */
     struct reply r = session_reply(s, 220, NULL, "%s ESMTP Nightmail", s->conf->hostname);
     for (;;) {
-        put_reply(s, &r);
+        if (put_reply(s, &r) < 0)
+            return;              /* it reads no replies, and how much of this one it got nobody knows */
         if (s->closing)
             break;
         if (!another_line_waits(s)) {
@@ -57,6 +59,8 @@ void session_talk(struct session *s)
         if (r.code == 0)         /* the client is gone: nobody to tell */
             break;
     }
+    if (s->closing && task_canceled())
+        shield(s);               /* the replies before the last one were not sent yet, perhaps: a 250 among them */
     if (s->closing)
         (void)stream_shutdown(s->stream, task_deadline_in(FAREWELL_WAIT_NS));    /* it is over either way */
 }
@@ -214,22 +218,24 @@ ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle)
 
 /* -- replies ------------------------------------------------------------------------------------------------------------ */
 
-static void put_reply(struct session *s, const struct reply *r)
+static int put_reply(struct session *s, const struct reply *r)
 {
     char bytes[REPLY_BYTES_MAX];
     struct buf out;
 
     buf_init_fixed(&out, bytes, sizeof bytes);
     reply_put(&out, r);
-    /* A client that does not read its replies is waited for here, up to the deadline; an error shows again at the flush. */
+    /* A client that does not read its replies is waited for here, up to the deadline. */
     stream_write_deadline(s->stream, send_deadline(s));
-    (void)stream_put(s->stream, buf_str(&out));
+    return stream_put(s->stream, buf_str(&out));
 }
 
 int session_send(struct session *s, const struct reply *r)
 {
-    put_reply(s, r);
-    int sent = stream_flush(s->stream, send_deadline(s));
+    int sent = put_reply(s, r);
+    if (sent < 0)
+        return sent;
+    sent = stream_flush(s->stream, send_deadline(s));
     if (sent != -ECANCELED)
         return sent;
     shield(s);
