@@ -188,6 +188,9 @@ static void reclaims(void *arg)
     q = open_queue();
     assert_true(recovery.segments <= 8);
     assert_int_equal(queue_count(q), 1);
+    struct queue_item item;
+    assert_int_equal(queue_list(q, 0, &item, 1), 1);
+    assert_true(item.id == lingering && item.state == MESSAGE_HELD && item.rcpts_pending == 2);
     assert_int_equal(queue_release(q, lingering), 0);
     struct claim *c = claim_now(q);
     assert_true(c->id == lingering && c->env.rcpt_count == 2);
@@ -234,6 +237,22 @@ static void reads_side_by_side(void *arg)
     queue_close(q);
 }
 
+/* Two servers in one directory would write over each other's segments. */
+static void one_at_a_time(void *arg)
+{
+    (void)arg;
+    struct queue *q = open_queue(), *second;
+    struct queue_options only_looking = options;
+    char error[256];
+    assert_int_equal(queue_open(&options, &second, NULL, error), -EWOULDBLOCK);
+    assert_non_null(strstr(error, "in use"));
+    only_looking.read_only = true;
+    assert_int_equal(queue_open(&only_looking, &second, NULL, error), 0);
+    queue_close(second);
+    queue_close(q);
+    queue_close(open_queue());
+}
+
 static void run(void (*fn)(void *))
 {
     dir_make();
@@ -244,6 +263,7 @@ static void run(void (*fn)(void *))
 static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
 static void test_survives_closing(void **state) { (void)state; run(survives_closing); }
 static void test_reclaims(void **state) { (void)state; run(reclaims); }
+static void test_one_at_a_time(void **state) { (void)state; run(one_at_a_time); }
 static void test_reads_side_by_side(void **state) { (void)state; run(reads_side_by_side); }
 
 int main(void)
@@ -253,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_survives_closing),
         cmocka_unit_test(test_reclaims),
         cmocka_unit_test(test_reads_side_by_side),
+        cmocka_unit_test(test_one_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
