@@ -530,6 +530,72 @@ static void a_kept_connection(void **state)
     }
 }
 
+/* A server to which a transaction is open until it hears a final dot or RSET (RFC 5321, 4.1.4). */
+struct strict {
+    struct fake fake;
+    const char *rcpts, *data; /* of the first transaction, which it refuses */
+    char got[64];             /* of the second */
+    bool open;
+};
+
+static const char *say_strictly(struct fake *f, enum fake_stage stage, struct str line)
+{
+    struct strict *s = f->say_arg;
+    bool was_open = s->open;
+    (void)line;
+    s->open = stage == AT_MAIL || (was_open && stage != AT_DOT && stage != AT_RSET);
+    if (stage == AT_MAIL && was_open)
+        return "503 5.5.1 nested MAIL\r\n";
+    return stage == AT_DATA && f->transactions == 1 ? s->data : NULL;
+}
+
+static void strict_task(void *arg)
+{
+    struct strict *s = arg;
+    struct conf *conf = scene_conf(US, "us");
+    struct queue *q = scene_queue(conf);
+    struct client *client = NULL;
+    struct outcome failure, outcome;
+    s->fake.say = say_strictly;
+    s->fake.say_arg = s;
+    fake_begin(&s->fake, SERVER);
+    for (int i = 0; i < 2; i++) {
+        struct claim *claim = put_and_claim(q, &(struct scene_message){ "s@y.example", i == 0 ? s->rcpts : ONE, STR(MESSAGE) });
+        if (i == 0)
+            assert_int_equal(open_to(SERVER, conf, &claim->arena, &client, &failure), 0);
+        struct client_mail mail = { claim, list_outcomes(claim, &outcome), 1 };
+        assert_int_equal(client_send(client, &mail), CLIENT_SENT);
+        assert_true(client->usable);
+        write_outcomes(s->got, sizeof s->got, &outcome, 1);
+        queue_settle(claim, &(struct outcome){ .state = RCPT_DELIVERED, .text = STR("ok") }, 1, 0);
+    }
+    client_close(client);
+    fake_end(&s->fake);
+    queue_close(q);
+    conf_unref(conf);
+}
+
+/* Refused, and the connection kept: the next message finds no transaction open. */
+static void a_refused_transaction_is_ended(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        {"550.a@x.example", NULL                   }, /* nobody was accepted, and DATA refused for it */
+        { ONE,              "451 4.3.0 no disk\r\n"},
+        { ONE,              "554 5.7.1 no\r\n"     },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        static struct strict s;
+        memset(&s, 0, sizeof s);
+        s.rcpts = rows[i][0];
+        s.data = rows[i][1];
+        assert_int_equal(in_world(i, strict_task, &s), 0);
+        assert_string_equal(s.got, "D 2.0.0");
+        assert_int_equal(s.fake.connections, 1);
+        fake_forget(&s.fake);
+    }
+}
+
 struct stop {
     struct fake fake;
     struct client *client;
@@ -584,9 +650,16 @@ static void stopping_in_the_middle(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_table),        cmocka_unit_test(the_conversation),  cmocka_unit_test(nothing_for_nobody),
-        cmocka_unit_test(dots_are_doubled), cmocka_unit_test(a_large_body),      cmocka_unit_test(many_recipients),
-        cmocka_unit_test(endless_replies),  cmocka_unit_test(a_kept_connection), cmocka_unit_test(stopping_in_the_middle),
+        cmocka_unit_test(the_table),
+        cmocka_unit_test(the_conversation),
+        cmocka_unit_test(nothing_for_nobody),
+        cmocka_unit_test(dots_are_doubled),
+        cmocka_unit_test(a_large_body),
+        cmocka_unit_test(many_recipients),
+        cmocka_unit_test(endless_replies),
+        cmocka_unit_test(a_kept_connection),
+        cmocka_unit_test(stopping_in_the_middle),
+        cmocka_unit_test(a_refused_transaction_is_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
