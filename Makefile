@@ -205,6 +205,11 @@ crash: $B/nightmail
 	tests/crash/crash.py $B/nightmail --rounds 500 --mode local
 	tests/crash/crash.py $B/nightmail --rounds 500 --mode relay
 
+## make mutants         plant each fault of tests/mutants/list, one at a time; its test must find it. MUTANTS="name ..." picks some
+.PHONY: mutants
+mutants: $(SETUP)
+	@$(PYTHON) -B tests/mutants/mutants.py --build $(abspath $(BUILD))/mutants $(MUTANTS)
+
 ## make format          is every file as .clang-format wants it?
 .PHONY: format
 format:
