@@ -14,7 +14,9 @@
 #include <string.h>
 
 #define SEGMENT_SIZE_DEFAULT      (UINT64_C(64) << 20)
-#define BODY_INLINE_DEFAULT       (64u * 1024)
+/* Measured with one session: a body of 65 KiB in the record is accepted in one sync of 0.4 ms; in a file of its own it needs three (the file,
+ * its directory, the record). So the common large message, 64 KiB and its trace fields, goes inline. */
+#define BODY_INLINE_DEFAULT       (128u * 1024)
 #define BODY_MEMORY_DEFAULT       (UINT64_C(64) << 20)
 #define MESSAGE_SIZE_DEFAULT      (UINT64_C(50) << 20)
 #define FLOOR_CHECK_INTERVAL_NS   NS_PER_S

@@ -21,7 +21,7 @@ struct queue;
 struct queue_options {
     const char *dir;                     /* the data directory; made if its parent is there */
     uint64_t    segment_size;            /* bytes; 0: 64 MiB; at least 64 KiB. body_inline_max is lowered to a quarter of it */
-    uint32_t    body_inline_max;         /* bodies up to this go into the record; 0: 64 KiB */
+    uint32_t    body_inline_max;         /* bodies up to this go into the record; 0: 128 KiB */
     uint64_t    body_memory_max;         /* all arriving bodies together; 0: 64 MiB. Beyond it bodies stream to files at once */
     uint64_t    message_size_max;        /* 0: 50 MiB */
     uint64_t    free_floor;              /* bytes to leave free on the disk: below, queue_put says -ENOSPC; 0: none */
