@@ -157,4 +157,91 @@ static inline void talk_close(struct talk *t)
     t->stream = NULL;
 }
 
+/* -- a standard conversation -------------------------------------------------------------------------------------------------- */
+
+struct letter {
+    const char *rcpts[2];
+    bool pipelined;
+    struct str text; /* no line of it begins with a dot */
+    int code;        /* the last reply: to the dot if it came so far; 0: the connection broke, or there was none */
+    bool whole;      /* the dot was sent */
+};
+
+/* Awaits. Greets, sends one message in a connection of its own, says goodbye. */
+static inline void letter_send(struct letter *l, const char *ip)
+{
+    struct talk t;
+    char lines[4][128];
+    l->whole = false;
+    l->code = talk_open(&t, ip);
+    if (l->code == 220)
+        l->code = talk_say(&t, "EHLO client.example");
+    snprintf(lines[0], sizeof lines[0], "MAIL FROM:<u0@a.example>\r\n");
+    for (int i = 0; i < 2; i++)
+        snprintf(lines[1 + i], sizeof lines[1 + i], "RCPT TO:<%s>\r\n", l->rcpts[i]);
+    snprintf(lines[3], sizeof lines[3], "DATA\r\n");
+    for (int i = 0; l->pipelined && i < 4 && l->code == 250; i++)
+        if (stream_put(t.stream, str_of(lines[i])) < 0)
+            l->code = 0;
+    if (l->pipelined && l->code == 250 && stream_flush(t.stream, task_deadline_in(TALK_WAIT_NS)) < 0)
+        l->code = 0;
+    for (int i = 0; i < 4 && l->code == 250; i++)
+        l->code = !l->pipelined && !talk_send(&t, str_of(lines[i])) ? 0 : talk_reply(&t);
+    if (l->code == 354) {
+        l->code = 0;
+        if (talk_send(&t, l->text)) {
+            l->whole = true;
+            l->code = talk_send(&t, STR(".\r\n")) ? talk_reply(&t) : 0;
+        }
+    }
+    if (l->code != 0)
+        (void)talk_say(&t, "QUIT");
+    talk_close(&t);
+}
+
+/* BLOCKS. How often the text is in a mailbox, whole; UINT_MAX if there is a file that ends in none of the two texts. */
+static inline unsigned letter_copies(const char *mailbox, struct str text, struct str other)
+{
+    static struct scene_names files;
+    unsigned copies = 0, strangers = 0;
+    (void)scene_list(mailbox, &files);
+    for (unsigned i = 0; i < files.count; i++) {
+        struct buf file;
+        scene_read(mailbox, files.names[i], &file);
+        struct str all = buf_str(&file);
+        if (all.n >= text.n && str_eq(str_from(all, all.n - text.n), text))
+            copies++;
+        else if (all.n < other.n || !str_eq(str_from(all, all.n - other.n), other))
+            strangers++;
+        buf_free(&file);
+    }
+    return strangers > 0 ? UINT32_MAX : copies;
+}
+
+/* Awaits empty queues. False: they are not after so long. */
+static inline bool servers_drain(struct server *a, struct server *b, int64_t at_most_ns)
+{
+    int64_t deadline = task_deadline_in(at_most_ns);
+    while (queue_count(a->queue) + queue_count(b->queue) > 0 && clock_mono_ns() < deadline)
+        (void)task_sleep(NS_PER_S);
+    return queue_count(a->queue) + queue_count(b->queue) == 0;
+}
+
+#define SERVERS_ZONE                                                                                                                       \
+    "a.example. 300 IN MX 10 mx.a.example.\nmx.a.example. 300 IN A 192.0.2.1\n"                                                            \
+    "b.example. 300 IN MX 10 mx.b.example.\nmx.b.example. 300 IN A 192.0.2.2\n"
+
+/* a.example and b.example, each with the users u0 and u1. In a world that has begun. */
+static inline void servers_init(struct server *a, struct server *b)
+{
+    (void)sim_dns_zone(SERVERS_ZONE);
+    server_init(a, "mx.a.example", "a", "a.example", "192.0.2.1");
+    server_init(b, "mx.b.example", "b", "b.example", "192.0.2.2");
+    a->conf->segment_size = b->conf->segment_size = 256 * 1024;
+    for (int i = 0; i < 2; i++) {
+        scene_user(a->conf, i == 0 ? "u0" : "u1");
+        scene_user(b->conf, i == 0 ? "u0" : "u1");
+    }
+}
+
 #endif
