@@ -13,7 +13,9 @@
 #include "base/clock.h"
 #include "base/codec.h"
 #include "mail/trace.h"
+#include "outbound/maildir.h"
 #include "policy/route.h"
+#include "run/channel.h"
 #include "run/file.h"
 #include "run/offload.h"
 #include <assert.h>
@@ -29,6 +31,8 @@
 
 struct local {
     struct offload *disk;
+    struct channel *making;              /* holds an item while a Maildir is being made: one at a time */
+    struct maildir_doubts doubts;        /* whoever makes one uses them */
     int64_t         started_wall_ns;     /* messages accepted before may have been delivered by an earlier process */
 };
 
@@ -38,64 +42,28 @@ struct local *local_new(void)
     if (l == NULL)
         return NULL;
     l->started_wall_ns = clock_wall_ns();
+    maildir_doubts_init(&l->doubts);
     l->disk = offload_new("mailbox", LOCAL_THREADS, LOCAL_WAITING);
-    if (l->disk == NULL) {
-        free(l);
-        return NULL;
-    }
-    return l;
+    l->making = channel_new(1);
+    if (l->disk != NULL && l->making != NULL)
+        return l;
+    local_free(l);
+    return NULL;
 }
 
 void local_free(struct local *l)
 {
     if (l == NULL)
         return;
-    offload_free(l->disk);
+    if (l->disk != NULL)
+        offload_free(l->disk);
+    if (l->making != NULL)
+        channel_free(l->making);
+    maildir_doubts_free(&l->doubts);
     free(l);
 }
 
-/* -- paths (on a helper thread) -------------------------------------------------------------------------------------------- */
-
-/* Open dir/name, making it if it is not there and may be made; a made name is durable before this returns. */
-static int open_or_make(int dir, const char *name, bool make)
-{
-    int sub = file_open_dir_at(dir, name);
-    if (sub != -ENOENT || !make)
-        return sub;
-    int r = file_mkdir_at(dir, name);
-    if (r < 0 && r != -EEXIST)
-        return r;
-    r = file_sync(dir);
-    return r < 0 ? r : file_open_dir_at(dir, name);
-}
-
-/* Every part of path beneath dir. path has no empty, "." or ".." parts: route_mailbox sees to that. */
-static int open_path(int dir, const char *path, bool make)
-{
-    char part[NAME_MAX_LEN * 2];
-    int at = dir;
-    while (*path == '/')
-        path++;
-    while (*path != '\0') {
-        size_t n = strcspn(path, "/");
-        if (n >= sizeof(part)) {
-            if (at != dir)
-                (void)file_close(at);
-            return -ENAMETOOLONG;
-        }
-        memcpy(part, path, n);
-        part[n] = '\0';
-        int next = open_or_make(at, part, make);
-        if (at != dir)
-            (void)file_close(at);
-        if (next < 0)
-            return next;
-        at = next;
-        for (path += n; *path == '/'; path++)
-            ;
-    }
-    return at;
-}
+/* -- the file (on a helper thread) ------------------------------------------------------------------------------------------ */
 
 /* What stands before the first placeholder is the operator's, links and all; the rest is opened beneath it without following any. */
 static size_t base_length(const char *mailbox_pattern)
@@ -106,33 +74,16 @@ static size_t base_length(const char *mailbox_pattern)
     return end;
 }
 
-static int open_base(const char *path, size_t n, bool make)
-{
-    char base[1024];
-    if (n == 0)
-        return file_open_dir(".");
-    if (n >= sizeof(base))
-        return -ENAMETOOLONG;
-    memcpy(base, path, n);
-    base[n] = '\0';
-    int dir = file_open_dir(base);
-    if (dir != -ENOENT || !make)
-        return dir;
-    CLEANUP_FILE int top = file_open_dir(base[0] == '/' ? "/" : ".");
-    return top < 0 ? top : open_path(top, base, true);
-}
-
-/* -- the file (on a helper thread) ------------------------------------------------------------------------------------------ */
-
 struct job {
-    const char *path;                    /* the Maildir */
-    size_t      base;                    /* length of its part that the operator wrote */
+    struct maildir_doubts *doubts;       /* for job_make, of which one runs at a time */
+    struct maildir_path    path;
     bool        make;                    /* make the Maildir if it is not there */
     bool        maybe_there;             /* an earlier process may have delivered it: look in cur/ too */
     char        name[NAME_MAX_LEN];
     struct str  content;                 /* the whole file, or (file open) the piece to append */
     int         maildir, file;
-    bool        no_maildir;              /* result says so: not some other file that is missing */
+    bool        not_whole;               /* result says so: the Maildir is to be made first */
+    bool        no_maildir;              /* likewise: it is not there, and not some other file that is missing */
     int         result;
 };
 
@@ -147,7 +98,7 @@ static int find_name(void *arg, const char *name)
  * and after a failed sync another one proves nothing. So it is given once more. */
 static int name_again(const struct job *job, int new_dir)
 {
-    CLEANUP_FILE int tmp = open_or_make(job->maildir, "tmp", true);
+    CLEANUP_FILE int tmp = maildir_open_sub(job->maildir, "tmp");
     int r = tmp < 0 ? tmp : file_rename_at(new_dir, job->name, tmp, job->name);
     if (r == 0)
         r = file_rename_at(tmp, job->name, new_dir, job->name);
@@ -158,7 +109,7 @@ static int name_again(const struct job *job, int new_dir)
 
 static int find_in_cur(const struct job *job)
 {
-    CLEANUP_FILE int cur = open_or_make(job->maildir, "cur", true);
+    CLEANUP_FILE int cur = file_open_dir_at(job->maildir, "cur");
     int found = cur < 0 ? cur : file_list(cur, find_name, (void *)(uintptr_t)job->name);
     int r = found > 0 ? file_sync(cur) : 0;
     return r < 0 ? r : found;
@@ -168,7 +119,7 @@ static int find_in_cur(const struct job *job)
 static int already_there(const struct job *job)
 {
     struct file_info info;
-    CLEANUP_FILE int new_dir = open_or_make(job->maildir, "new", true);
+    CLEANUP_FILE int new_dir = maildir_open_sub(job->maildir, "new");
     if (new_dir < 0)
         return new_dir;
     if (file_info_at(new_dir, job->name, &info) == 0)
@@ -180,24 +131,17 @@ static void job_open(void *arg)
 {
     struct job *job = arg;
     job->maildir = job->file = -1;
-    CLEANUP_FILE int base = open_base(job->path, job->base, job->make);
-    if (base < 0) {
-        job->result = base;
-        return;
-    }
-    int maildir = open_path(base, job->path + job->base, job->make);
+    int maildir = maildir_open(&job->path);
     if (maildir < 0) {
-        job->no_maildir = maildir == -ENOENT || maildir == -ENOTDIR;
+        job->not_whole = maildir == -ENOENT || maildir == -ENOTDIR;
         job->result = maildir;
         return;
     }
-    if (maildir == base)                                      /* a pattern without placeholders: the base is the Maildir */
-        base = -1;
     job->maildir = maildir;
     job->result = already_there(job);
     if (job->result != 0)
         return;
-    CLEANUP_FILE int tmp = open_or_make(maildir, "tmp", true);
+    CLEANUP_FILE int tmp = maildir_open_sub(job->maildir, "tmp");
     if (tmp < 0) {
         job->result = tmp;
         return;
@@ -216,7 +160,7 @@ static void job_write(void *arg)
 static int publish(const struct job *job)
 {
     CLEANUP_FILE int tmp = file_open_dir_at(job->maildir, "tmp");
-    CLEANUP_FILE int new_dir = open_or_make(job->maildir, "new", true);
+    CLEANUP_FILE int new_dir = maildir_open_sub(job->maildir, "new");
     if (tmp < 0 || new_dir < 0)
         return tmp < 0 ? tmp : new_dir;
     int r = file_sync(job->file);
@@ -243,6 +187,12 @@ static void job_close(void *arg)
     (void)file_close(job->file);                              /* synced already, or given up */
     (void)file_close(job->maildir);
     job->file = job->maildir = -1;
+}
+
+static void job_make(void *arg)
+{
+    struct job *job = arg;
+    job->result = maildir_make(job->doubts, &job->path, job->make, &job->no_maildir);
 }
 
 /* A small message needs one trip to a helper thread for everything. */
@@ -331,6 +281,25 @@ static int write_large(struct local *l, struct job *job, struct claim *c, const 
     return r;
 }
 
+static int write_file(struct local *l, struct job *job, struct claim *c, const struct recipient *rcpt)
+{
+    return c->body_size <= WRITE_CHUNK ? write_small(l, job, c, rcpt) : write_large(l, job, c, rcpt);
+}
+
+/* Awaits its turn: what one is still making, and might fail to make last, no other may find and take for granted. */
+static int make_maildir(struct local *l, struct job *job)
+{
+    void *item;
+    task_shield_begin();                                      /* it is short, and the item must come out again */
+    int r = channel_send(l->making, l, TASK_FOREVER);
+    if (r == 0) {
+        r = run(l, job_make, job);
+        (void)channel_recv(l->making, &item, TASK_FOREVER);   /* it is there: we put it in */
+    }
+    task_shield_end();
+    return r;
+}
+
 static void name_file(struct job *job, const struct conf *conf, const struct claim *c, uint32_t rcpt)
 {
     char id[CODEC_ID_LEN + 1];
@@ -366,15 +335,21 @@ static bool is_postmaster(const struct address *addr)
 struct outcome local_deliver(struct local *l, const struct conf *conf, struct claim *c, uint32_t rcpt)
 {
     const struct recipient *r = &c->env.rcpts[rcpt];
-    struct job job = { .file = -1, .maildir = -1 };
-    int error = route_mailbox(&c->arena, conf, &r->addr, &job.path);
+    struct job job = { .file = -1, .maildir = -1, .doubts = &l->doubts };
+    int error = route_mailbox(&c->arena, conf, &r->addr, &job.path.path);
     if (error < 0)
         return error == -EINVAL ? no_such_mailbox() : outcome_of_error(&c->arena, error);
-    job.base = base_length(conf->mailbox);
+    job.path.base = base_length(conf->mailbox);
     job.make = conf->have_users_file || is_postmaster(&r->addr);
     job.maybe_there = c->attempts > 0 || c->env.arrived_ns < l->started_wall_ns;
     name_file(&job, conf, c, rcpt);
-    error = c->body_size <= WRITE_CHUNK ? write_small(l, &job, c, r) : write_large(l, &job, c, r);
+    error = write_file(l, &job, c, r);
+    if (job.not_whole) {
+        job.not_whole = false;
+        error = make_maildir(l, &job);
+        if (error == 0)
+            error = write_file(l, &job, c, r);
+    }
     if (error < 0)
         return job.no_maildir ? no_such_mailbox() : outcome_of_error(&c->arena, error);
     return outcome_of_ours(RCPT_DELIVERED, "2.0.0", error > 0 ? "was in the mailbox already" : "delivered to the mailbox");

@@ -249,6 +249,7 @@ static void found_is_durable(void *arg)
     begin(&s);
     scene_mkdir(MAILBOX "/new");
     scene_mkdir(MAILBOX "/tmp");
+    scene_mkdir(MAILBOX "/cur");
     struct claim *c = put_and_claim(&s, "bob@us.example", STR(MESSAGE));
     for (uint64_t at = 0; scene_list(MAILBOX "/new", NULL) == 0; at++) {   /* that sync is the last operation */
         sim_disk_fail(sim_disk_ops() + at, EIO, false);

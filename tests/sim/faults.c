@@ -14,25 +14,25 @@
 
 static const struct variant {
     const char *name;
-    int         error;
-    bool        from_then_on;
-    size_t      size;
+    int error;
+    bool from_then_on;
+    size_t size;
 } variants[] = {
-    { "EIO once",               EIO,    false, 200   },
-    { "EIO from then on",       EIO,    true,  200   },
-    { "ENOSPC once",            ENOSPC, false, 200   },
-    { "ENOSPC from then on",    ENOSPC, true,  200   },
-    { "EIO once, large",        EIO,    false, 90000 },
-    { "ENOSPC from then on, large", ENOSPC, true, 90000 },
+    {"EIO once",                    EIO,    false, 200  },
+    { "EIO from then on",           EIO,    true,  200  },
+    { "ENOSPC once",                ENOSPC, false, 200  },
+    { "ENOSPC from then on",        ENOSPC, true,  200  },
+    { "EIO once, large",            EIO,    false, 90000},
+    { "ENOSPC from then on, large", ENOSPC, true,  90000},
 };
 
 static struct world {
     const struct variant *v;
-    uint64_t              at; /* UINT64_MAX: never */
-    struct server         a, b;
-    struct letter         first, second;
-    char                 *texts[2];
-    char                  failed[256];
+    uint64_t at; /* UINT64_MAX: never */
+    struct server a, b;
+    struct letter first, second;
+    char *texts[2];
+    char failed[256];
 } w;
 
 static const char *const mailboxes[2] = { "a/mail/a.example/u1/new", "b/mail/b.example/u1/new" };
@@ -120,7 +120,10 @@ static uint64_t play(const struct variant *v, uint64_t at)
             text[k] = k % 50 == 48 ? '\r' : k % 50 == 49 ? '\n' : (char)('a' + (k / 50 + k + (size_t)i) % 26);
         memcpy(text, i == 0 ? "X: first" : "X: other", 8);
         memcpy(text + v->size - 4, "\r\n\r\n", 4);
-        *l = (struct letter){ .rcpts = { "u1@a.example", "u1@b.example" }, .pipelined = true, .text = { text, v->size } };
+        *l = (struct letter){
+            .rcpts = {"u1@a.example", "u1@b.example"},
+              .pipelined = true, .text = { text,          v->size       }
+        };
     }
     if (sim_run(run, NULL) < 0)
         FAIL("the world stands still");
