@@ -55,7 +55,7 @@ class Sides:
 
     def __init__(self, folder, mode, hop=None, preload=None, slow_us=0):
         self.folder, self.mode = folder, mode
-        hop = f"{hop[0]}:{hop[1]}" if hop else ""
+        hop = f"[{hop[0]}]:{hop[1]}" if hop else ""
         users = [USER] if mode == "local" else []
         self.counters = {}
         a, b = folder / "nightmail", folder / "postfix"
@@ -64,8 +64,7 @@ class Sides:
         self.nightmail = Nightmail(a, NIGHTMAIL_ADDRESS, PORT, users, env=self._preload("nightmail", a, "", preload, slow_us),
                                    segment_size="64MiB", sessions_max=20000, messages_per_session_max=1000000,
                                    **NIGHTMAIL_MODES[mode](hop))
-        bracketed = "[{}]:{}".format(*hop.split(":")) if hop else ""
-        self.postfix = Postfix(b, POSTFIX_ADDRESS, PORT, dict(TUNED, **POSTFIX_MODES[mode](bracketed)), users, log=False,
+        self.postfix = Postfix(b, POSTFIX_ADDRESS, PORT, dict(TUNED, **POSTFIX_MODES[mode](hop)), users, log=False,
                                env=self._preload("postfix", b, b / "root", preload, slow_us))
         self.both = {"nightmail": self.nightmail, "postfix": self.postfix}
 
