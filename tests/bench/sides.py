@@ -62,7 +62,7 @@ class Sides:
         for path in (a, b / "root"):
             path.mkdir(parents=True)
         self.nightmail = Nightmail(a, NIGHTMAIL_ADDRESS, PORT, users, env=self._preload("nightmail", a, "", preload, slow_us),
-                                   segment_size="64MiB", sessions_max=20000, messages_per_session_max=1000000,
+                                   segment_size="64MiB", sessions_max=20000, messages_per_session_max=1000000, shutdown_grace="0s",
                                    **NIGHTMAIL_MODES[mode](hop))
         self.postfix = Postfix(b, POSTFIX_ADDRESS, PORT, dict(TUNED, **POSTFIX_MODES[mode](hop)), users, log=False,
                                env=self._preload("postfix", b, b / "root", preload, slow_us))
