@@ -138,10 +138,18 @@ def lone_message(server, sink, body):
     return (accepted - start) * 1000, (accepted - dot) * 1000, (arrived - dot) * 1000
 
 
+LONE_PAUSE_S = 0.05
+
+
+def paused(function, *args):
+    time.sleep(LONE_PAUSE_S)
+    return function(*args)
+
+
 def lone_messages(server, sink, count, size=4096):
-    """The medians of so many, one after the other."""
+    """The medians of so many, each to an idle server: a pause lets what the one before left, its settling, come to its end."""
     body = b"From: alice@load.example\r\nSubject: lone\r\n\r\n" + (b"x" * 62 + b"\r\n") * (size // 64) + b".\r\n"
-    return [statistics.median(column) for column in zip(*(lone_message(server, sink, body) for _ in range(count)))]
+    return [statistics.median(column) for column in zip(*(paused(lone_message, server, sink, body) for _ in range(count)))]
 
 
 # -- idle sessions -----------------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ class Bench:
                     measure.lone_messages(server, sink, 5)          # warm
                 for _ in range(self.args.rounds):
                     for side, server in sides.both.items():
-                        for figure, value in zip(figures, measure.lone_messages(server, sink, 10 if self.args.quick else 25)):
+                        for figure, value in zip(figures, measure.lone_messages(server, sink, 10 if self.args.quick else 20)):
                             figure.add(side, value)
             except (Failed, OSError) as e:
                 for figure in figures:
