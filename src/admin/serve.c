@@ -16,6 +16,7 @@
 #include "outbound/outbound.h"
 #include "queue/queue.h"
 #include "run/dns.h"
+#include "run/file.h"
 #include "run/loop.h"
 #include "run/offload.h"
 #include <errno.h>
@@ -93,6 +94,24 @@ static int start_queue(struct server *s)
     return 0;
 }
 
+/* A directory that was there is its owner's to open. */
+static void check_submit(const struct server *s)
+{
+    char path[4096];
+    struct str whole = str_of(s->conf->submit_socket);
+    struct file_info info;
+    ssize_t slash = str_find_last(whole, '/');
+
+    if (slash <= 0 || slash >= (ssize_t)sizeof path)
+        return;
+    memcpy(path, whole.p, (size_t)slash);
+    path[slash] = '\0';
+    CLEANUP_FILE int dir = file_open_dir(path);
+    if (dir >= 0 && file_info(dir, &info) == 0 && !info.passable)
+        log_event(LOG_WARN, "submit-closed", LOG_Z("dir", path),
+                  LOG_Z("text", "other users cannot reach the submit socket in it: chmod o+x, or set submit_socket to another place"));
+}
+
 static int start_parts(struct server *s)
 {
     char error[256];
@@ -107,6 +126,7 @@ static int start_parts(struct server *s)
         return fail(s, EX_OSERR, s->conf->control_socket, strerror(-r));
     if (inbound_start(s->queue, &s->inbound, error) < 0)
         return fail(s, EX_OSERR, "inbound", error);
+    check_submit(s);
     return 0;
 }
 

@@ -51,6 +51,18 @@ static void fill_defaults(struct queue_options *o)
         o->message_size_max = MESSAGE_SIZE_DEFAULT;
 }
 
+/* The submit and control sockets stand in it, for others; what else is in it is closed to them by itself. */
+static int open_made(const char *path)
+{
+    int dir = file_open_dir(path);
+    int r = dir < 0 ? dir : file_make_passable(dir);
+
+    if (r == 0)
+        return dir;
+    (void)file_close(dir);
+    return r;
+}
+
 /* The directory, made (durably) if only its parent is there. */
 static int open_dir(const char *path, bool read_only)
 {
@@ -73,7 +85,9 @@ static int open_dir(const char *path, bool read_only)
         r = file_sync(parent);
     free(parent_path);
     free(name);
-    return r < 0 && r != -EEXIST ? r : file_open_dir(path);
+    if (r == 0)
+        return open_made(path);
+    return r == -EEXIST ? file_open_dir(path) : r;
 }
 
 static int check_file_system(const struct queue_options *o, int dir, char error[256])

@@ -154,6 +154,11 @@ int file_mkdir_at(int dir, const char *name)
     return r < 0 ? r : disk->mkdir_at(dir, name);
 }
 
+int file_make_passable(int dir)
+{
+    return disk->make_passable(dir);
+}
+
 int file_list(int dir, int (*each)(void *arg, const char *name), void *arg)
 {
     return disk->list(dir, each, arg);
@@ -444,6 +449,7 @@ static void info_from_stat(const struct stat *st, struct file_info *out)
         .size = (uint64_t)st->st_size,
         .mtime_ns = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec,
         .is_dir = S_ISDIR(st->st_mode),
+        .passable = S_ISDIR(st->st_mode) && (st->st_mode & S_IXOTH) != 0,
         .is_file = S_ISREG(st->st_mode),
     };
 }
@@ -585,6 +591,11 @@ static int real_mkdir_at(int dir, const char *name)
     return mkdirat(at.fd, at.last, 0700) < 0 ? -errno : 0;
 }
 
+static int real_make_passable(int dir)
+{
+    return fchmod(dir, 0711) < 0 ? -errno : 0;
+}
+
 /* A descriptor of its own, so that two lists of one directory do not share a position. */
 static int real_list(int dir, int (*each)(void *arg, const char *name), void *arg)
 {
@@ -634,6 +645,7 @@ static const struct file_ops real_disk = {
     .link_at     = real_link_at,
     .unlink_at   = real_unlink_at,
     .mkdir_at    = real_mkdir_at,
+    .make_passable = real_make_passable,
     .list        = real_list,
     .lock        = real_lock,
     .system_of   = real_system_of,

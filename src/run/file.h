@@ -24,6 +24,7 @@ struct file_info {
     uint64_t size;
     uint64_t mtime_ns;
     bool     is_dir, is_file;
+    bool     passable;                   /* a directory through which everybody may reach what is open to them there */
 };
 
 int file_open_dir(const char *path);                                   /* absolute or relative to the working directory; follows links */
@@ -44,6 +45,7 @@ int file_rename_at(int from_dir, const char *from, int to_dir, const char *to); 
 int file_link_at(int from_dir, const char *from, int to_dir, const char *to);     /* -EEXIST if the target is there */
 int file_unlink_at(int dir, const char *name);
 int file_mkdir_at(int dir, const char *name);                          /* mode 0700; -EEXIST */
+int file_make_passable(int dir);                                       /* mode 0711, of a directory of ours */
 /* Calls each(arg, name) for every entry but . and .. ; stops at the first non-zero result and returns it. */
 int file_list(int dir, int (*each)(void *arg, const char *name), void *arg);
 int file_lock(int file);                                               /* exclusive, whole file, not waiting: -EWOULDBLOCK */

@@ -28,6 +28,7 @@ struct file_ops {
     int (*link_at)(int from_dir, const char *from, int to_dir, const char *to);
     int (*unlink_at)(int dir, const char *name);
     int (*mkdir_at)(int dir, const char *name);
+    int (*make_passable)(int dir);
     int (*list)(int dir, int (*each)(void *arg, const char *name), void *arg);
     int (*lock)(int file);
     int (*system_of)(int file, enum file_system *out, uint64_t *out_free_bytes);

@@ -333,6 +333,20 @@ static bool forbid_openat2(void)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
+static void test_passable(void **state)
+{
+    struct file_info info;
+
+    (void)state;
+    assert_int_equal(file_mkdir_at(dir, "passage"), 0);
+    CLEANUP_FILE int passage = file_open_dir_at(dir, "passage");
+    assert_int_equal(file_info(passage, &info), 0);
+    assert_false(info.passable);
+    assert_int_equal(file_make_passable(passage), 0);
+    assert_int_equal(file_info_at(dir, "passage", &info), 0);
+    assert_true(info.passable);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_whole_files),
+        cmocka_unit_test(test_passable),
         cmocka_unit_test(test_file_system),
         cmocka_unit_test(test_another_disk),
     };
