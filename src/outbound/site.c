@@ -302,7 +302,8 @@ bool site_is_down(const struct site *site, struct arena *a, struct outcome *out)
 static void keep_words(char out[DOWN_TEXT_MAX], struct str words)
 {
     struct str s = str_head(words, DOWN_TEXT_MAX - 1);
-    memcpy(out, s.p, s.n);
+    if (s.n > 0)
+        memcpy(out, s.p, s.n);
     out[s.n] = '\0';
 }
 
