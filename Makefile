@@ -156,7 +156,7 @@ peers: $B/nightmail
 	@tools/setup test
 	@tools/setup peers
 	@unshare --net --mount --pid --fork --kill-child --mount-proc sh -c 'ip link set lo up && exec "$$@"' peers \
-	    timeout 900 $(PYTHON) -B -m pytest -q -p no:cacheprovider tests/peers $(PEERS)
+	    env NIGHTMAIL=$B/nightmail timeout 900 $(PYTHON) -B -m pytest -q -p no:cacheprovider tests/peers $(PEERS)
 
 ## make bench           side by side with Postfix on the same disk, about a quarter of an hour; BENCH=--quick for a look
 .PHONY: bench

@@ -20,6 +20,7 @@ def folder():
     runs = BUILD / "peers" / "run"
     runs.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(dir=runs))
+    path.chmod(0o755)                       # peers run as other users
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

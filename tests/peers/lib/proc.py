@@ -135,3 +135,12 @@ def greets(address, port):
     except OSError:
         pass
     return False
+
+
+def listens(address, port):
+    """Somebody takes connections there."""
+    try:
+        socket.create_connection((address, port), 2).close()
+        return True
+    except OSError:
+        return False

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from postfix import tool
-from proc import end, free_port, greets, spawn, wait_until
+from proc import end, free_port, listens, spawn, wait_until
 
 
 class Sink:
@@ -34,7 +34,7 @@ class Sink:
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.reader = threading.Thread(target=self._count, daemon=True)
         self.reader.start()
-        wait_until(lambda: greets(self.address, self.port), 10, f"smtp-sink on {self.address}:{self.port}")
+        wait_until(lambda: listens(self.address, self.port), 10, f"smtp-sink on {self.address}:{self.port}")
         return self
 
     def _count(self):
