@@ -27,7 +27,7 @@
 
 #define ERRORS_MAX     (64 * 1024)
 #define ADDRESSES_MAX  1024
-#define RECEIVED_ROOM  (16 * 1024)       /* what we may add to a message of the largest size: our trace field */
+#define BODY_MAX       (UINT64_C(4) << 30)   /* inbound holds message_size_max, which a reload may change; DSNs have their own limit */
 
 struct server {
     const char      *path;
@@ -81,7 +81,7 @@ static int start_queue(struct server *s)
     struct queue_options options = {
         .dir = s->conf->data_dir,
         .segment_size = s->conf->segment_size,
-        .message_size_max = s->conf->message_size_max + RECEIVED_ROOM,
+        .message_size_max = BODY_MAX,
         .unsafe_file_system = s->conf->unsafe_file_system,
     };
 
@@ -164,6 +164,45 @@ static void stop_parts(struct server *s)
 
 /* -- reload ---------------------------------------------------------------------------------------------------------------- */
 
+/* A list that is NULL-ended, as the configuration has them. */
+static bool lists_eq(const char *const *a, const char *const *b)
+{
+    size_t i = 0;
+
+    while (a[i] != NULL && b[i] != NULL && strcmp(a[i], b[i]) == 0)
+        i++;
+    return a[i] == NULL && b[i] == NULL;
+}
+
+static bool listeners_eq(const struct conf *a, const struct conf *b)
+{
+    bool eq = a->listener_count == b->listener_count;
+
+    for (size_t i = 0; eq && i < a->listener_count; i++)
+        eq = str_eq(a->listeners[i].address, b->listeners[i].address);
+    return eq;
+}
+
+/* What is used at the start only stays as it is until the next one; that must not pass in silence. */
+static void say_what_waits(const struct conf *started, const struct conf *now)
+{
+    const struct { const char *option; bool same; } fixed[] = {
+        { "listen", listeners_eq(started, now) },
+        { "control_socket", strcmp(started->control_socket, now->control_socket) == 0 },
+        { "control_group", strcmp(started->control_group, now->control_group) == 0 },
+        { "submit_socket", strcmp(started->submit_socket, now->submit_socket) == 0 },
+        { "segment_size", started->segment_size == now->segment_size },
+        { "dns_forwarders", lists_eq(started->dns_forwarders, now->dns_forwarders) },
+        { "dns_zone_files", lists_eq(started->dns_zone_files, now->dns_zone_files) },
+        { "dns_trust_anchor", strcmp(started->dns_trust_anchor, now->dns_trust_anchor) == 0 },
+        { "resolv_conf", strcmp(started->resolv_conf, now->resolv_conf) == 0 },
+    };
+
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
+        if (!fixed[i].same)
+            log_event(LOG_WARN, "reload-waits", LOG_Z("option", fixed[i].option), LOG_Z("text", "its new value holds from the next start on"));
+}
+
 struct reload {
     const char  *path;
     struct conf *conf;
@@ -193,7 +232,12 @@ static void reload(struct server *s)
     struct reload r = { .path = s->path, .result = -ENOMEM };
 
     buf_init(&r.error, ERRORS_MAX);
-    if (helper != NULL && offload_run(helper, load_again, &r) == 0 && r.result == 0) {
+    bool loaded = helper != NULL && offload_run(helper, load_again, &r) == 0 && r.result == 0;
+    if (loaded && strcmp(r.conf->data_dir, s->conf->data_dir) != 0) {
+        say_refused(STR("data_dir is another one: a running server does not move"));
+        conf_unref(r.conf);
+    } else if (loaded) {
+        say_what_waits(s->conf, r.conf);
         log_level_set(r.conf->log_level);
         conf_set_current(r.conf);
         log_event(LOG_INFO, "reloaded", LOG_Z("file", s->path));

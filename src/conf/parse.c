@@ -403,6 +403,37 @@ static bool check_postmaster(struct loader *l)
     return scan_error(l->error, place_of(l, "postmaster"), "postmaster: \"%s\" is not a mail address", l->c->postmaster);
 }
 
+static bool is_ip(struct str text)
+{
+    struct ip_range range;
+    return ip_range_parse(text, &range) && range.bits == range.len * 8 && str_find(text, '/') < 0;
+}
+
+/* "host", "host:port", "[ip]", "[ip]:port", as policy/route.c takes it apart. An address without brackets would be looked up as a name. */
+static bool check_relay_host(struct loader *l)
+{
+    struct str whole = str_of(l->c->relay_host), host = whole, port = STR(""), ip, domain;
+    uint64_t number;
+    bool colon, ok;
+
+    if (whole.n == 0)
+        return true;
+    if (whole.p[0] == '[') {
+        ok = str_cut(str_from(whole, 1), ']', &ip, &port);
+        ok = ok && is_ip(str_starts_nocase(ip, STR("IPv6:")) ? str_from(ip, 5) : ip);
+        colon = port.n > 0;
+        ok = ok && (!colon || port.p[0] == ':');
+        port = colon ? str_from(port, 1) : port;
+    } else {
+        colon = str_cut(whole, ':', &host, &port);
+        ok = !is_ip(host) && domain_to_ascii(&l->c->arena, host, &domain);
+    }
+    if (ok && (!colon || (str_to_u64(port, 65535, &number) && number > 0)))
+        return true;
+    return scan_error(l->error, place_of(l, "relay_host"), "relay_host: \"%s\" is not \"host\", \"host:port\", \"[ip]\" or \"[ip]:port\"",
+                      l->c->relay_host);
+}
+
 static bool check_whole(struct loader *l)
 {
     struct conf *c = l->c;
@@ -414,7 +445,7 @@ static bool check_whole(struct loader *l)
     if (c->relay_domains.used > 0 && c->relay_recipients_file[0] == '\0')
         ok = scan_error(l->error, place_of(l, "relay_domains"),
                         "relay_domains needs relay_recipients_file: the users of those domains, or @domain to take all");
-    return check_domains(l) && check_mailbox(l) && check_postmaster(l) && ok;
+    return check_domains(l) && check_mailbox(l) && check_postmaster(l) && check_relay_host(l) && ok;
 }
 
 static int load_snapshot(struct loader *l)

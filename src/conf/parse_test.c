@@ -85,6 +85,16 @@ static const struct { const char *text, *error; } refused[] = {
     { H "relay_domains = {b.example}\n",               "conf:2: relay_domains needs relay_recipients_file" },
     { H "mailbox = /var/mail/all\n",                   "conf:2: mailbox: all users would share" },
     { H "postmaster = nobody\n",                       "conf:2: postmaster: \"nobody\" is not a mail address" },
+    { H "relay_host = \"a b\"\n",                       "conf:2: relay_host: \"a b\" is not" },
+    { H "relay_host = \"host:\"\n",                     "conf:2: relay_host: \"host:\" is not" },
+    { H "relay_host = \"host:0\"\n",                    "conf:2: relay_host: \"host:0\" is not" },
+    { H "relay_host = \"host:99999\"\n",                "conf:2: relay_host: \"host:99999\" is not" },
+    { H "relay_host = \"192.0.2.1\"\n",                 "conf:2: relay_host: \"192.0.2.1\" is not" },
+    { H "relay_host = \"[192.0.2.1\"\n",                "conf:2: relay_host: \"[192.0.2.1\" is not" },
+    { H "relay_host = \"[192.0.2.1]25\"\n",             "conf:2: relay_host: \"[192.0.2.1]25\" is not" },
+    { H "relay_host = \"[]\"\n",                        "conf:2: relay_host: \"[]\" is not" },
+    { H "relay_host = \"[host]\"\n",                    "conf:2: relay_host: \"[host]\" is not" },
+    { H "relay_host = \":25\"\n",                       "conf:2: relay_host: \":25\" is not" },
     { "hostname = \"a b\"\n",                          "conf:1: hostname: \"a b\" is not a domain name" },
 };
 

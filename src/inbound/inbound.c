@@ -127,6 +127,18 @@ static void add_listener(struct inbound_loop *l, struct net_listener *socket, bo
         (struct listener){ .socket = socket, .local = local, .shared = &l->shared, .limit = &l->in->limit, .sessions = &l->sessions };
 }
 
+/* Sockets that share an address among our loops would share it with another server of the same user too, and each would get some of the
+ * clients. One that shares with nobody tells. */
+static int check_free(const struct net_addr *at)
+{
+    struct net_listener *socket;
+    int r = net_addr_port(at) == 0 ? 0 : net_listen(at, false, &socket);
+
+    if (r == 0 && net_addr_port(at) != 0)
+        net_listener_close(socket);
+    return r;
+}
+
 /* The first loop's socket picks the port where it is 0; the others share it. */
 static int bind_address(struct inbound *in, const struct conf_listener *listener, char error[256])
 {
@@ -134,6 +146,8 @@ static int bind_address(struct inbound *in, const struct conf_listener *listener
     struct net_listener *socket;
     int r = net_addr_parse(listener->address, SMTP_PORT, &at) ? 0 : -EINVAL;
 
+    if (r == 0)
+        r = check_free(&at);
     for (unsigned i = 0; r == 0 && i < in->loop_count; i++) {
         r = net_listen(&at, in->loop_count > 1, &socket);
         if (r < 0)

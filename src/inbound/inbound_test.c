@@ -11,6 +11,7 @@
 #include "base/metrics.h"
 #include "conf/conf.h"
 #include "inbound/inbound.h"
+#include "run/loop.h"
 #include "run/sim.h"
 #include "run/stream.h"
 #include <errno.h>
@@ -342,6 +343,37 @@ static void a_taken_address_is_an_error_with_its_name(void **state)
     run("", without_a_free_address);
 }
 
+/* Real sockets: those of two loops share their address with each other, and with no other server. */
+static void without_a_free_address_on_two_loops(void *arg)
+{
+    struct inbound *first, *second = NULL;
+    struct net_addr at;
+    char error[256], address[NET_ADDR_TEXT_MAX];
+    struct conf *c = conf_current();
+
+    (void)arg;
+    assert_int_equal(inbound_start(NULL, &first, error), 0);
+    inbound_address(first, 0, &at);
+    c->listeners[0].address = str_of(net_addr_format(&at, address));
+    assert_int_equal(inbound_start(NULL, &second, error), -EADDRINUSE);
+    assert_null(second);
+    inbound_stop(first);
+    assert_int_equal(inbound_start(NULL, &second, error), 0);
+    inbound_stop(second);
+    conf_unref(c);
+}
+
+static void loops_share_with_nobody_else(void **state)
+{
+    (void)state;
+    load_conf("submit_socket = \"\"");
+    struct conf *c = conf_current();
+    c->listeners[0].address = STR("127.0.0.1:0");
+    conf_unref(c);
+    assert_int_equal(loop_run(2, without_a_free_address_on_two_loops, NULL), 0);
+    conf_set_current(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +384,7 @@ int main(void)
         cmocka_unit_test(stop_is_polite),
         cmocka_unit_test(connections_may_break_at_every_byte),
         cmocka_unit_test(a_taken_address_is_an_error_with_its_name),
+        cmocka_unit_test(loops_share_with_nobody_else),
     };
     log_level_set(LOG_ERROR + 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
