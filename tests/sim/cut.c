@@ -1,7 +1,7 @@
 /*
  * A connection breaks at every byte of a conversation, on both sides: from the client to the first server, and from it to the next.
  *
- *     cut [--ci] [--at N]
+ *     cut [--at N]
  *
  * One message to a user of the first server and one of the second. Wherever it breaks: if the client heard 250, both users get it, whole;
  * if he did not, both or nobody; and the next client is served as if nothing had been. Under ASan, nothing leaks.

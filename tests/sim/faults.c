@@ -1,7 +1,7 @@
 /*
  * Every operation of the disk fails in turn, with EIO and with ENOSPC, once or from then on, while servers start, accept and deliver.
  *
- *     faults [--ci] [--at N]
+ *     faults [--at N]
  *
  * One message to a user of the first server and one of the second. Whatever fails: clients hear 250 or 4xx, nothing else; who heard 250 is
  * served, who did not, is not; when the disk is well again, the next message is accepted and everything is delivered, once. And then, since a

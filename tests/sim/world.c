@@ -43,6 +43,7 @@ struct message {
     struct buf text;
     uint8_t hash[DIGEST_SHA256_LEN];
     enum fate fate;
+    char id[16];                     /* in the queue of the server that took it */
     uint64_t ops_at_dot, ops_at_ack; /* of the disk: before the last byte was sent, when the reply had come */
     unsigned life;                   /* of the world, between two power cuts, in which it was sent */
 };
@@ -216,7 +217,7 @@ static bool talk_text(struct talk *t, struct message *m)
     int code = talk_send(t, STR(".\r\n")) ? talk_reply(t) : 0;
     m->ops_at_ack = sim_disk_ops();
     if (code == 250)
-        m->fate = ACCEPTED;
+        m->fate = ACCEPTED, snprintf(m->id, sizeof m->id, "%s", t->last + strlen("250 2.0.0 Queued as "));
     else if (code != 0)
         m->fate = w.mode == MODE_ALL ? UNKNOWN : REFUSED; /* after a failed sync, the power may fail before it is on record as abandoned */
     if (code != 0 && code != 250 && code / 100 != 4)
@@ -470,7 +471,7 @@ static void judge_rcpt(unsigned number, unsigned i, bool owed)
     if (other > 0)
         fail("message %u for %s ended the wrong way", number, m->rcpts[i]);
     if (seen < expected)
-        fail("message %u (%s, from <%s>, life %u) for %s is lost", number, fate_names[m->fate], m->sender, m->life, m->rcpts[i]);
+        fail("message %u %s (%s, from <%s>, life %u) for %s is lost", number, m->id, fate_names[m->fate], m->sender, m->life, m->rcpts[i]);
     if (seen > expected && (expected == 0 || !may_be_doubled()))
         fail("message %u (%s, from <%s>, life %u) for %s was seen %u times", number, fate_names[m->fate], m->sender, m->life, m->rcpts[i],
              seen);
