@@ -32,7 +32,6 @@
 struct local {
     struct offload *disk;
     struct channel *making;              /* holds an item while a Maildir is being made: one at a time */
-    struct maildir_doubts doubts;        /* whoever makes one uses them */
     int64_t         started_wall_ns;     /* messages accepted before may have been delivered by an earlier process */
 };
 
@@ -42,7 +41,6 @@ struct local *local_new(void)
     if (l == NULL)
         return NULL;
     l->started_wall_ns = clock_wall_ns();
-    maildir_doubts_init(&l->doubts);
     l->disk = offload_new("mailbox", LOCAL_THREADS, LOCAL_WAITING);
     l->making = channel_new(1);
     if (l->disk != NULL && l->making != NULL)
@@ -59,7 +57,6 @@ void local_free(struct local *l)
         offload_free(l->disk);
     if (l->making != NULL)
         channel_free(l->making);
-    maildir_doubts_free(&l->doubts);
     free(l);
 }
 
@@ -75,8 +72,7 @@ static size_t base_length(const char *mailbox_pattern)
 }
 
 struct job {
-    struct maildir_doubts *doubts;       /* for job_make, of which one runs at a time */
-    struct maildir_path    path;
+    struct maildir_path path;
     bool        make;                    /* make the Maildir if it is not there */
     bool        maybe_there;             /* an earlier process may have delivered it: look in cur/ too */
     char        name[NAME_MAX_LEN];
@@ -192,7 +188,7 @@ static void job_close(void *arg)
 static void job_make(void *arg)
 {
     struct job *job = arg;
-    job->result = maildir_make(job->doubts, &job->path, job->make, &job->no_maildir);
+    job->result = maildir_make(&job->path, job->make, &job->no_maildir);
 }
 
 /* A small message needs one trip to a helper thread for everything. */
@@ -335,7 +331,7 @@ static bool is_postmaster(const struct address *addr)
 struct outcome local_deliver(struct local *l, const struct conf *conf, struct claim *c, uint32_t rcpt)
 {
     const struct recipient *r = &c->env.rcpts[rcpt];
-    struct job job = { .file = -1, .maildir = -1, .doubts = &l->doubts };
+    struct job job = { .file = -1, .maildir = -1 };
     int error = route_mailbox(&c->arena, conf, &r->addr, &job.path.path);
     if (error < 0)
         return error == -EINVAL ? no_such_mailbox() : outcome_of_error(&c->arena, error);

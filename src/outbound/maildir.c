@@ -1,9 +1,10 @@
 /*
  * Maildirs: see maildir.h.
  *
- * They are made from the top to the bottom, each name synced before the next is made, and cur/ last. So a Maildir that has its
- * cur/ is durable, names and all, whoever made it, and a delivery needs to look for nothing more; one that has not may be the work of
- * somebody who is still at it, or died, or met an error, and goes through maildir_make.
+ * They are made from the top to the bottom, each name synced before anything is put into the directory, and cur/ last. So a Maildir that has
+ * its cur/ is durable, whoever made it, and a delivery needs to look for nothing more. And a directory with something in it is
+ * durable too, while an empty one may be the work of somebody who died, or whose sync failed; after a failed sync another one proves
+ * nothing (the kernel may have forgotten what it should have saved), so an empty directory is named once more before it is used.
  *
  * Runs in the worker, on helper threads.
  */
@@ -12,79 +13,54 @@
 #include "run/file.h"
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define PATH_MAX_LEN 1024
 #define NAME_MAX_LEN 256
-#define DOUBTS_MAX   10000 /* beyond, a disk that fails so often is trusted no less */
-
-/* -- doubts -------------------------------------------------------------------------------------------------------------- */
-
-void maildir_doubts_init(struct maildir_doubts *d)
-{
-    map_str_init(&d->paths);
-}
-
-void maildir_doubts_free(struct maildir_doubts *d)
-{
-    size_t cursor = 0;
-    struct str key;
-    void *value;
-    while (map_str_next(&d->paths, &cursor, &key, &value))
-        free(value);
-    map_str_free(&d->paths);
-}
-
-static bool is_doubtful(const struct maildir_doubts *d, struct str path)
-{
-    return map_str_get(&d->paths, path) != NULL;
-}
-
-static void forget_doubt(struct maildir_doubts *d, struct str path)
-{
-    free(map_str_remove(&d->paths, path));
-}
-
-static void add_doubt(struct maildir_doubts *d, struct str path)
-{
-    if (is_doubtful(d, path) || d->paths.used >= DOUBTS_MAX)
-        return;
-    char *copy = strndup(path.p, path.n);
-    if (copy != NULL && map_str_put(&d->paths, (struct str){ copy, path.n }, copy) < 0)
-        free(copy);
-}
 
 /* -- names --------------------------------------------------------------------------------------------------------------- */
 
-/* Nobody has delivered into it yet, so nobody misses it in between. */
+static int stop_at_first(void *arg, const char *name)
+{
+    (void)arg, (void)name;
+    return 1;
+}
+
+/* 1, 0, or a negative errno. */
+static int is_empty(int dir, const char *name)
+{
+    CLEANUP_FILE int sub = file_open_dir_at(dir, name);
+    int r = sub < 0 ? sub : file_list(sub, stop_at_first, NULL);
+    return r < 0 ? r : r == 0;
+}
+
+/* It is empty, so nobody misses it in between. */
 static int name_again(int dir, const char *name)
 {
     char aside[NAME_MAX_LEN + 8];
     snprintf(aside, sizeof(aside), "%s.new", name);
     int r = file_rename_at(dir, name, dir, aside);
+    if (r == -EBUSY || r == -EACCES || r == -EPERM) /* where a file system is mounted, or others rule: not of our making */
+        return 0;
     return r < 0 ? r : file_rename_at(dir, aside, dir, name);
 }
 
-/* dir/name, whose whole path is `path`: there, and its name durable. */
-static int make_one(struct maildir_doubts *d, int dir, const char *name, struct str path)
+/* dir/name: there, and its name durable. */
+static int make_one(int dir, const char *name)
 {
     int r = file_mkdir_at(dir, name);
-    bool ours = r == 0 || is_doubtful(d, path);
-    if (r == -EEXIST)
-        r = ours ? name_again(dir, name) : 0;
-    if (r == 0)
-        r = file_sync(dir);
-    if (r == 0)
-        forget_doubt(d, path);
-    else if (ours)
-        add_doubt(d, path);
-    return r;
+    if (r == -EEXIST) {
+        int empty = is_empty(dir, name);
+        if (empty <= 0)
+            return empty;
+        r = name_again(dir, name);
+    }
+    return r < 0 ? r : file_sync(dir);
 }
 
-/* Opens the path beneath dir, which stays the caller's, part by part from offset `at` on; makes each part if d is not NULL. The path has no
+/* Opens the path beneath dir, which stays the caller's, part by part from offset `at` on, making what is missing if asked. The path has no
  * "." and ".." parts behind the operator's: route_mailbox sees to that. */
-static int walk(struct maildir_doubts *d, int dir, const char *path, size_t at)
+static int walk(int dir, const char *path, size_t at, bool make)
 {
     char part[NAME_MAX_LEN];
     int here = file_open_dir_at(dir, ".");
@@ -95,8 +71,8 @@ static int walk(struct maildir_doubts *d, int dir, const char *path, size_t at)
             return here;
         int next = n < sizeof(part) ? 0 : -ENAMETOOLONG;
         snprintf(part, sizeof(part), "%.*s", (int)n, path + at);
-        if (next == 0 && d != NULL)
-            next = make_one(d, here, part, (struct str){ path, at + n });
+        if (next == 0 && make)
+            next = make_one(here, part);
         if (next == 0)
             next = file_open_dir_at(here, part);
         (void)file_close(here);
@@ -108,75 +84,72 @@ static int walk(struct maildir_doubts *d, int dir, const char *path, size_t at)
 
 /* -- Maildirs ------------------------------------------------------------------------------------------------------------ */
 
-static int open_base(const struct maildir_path *p, char base[PATH_MAX_LEN])
+static int base_of(const struct maildir_path *p, char out[PATH_MAX_LEN])
 {
     if (p->base >= PATH_MAX_LEN)
         return -ENAMETOOLONG;
-    memcpy(base, p->path, p->base);
-    base[p->base] = '\0';
-    return file_open_dir(p->base == 0 ? "." : base);
-}
-
-static int make_base(struct maildir_doubts *d, const char *base)
-{
-    CLEANUP_FILE int top = file_open_dir(base[0] == '/' ? "/" : ".");
-    return top < 0 ? top : walk(d, top, base, 0);
-}
-
-/* A part of the operator's that we made, and about which we know nothing good. */
-static bool base_is_doubtful(const struct maildir_doubts *d, const struct maildir_path *p)
-{
-    size_t cursor = 0;
-    struct str key;
-    void *value;
-    while (map_str_next(&d->paths, &cursor, &key, &value))
-        if (key.n <= p->base && memcmp(key.p, p->path, key.n) == 0)
-            return true;
-    return false;
+    memcpy(out, p->path, p->base);
+    out[p->base] = '\0';
+    if (p->base == 0)
+        strcpy(out, ".");
+    return 0;
 }
 
 int maildir_open(const struct maildir_path *p)
 {
     char base[PATH_MAX_LEN];
     struct file_info info;
-    CLEANUP_FILE int dir = open_base(p, base);
-    int maildir = dir < 0 ? dir : walk(NULL, dir, p->path, p->base);
-    int r = maildir < 0 ? maildir : file_info_at(maildir, "cur", &info);
+    int r = base_of(p, base);
+    if (r < 0)
+        return r;
+    CLEANUP_FILE int dir = file_open_dir(base);
+    int maildir = dir < 0 ? dir : walk(dir, p->path, p->base, false);
+    r = maildir < 0 ? maildir : file_info_at(maildir, "cur", &info);
     if (r >= 0)
         return maildir;
     (void)file_close(maildir);
     return r;
 }
 
-static int make_subs(struct maildir_doubts *d, int maildir, const char *path)
+/* The operator's part, which may hold links where it exists; we make it only if it is not there, and trust it only if it holds something. */
+static int make_base(const char *base)
 {
-    static const char *const names[] = { "tmp", "new", "cur" }; /* cur last: it says that the rest is there */
-    char whole[PATH_MAX_LEN];
-    int r = 0;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && r == 0; i++) {
-        int n = snprintf(whole, sizeof(whole), "%s/%s", path, names[i]);
-        r = n < PATH_MAX_LEN ? make_one(d, maildir, names[i], (struct str){ whole, (size_t)n }) : -ENAMETOOLONG;
+    int dir = file_open_dir(base);
+    if (dir >= 0 && is_empty(dir, ".") == 0)
+        return dir;
+    if (dir < 0 && dir != -ENOENT)
+        return dir;
+    CLEANUP_FILE int top = file_open_dir(base[0] == '/' ? "/" : ".");
+    int made = top < 0 ? top : walk(top, base, 0, true);
+    if (made >= 0 || dir < 0 || made == -EIO || made == -ENOSPC) {
+        (void)file_close(dir);
+        return made;
     }
-    return r;
+    return dir; /* there is a link in it: the operator's own */
 }
 
-int maildir_make(struct maildir_doubts *d, const struct maildir_path *p, bool parents, bool *out_absent)
+static int make_subs(int maildir)
+{
+    int r = make_one(maildir, "tmp");
+    if (r == 0)
+        r = make_one(maildir, "new");
+    return r < 0 ? r : make_one(maildir, "cur"); /* last: it says that the rest is there */
+}
+
+int maildir_make(const struct maildir_path *p, bool parents, bool *out_absent)
 {
     char base[PATH_MAX_LEN];
-    int opened = open_base(p, base);
-    if (parents && (opened == -ENOENT || (opened >= 0 && base_is_doubtful(d, p)))) {
-        (void)file_close(opened);
-        opened = make_base(d, base);
-    }
-    CLEANUP_FILE int dir = opened;
+    int r = base_of(p, base);
+    if (r < 0)
+        return r;
+    CLEANUP_FILE int dir = parents ? make_base(base) : file_open_dir(base);
     if (dir < 0)
         return dir;
-    CLEANUP_FILE int maildir = walk(parents ? d : NULL, dir, p->path, p->base);
-    if (maildir < 0) {
-        *out_absent = maildir == -ENOENT || maildir == -ENOTDIR;
-        return maildir;
-    }
-    return make_subs(d, maildir, p->path);
+    CLEANUP_FILE int maildir = walk(dir, p->path, p->base, parents);
+    if (maildir >= 0)
+        return make_subs(maildir);
+    *out_absent = maildir == -ENOENT || maildir == -ENOTDIR;
+    return maildir;
 }
 
 int maildir_open_sub(int maildir, const char *name)
@@ -184,8 +157,6 @@ int maildir_open_sub(int maildir, const char *name)
     int sub = file_open_dir_at(maildir, name);
     if (sub != -ENOENT)
         return sub;
-    int r = file_mkdir_at(maildir, name);
-    if (r == 0 || r == -EEXIST)
-        r = file_sync(maildir);
+    int r = make_one(maildir, name);
     return r < 0 ? r : file_open_dir_at(maildir, name);
 }
