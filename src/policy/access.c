@@ -55,6 +55,8 @@ static enum access local_rcpt(const struct conf *c, const struct address *rcpt)
 
 static enum access backup_rcpt(const struct conf *c, const struct address *rcpt)
 {
+    if (address_is_postmaster(rcpt))         /* the primary has one, as we do (RFC 5321, 4.5.1), in no list or not */
+        return ACCESS_RELAY;
     /* Routes in local parts are the primary's affair only if it lists them itself. */
     if (in_list(&c->relay_recipients, rcpt->local, rcpt->domain, true))
         return ACCESS_RELAY;

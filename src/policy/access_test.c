@@ -66,6 +66,7 @@ static const struct { const char *rcpt; enum access stranger, trusted, without_l
     { "eve@too.example",                    L,        L,       MB },
     { "eve@here.example",                   U,        U,       MB },
     { "carl@backup.example",                R,        R,       R  },
+    { "Postmaster@backup.example",          R,        R,       R  },
     { "nobody@backup.example",              U,        U,       U  },   /* a trusted client gets the same truth */
     { "anyone@all.example",                 R,        R,       R  },
     { "x@else.example",                     D,        R,       D  },
