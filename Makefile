@@ -152,7 +152,7 @@ arm64-test: arm64
 ## make peers           mail to and from other people's programs: Postfix, swaks, msmtp, curl, smtplib; PEERS="-k swaks" picks some
 # In a network namespace with nothing but loopback; its PID namespace ends whatever a test left.
 .PHONY: peers
-peers: $B/nightmail
+peers: $B/nightmail $B/tests/dns/dns_query
 	@tools/setup test
 	@tools/setup peers
 	@unshare --net --mount --pid --fork --kill-child --mount-proc sh -c 'ip link set lo up && exec "$$@"' peers \
