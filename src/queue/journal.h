@@ -45,7 +45,8 @@ struct journal {
     int             dir, segments_dir, bodies_dir;   /* owned */
     uint64_t        segment_size, free_floor;
     uint32_t        generation;                      /* ours */
-    uint32_t        next_number, next_spare;
+    _Atomic uint32_t next_number;                    /* the committer gives them out; claims look how new a segment is */
+    uint32_t        next_spare;
     uint64_t        next_sequence;                   /* the committer's */
     uint64_t        retired_bytes;
     pthread_mutex_t lock;                            /* the list and the spares; nothing is waited for under it */
