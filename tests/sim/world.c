@@ -281,6 +281,15 @@ static void restart(struct server *s)
         (void)task_sleep(NS_PER_S);
 }
 
+/* One after another: the order in which arguments are evaluated is the compiler's, and the trace must not be. */
+static void fail_disk(void)
+{
+    uint64_t in = sim_random_below(50);
+    int error = chance(50) ? EIO : ENOSPC;
+    bool from_then_on = chance(20);
+    sim_disk_fail(sim_disk_ops() + in, error, from_then_on);
+}
+
 static void trouble_task(void *arg)
 {
     (void)arg;
@@ -290,7 +299,7 @@ static void trouble_task(void *arg)
         if (w.mode == MODE_CUTS || w.mode == MODE_ALL)
             sim_net_cut_after(sim_random_below(chance(50) ? 400 : 50000));
         if ((w.mode == MODE_DISK || w.mode == MODE_ALL) && chance(50))
-            sim_disk_fail(sim_disk_ops() + sim_random_below(50), chance(50) ? EIO : ENOSPC, chance(20));
+            fail_disk();
         if (chance(20))
             sim_disk_heal();
         if ((w.mode == MODE_RESTARTS || w.mode == MODE_ALL) && chance(10)) {
