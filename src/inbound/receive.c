@@ -175,7 +175,7 @@ static void keep_piece(struct receiving *r, uint64_t before)
     int error = body_append(r->body, buf_str(&r->piece));
     if (error < 0)
         give_up(r, cannot_keep(error));
-    buf_clear(&r->piece);
+    buf_free(&r->piece);                 /* the next may be long in coming */
 }
 
 static struct reply lost_patience(struct receiving *r, ssize_t n)
