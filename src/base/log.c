@@ -1,9 +1,10 @@
 /*
  * The log; the contract is in log.h.
  *
- * A line is made whole in one buffer on the stack and leaves with one write, so that it takes no lock and works without
- * memory. What cannot be written is lost: there is nowhere left to say so. Thread-safe, except that log_redirect wants
- * no other thread to be logging; a sink must not log and must not await. Runs in every process.
+ * A line is made whole in one buffer on the stack and leaves with one write, so that it works without memory. A reader of
+ * standard error that stands still (a stopped collector, a terminal) must not stop the server: it is waited for a moment
+ * once, then lines are lost until it reads on, and their number is said. Thread-safe, except that log_redirect wants no other
+ * thread to be logging; a sink must not log and must not await. Runs in every process.
  */
 #include "base/log.h"
 #include "base/clock.h"
@@ -11,10 +12,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
-enum { LOG_LINE_MAX = 4096 }; /* without the line end */
+enum { LOG_LINE_MAX = 4095 }; /* without the line end; with it a pipe that is ready takes it whole (PIPE_BUF) */
+enum { STALL_WAIT_MS = 50 };
 
 static const char *const level_names[] = { "debug", "info", "warn", "error" };
 
@@ -146,6 +150,55 @@ static void put_field(struct buf *out, const struct log_field *field)
     }
 }
 
+/* Standard error. The lock is held over one poll, which waits at most once and shortly, and writes that do not wait. */
+static struct {
+    pthread_mutex_t lock;
+    bool            stalled;
+    uint64_t        lost; /* lines since it stalled */
+} standard_error = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool can_write(void)
+{
+    struct pollfd ready = { .fd = STDERR_FILENO, .events = POLLOUT };
+    int n;
+
+    do
+        n = poll(&ready, 1, standard_error.stalled ? 0 : STALL_WAIT_MS);
+    while (n < 0 && errno == EINTR);
+    standard_error.stalled = n == 0;
+    return n != 0;
+}
+
+static void write_line(const struct buf *line)
+{
+    while (write(STDERR_FILENO, line->p, line->n) < 0 && errno == EINTR)
+        continue;
+}
+
+static void write_lost(void)
+{
+    char memory[128];
+    struct buf line;
+
+    buf_init_fixed(&line, memory, sizeof memory);
+    put_time(&line, clock_wall_ns());
+    buf_printf(&line, " warn log-lost lines=%" PRIu64 "\n", standard_error.lost);
+    write_line(&line);
+    standard_error.lost = 0;
+}
+
+static void write_or_count(const struct buf *line)
+{
+    pthread_mutex_lock(&standard_error.lock);
+    if (standard_error.lost > 0 && can_write())
+        write_lost();
+    if (can_write())
+        write_line(line);
+    else
+        standard_error.lost++;
+    pthread_mutex_unlock(&standard_error.lock);
+}
+
 static void emit(enum log_level level, struct buf *line)
 {
     void (*fn)(void *, enum log_level, struct str) = atomic_load(&sink.fn);
@@ -155,8 +208,7 @@ static void emit(enum log_level level, struct buf *line)
         return;
     }
     line->p[line->n++] = '\n'; /* log_fields keeps the room */
-    while (write(STDERR_FILENO, line->p, line->n) < 0 && errno == EINTR)
-        continue;
+    write_or_count(line);
 }
 
 void log_fields(enum log_level level, const char *event, const struct log_field *fields)

@@ -3,7 +3,7 @@
  *
  * Values pass one encoder that cannot emit a control character: plain words stand bare, anything else in double quotes
  * with \xHH for controls, quotes and backslashes. A line is written with one write(2), so lines of threads do not mix.
- * Lines over 4 KiB are cut and end in "...".
+ * Lines over 4 KiB are cut and end in "...". While standard error takes nothing, lines are lost and counted.
  *
  *     log_event(LOG_INFO, "accepted", LOG_STR("id", id), LOG_U64("size", size));
  */

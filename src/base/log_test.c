@@ -171,15 +171,15 @@ static void long_lines_are_cut(void **state)
         for (size_t n = 900; n < sizeof long_value; n += 1 + n / 3) {
             log_event(LOG_INFO, "long", LOG_STR("v", ((struct str){ long_value, n })), LOG_Z("more", long_value + 5000), LOG_U64("u", 1));
             size_t length = strlen(last);
-            assert_true(length <= 4096);
-            assert_string_equal(last + length - (length > 4092 ? 3 : 4), length > 4092 ? "..." : " u=1");
+            assert_true(length <= 4095);
+            assert_string_equal(last + length - (length > 4091 ? 3 : 4), length > 4091 ? "..." : " u=1");
             for (size_t i = 0; i < length; i++)
                 assert_in_range(last[i], ' ', '~');
         }
     }
     memset(long_value, 'a', sizeof long_value - 1);
     log_event(LOG_INFO, "long", LOG_STR("v", ((struct str){ long_value, sizeof long_value - 1 })));
-    assert_int_equal(strlen(last), 4096); /* a bare word is cut in the middle, not dropped */
+    assert_int_equal(strlen(last), 4095); /* a bare word is cut in the middle, not dropped */
 }
 
 static void errno_is_left_alone(void **state)
@@ -208,6 +208,34 @@ static void standard_error_gets_whole_lines(void **state)
     close(saved);
 }
 
+/* Nobody reads: the program goes on. Somebody reads again: what was lost is said. */
+static void a_reader_that_stands_still(void **state)
+{
+    static char text[200000];
+    int ends[2], saved = dup(STDERR_FILENO);
+    size_t got = 0;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    log_redirect(NULL, NULL);
+    assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    memset(text, 'x', 1000);
+    for (int i = 0; i < 300; i++)
+        log_event(LOG_INFO, "many", LOG_STR("v", ((struct str){ text, 1000 })));
+    while (got < 30000)
+        got += (size_t)read(ends[0], text + got, 30000 - got);
+    log_event(LOG_INFO, "again");
+    assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+    close(ends[1]);
+    for (ssize_t n; (n = read(ends[0], text + got, sizeof text - 1 - got)) > 0;)
+        got += (size_t)n;
+    text[got] = '\0';
+    assert_non_null(strstr(text, " warn log-lost lines="));
+    assert_non_null(strstr(text, " info again\n"));
+    close(ends[0]);
+    close(saved);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -220,6 +248,7 @@ int main(void)
         TEST(long_lines_are_cut),
         TEST(errno_is_left_alone),
         TEST(standard_error_gets_whole_lines),
+        TEST(a_reader_that_stands_still),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
