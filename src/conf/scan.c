@@ -50,9 +50,10 @@ bool scan_error(struct buf *error, struct place at, const char *format, ...)
 
 #define FAULT(r, ...) scan_error((r)->scan->error, (struct place){ (r)->file, (r)->line }, __VA_ARGS__)
 
+/* libconfuse drops an asterisk outside quotes without a word, so that "a*" would be read as "a": here it must stand in quotes. */
 static bool is_bare(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c != '\0' && strchr("_.:/@%-[]*", c) != NULL);
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c != '\0' && strchr("_.:/@%-[]", c) != NULL);
 }
 
 /* -- tokens -------------------------------------------------------------------------------------------------------- */
@@ -311,6 +312,8 @@ static bool read_listen(struct reader *r)
     struct str title = r->word;
     if (title.n == 0)
         return FAULT(r, "a listen block needs a name");
+    if (memchr(title.p, '\\', title.n) != NULL)
+        return FAULT(r, "a backslash in the name of a listen block");
     const struct scan_item *before = find(r->scan, SCAN_BLOCK, title, STR(""));
     if (before != NULL)
         return FAULT(r, "listen \"%" STR_FMT "\" stands at %s:%u already", STR_ARG(title), before->place.file, before->place.line);
