@@ -170,13 +170,15 @@ static void survives_closing(void *arg)
     queue_close(q);
 }
 
-/* Many times the journal's size goes through it, and one message lingers. */
+/* Many times the journal's size goes through it, and one message lingers, delivered to one of its recipients. */
 static void reclaims(void *arg)
 {
     (void)arg;
     uint64_t lingering;
     struct queue *q = open_queue();
-    assert_int_equal(put_rcpts(q, 3000, 2, &lingering), 0);
+    assert_int_equal(put_rcpts(q, 3000, 3, &lingering), 0);
+    struct outcome delivered = { .rcpt = 1, .state = RCPT_DELIVERED };
+    assert_int_equal(queue_settle(claim_now(q), &delivered, 1, clock_wall_ns() + 3600 * NS_PER_S), 0);
     assert_int_equal(queue_hold(q, lingering), 0);
     for (int i = 0; i < 200; i++) {
         assert_int_equal(put_rcpts(q, 40000, 1, NULL), 0);
@@ -192,8 +194,10 @@ static void reclaims(void *arg)
     assert_int_equal(queue_list(q, 0, &item, 1), 1);
     assert_true(item.id == lingering && item.state == MESSAGE_HELD && item.rcpts_pending == 2);
     assert_int_equal(queue_release(q, lingering), 0);
+    assert_int_equal(queue_retry(q, lingering), 0);
     struct claim *c = claim_now(q);
-    assert_true(c->id == lingering && c->env.rcpt_count == 2);
+    assert_true(c->id == lingering && c->env.rcpt_count == 3 && c->attempts == 1);
+    assert_true(c->states[0] == RCPT_PENDING && c->states[1] == RCPT_DELIVERED && c->states[2] == RCPT_PENDING);
     check_body(c);
     queue_unclaim(c);
     queue_close(q);
@@ -237,6 +241,54 @@ static void reads_side_by_side(void *arg)
     queue_close(q);
 }
 
+/* A body in a file of its own is there until the last recipient has it, after a restart too; then it is gone. */
+static void body_until_the_last(void *arg)
+{
+    (void)arg;
+    char command[512];
+    struct queue *q = open_queue();
+    assert_int_equal(put_rcpts(q, 300 * 1024, 3, NULL), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct claim *c = claim_now(q);
+        assert_int_equal(c->states[i], RCPT_PENDING);
+        check_body(c);
+        struct outcome delivered = { .rcpt = i, .state = RCPT_DELIVERED };
+        assert_int_equal(queue_settle(c, &delivered, 1, clock_wall_ns()), 0);
+        if (i == 1) {
+            queue_close(q);
+            q = open_queue();
+        }
+    }
+    assert_int_equal(queue_count(q), 0);
+    queue_close(q);
+    snprintf(command, sizeof command, "cd '%s/body' && test -z \"$(ls)\"", dir);
+    assert_int_equal(system(command), 0);
+}
+
+/* The clock was wrong by years when a message came, and was set back: ids go on from there all the same, for they name bodies and
+ * files in mailboxes. */
+static void ids_never_come_again(void *arg)
+{
+    (void)arg;
+    static const size_t sizes[] = { 100, 300 * 1024 };
+    struct queue *q = open_queue();
+    uint64_t future = queue_new_id(q) + (UINT64_C(1) << 60);
+    struct recipient bob = { .addr = { .local = STR("bob"), .domain = STR("here.example") } };
+    for (size_t i = 0; i < 2; i++) {
+        char *text = calloc(1, sizes[i]);
+        struct body *body = body_new(q, future += 10);
+        struct envelope env = { .id = future, .arrived_ns = clock_wall_ns(), .null_sender = true, .rcpts = &bob, .rcpt_count = 1 };
+        assert_int_equal(body_append(body, (struct str){ text, sizes[i] }), 0);
+        assert_int_equal(queue_put(q, &env, body), 0);
+        body_free(body);
+        free(text);
+        queue_close(q);
+        q = open_queue();
+        assert_true(queue_new_id(q) > future);
+    }
+    queue_close(q);
+}
+
 /* Two servers in one directory would write over each other's segments. */
 static void one_at_a_time(void *arg)
 {
@@ -263,6 +315,8 @@ static void run(void (*fn)(void *))
 static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
 static void test_survives_closing(void **state) { (void)state; run(survives_closing); }
 static void test_reclaims(void **state) { (void)state; run(reclaims); }
+static void test_body_until_the_last(void **state) { (void)state; run(body_until_the_last); }
+static void test_ids_never_come_again(void **state) { (void)state; run(ids_never_come_again); }
 static void test_one_at_a_time(void **state) { (void)state; run(one_at_a_time); }
 static void test_reads_side_by_side(void **state) { (void)state; run(reads_side_by_side); }
 
@@ -273,6 +327,8 @@ int main(void)
         cmocka_unit_test(test_survives_closing),
         cmocka_unit_test(test_reclaims),
         cmocka_unit_test(test_reads_side_by_side),
+        cmocka_unit_test(test_body_until_the_last),
+        cmocka_unit_test(test_ids_never_come_again),
         cmocka_unit_test(test_one_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
