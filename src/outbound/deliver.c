@@ -67,6 +67,12 @@ static void set_down_for_now(const struct part *p, struct site *site, const stru
         site_set_down(site, failure, down_time(p->attempt->conf));
 }
 
+/* Without a packet sent: we have no IPv6, or none to there. Such addresses must not use up the tries of those that could work. */
+static bool is_no_way(int error)
+{
+    return error == -ENETUNREACH || error == -EAFNOSUPPORT || error == -EADDRNOTAVAIL;
+}
+
 /* Awaits a connection to the first address that answers. NULL with every outcome given, or when cancelled. */
 static struct client *connect_to(struct part *p, struct site *site)
 {
@@ -87,7 +93,7 @@ static struct client *connect_to(struct part *p, struct site *site)
         return NULL;
     case MX_FOUND: break;
     }
-    for (size_t i = 0; i < list.count && i < HOSTS_TRIED_MAX; i++) {
+    for (size_t i = 0, tried = 0; i < list.count && tried < HOSTS_TRIED_MAX; i++) {
         struct client *client;
         struct outcome reason;
         int r = client_open(&list.items[i].addr, list.items[i].host, at->conf, arena, &client, &reason);
@@ -97,6 +103,7 @@ static struct client *connect_to(struct part *p, struct site *site)
         }
         if (r == -ECANCELED)
             return NULL;
+        tried += !is_no_way(r);
         if (r == -ELOOP && i > 0)                             /* we are its backup under another name: the better ones must come back */
             break;
         failure = r == -ELOOP ? loops_to_us() : reason;
