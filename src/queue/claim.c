@@ -454,7 +454,7 @@ int queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, 
         release(q, e, e->pending == 0 ? EVENT_DONE : EVENT_DEFERRED, queue_due_mono(next_due_wall_ns, clock_wall_ns()));
     } else {
         /* The disk refuses, and we are told to stop: whether the record is there, the next start will see. */
-        release(q, e, EVENT_UNCLAIM, INDEX_NEVER - 1);
+        release(q, e, EVENT_UNCLAIM, INDEX_UNSURE);
     }
     claim_free(h);
     return r;

@@ -215,10 +215,10 @@ static bool too_big(struct queue *q)
     return big;
 }
 
-/* The next in the list that may be moved now. queue.lock is held. */
+/* The next in the list that may be moved now. What was settled, perhaps, may not: its copy would say that it was not. queue.lock is held. */
 static struct entry *next_movable(struct entry *e)
 {
-    while (e != NULL && (e->moving || e->writing))
+    while (e != NULL && (e->moving || e->writing || e->due_mono_ns == INDEX_UNSURE))
         e = e->next;
     return e;
 }

@@ -12,6 +12,7 @@
 #include "queue/life.h"
 
 #define INDEX_NEVER INT64_MAX                         /* the due time of what cannot be claimed */
+#define INDEX_UNSURE (INT64_MAX - 1)                  /* and of what was settled, perhaps: only the next start can tell */
 
 /* Where a record stands; segments stay as long as they have messages, see journal.h. */
 struct entry {

@@ -317,7 +317,9 @@ int64_t queue_due_mono(int64_t due_wall_ns, int64_t recorded_wall_ns)
 
 int64_t queue_due_wall(const struct entry *e)
 {
-    return clock_wall_ns() + (e->due_mono_ns - clock_mono_ns());
+    int64_t due_ns;
+    bool never = __builtin_add_overflow(clock_wall_ns(), e->due_mono_ns - clock_mono_ns(), &due_ns);
+    return never ? INT64_MAX : due_ns;
 }
 
 void queue_schedule(struct queue *q, struct entry *e)
