@@ -145,6 +145,7 @@ static struct node *node_copy(const struct node *from)
     struct node *n = sim_alloc(sizeof *n);
     *n = *from;
     n->refs = 1;
+    n->groups = NULL;                            /* the original's may be there, and empty */
     if (n->group_count > 0) {
         n->groups = sim_alloc(n->group_count * sizeof(struct group *));
         for (size_t i = 0; i < n->group_count; i++)
