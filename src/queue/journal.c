@@ -32,16 +32,26 @@ bool journal_spare_parse(const char *name, uint32_t *number)
     return true;
 }
 
+/* A directory whose name could not be synced is not used: it may be there now, and gone after a power cut with all that is in it. */
+static int make_dir(int dir, const char *name)
+{
+    int r = file_mkdir_at(dir, name);
+
+    if (r == 0)
+        r = file_sync(dir);
+    if (r < 0 && r != -EEXIST)
+        (void)file_rename_at(dir, name, dir, "unsynced");   /* so that the next try makes it anew */
+    return r;
+}
+
 static int open_or_make(int dir, const char *name, bool read_only)
 {
     int found = file_open_dir_at(dir, name);
 
     if (found != -ENOENT || read_only)
         return found;
-    int r = file_mkdir_at(dir, name);
-    if (r == 0 || r == -EEXIST)
-        r = file_sync(dir);
-    return r < 0 ? r : file_open_dir_at(dir, name);
+    int r = make_dir(dir, name);
+    return r < 0 && r != -EEXIST ? r : file_open_dir_at(dir, name);
 }
 
 int journal_open(struct journal *j, int dir, bool read_only)
@@ -49,9 +59,15 @@ int journal_open(struct journal *j, int dir, bool read_only)
     CLEANUP_FILE int segments_dir = open_or_make(dir, JOURNAL_SEGMENTS_NAME, read_only);
     if (segments_dir < 0)
         return segments_dir;
-    int bodies_dir = open_or_make(dir, JOURNAL_BODIES_NAME, read_only);
+    CLEANUP_FILE int bodies_dir = open_or_make(dir, JOURNAL_BODIES_NAME, read_only);
     if (bodies_dir < 0)
         return bodies_dir;
+    /* Who made them may have died before they were synced; and so may the last renames of segments. */
+    int r = read_only ? 0 : file_sync(dir);
+    if (r == 0 && !read_only)
+        r = file_sync(segments_dir);
+    if (r < 0)
+        return r;
     *j = (struct journal){
         .dir = dir,
         .segments_dir = segments_dir,
@@ -59,7 +75,7 @@ int journal_open(struct journal *j, int dir, bool read_only)
         .next_number = 1,
         .next_sequence = 1,
     };
-    segments_dir = -1;
+    segments_dir = bodies_dir = -1;
     pthread_mutex_init(&j->lock, NULL);
     return 0;
 }
@@ -296,30 +312,38 @@ int journal_prepare(struct journal *j)
     return 0;
 }
 
-/* Give the file its spare name, or none. What it was called must be gone from the disk before anything newer is retired. */
+/* The file gets a spare's name. Its old one must be gone from the disk before anything newer is retired. If the directory cannot be synced,
+ * all is done anew the next time, from the first rename: who knows what the failed sync has forgotten. */
 static int rename_away(struct journal *j, struct segment *s)
 {
     char name[SEGMENT_NAME_SIZE];
-    int r;
+    int r = 0;
 
-    if (s->renamed)
-        return 0;
-    pthread_mutex_lock(&j->lock);
-    bool wanted = j->spare_count < JOURNAL_SPARES_MAX && !s->condemned && s->size == j->segment_size;
-    pthread_mutex_unlock(&j->lock);
-    if (wanted) {
-        spare_name(name, new_spare_number(j));
+    if (s->renamed) {
+        segment_name(name, s->generation, s->number);
         r = file_rename_at(j->segments_dir, s->name, j->segments_dir, name);
-        if (r == 0)
-            memcpy(s->name, name, sizeof name);
-    } else {
-        s->condemned = true;                         /* so that it is not taken for a spare below */
-        r = file_unlink_at(j->segments_dir, s->name);
-        if (r == -ENOENT)
-            r = 0;
+        if (r < 0)
+            return r;
+        memcpy(s->name, name, sizeof name);
+        s->renamed = false;
     }
-    s->renamed = r == 0;
-    return r;
+    spare_name(name, new_spare_number(j));
+    r = file_rename_at(j->segments_dir, s->name, j->segments_dir, name);
+    if (r < 0)
+        return r;
+    memcpy(s->name, name, sizeof name);
+    s->renamed = true;
+    return file_sync(j->segments_dir);
+}
+
+static void unlink_oldest(struct journal *j, struct segment *s)
+{
+    pthread_mutex_lock(&j->lock);
+    j->oldest = s->newer;
+    if (j->oldest == NULL)
+        j->newest = NULL;
+    j->segment_count--;
+    pthread_mutex_unlock(&j->lock);
 }
 
 int journal_retire_oldest(struct journal *j)
@@ -329,20 +353,14 @@ int journal_retire_oldest(struct journal *j)
 
     assert(s != NULL && s->sealed && s->live == 0 && s->pins == 0 && s->entries == NULL);
     int r = rename_away(j, s);
-    if (r == 0)
-        r = file_sync(j->segments_dir);
     if (r < 0)
         return r;
-    pthread_mutex_lock(&j->lock);
-    j->oldest = s->newer;
-    if (j->oldest == NULL)
-        j->newest = NULL;
-    j->segment_count--;
-    pthread_mutex_unlock(&j->lock);
-    if (!s->condemned && journal_spare_parse(s->name, &number) && !add_spare(j, number))
-        (void)file_unlink_at(j->segments_dir, s->name);   /* if not, the next start removes it */
-    if (!s->condemned)
+    unlink_oldest(j, s);
+    bool good = !s->condemned && s->size == j->segment_size && journal_spare_parse(s->name, &number);
+    if (good && add_spare(j, number))
         j->short_of_space = false;
+    else
+        (void)file_unlink_at(j->segments_dir, s->name);   /* if not, the next start removes it */
     segment_free(s);
     return 0;
 }

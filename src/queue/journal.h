@@ -31,8 +31,8 @@ struct segment {
     _Atomic uint32_t live;                           /* messages whose accept or move stands here, or is just being written */
     _Atomic bool     sealed;                         /* nothing is written to it any more */
     bool             condemned;                      /* a sync failed: the file is not used again */
-    bool             renamed;                        /* retired, but the directory is not synced yet */
-    char             name[SEGMENT_NAME_SIZE];
+    bool             renamed;                        /* retired, but the directory could not be synced yet */
+    char             name[SEGMENT_NAME_SIZE];        /* of the file now */
     /* Under the queue's lock: */
     uint32_t         pins;                           /* readers that need this and all newer segments to stay */
     uint64_t         live_bytes;
@@ -60,7 +60,7 @@ struct journal {
 #define JOURNAL_SEGMENTS_NAME "journal"
 #define JOURNAL_BODIES_NAME   "body"
 
-/* Opens or makes the directories. The generation is set by recovery. */
+/* Opens or makes the directories, durably. The generation is set by recovery. */
 int  journal_open(struct journal *j, int dir, bool read_only);   /* takes dir over on success */
 void journal_close(struct journal *j);
 

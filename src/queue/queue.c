@@ -63,31 +63,34 @@ static int open_made(const char *path)
     return r;
 }
 
-/* The directory, made (durably) if only its parent is there. */
+/* The directory, made if only its parent is there; its name is durable, whoever made it. */
+static int open_at_parent(const char *parent_path, const char *path, const char *name)
+{
+    CLEANUP_FILE int parent = file_open_dir(parent_path);
+    if (parent < 0)
+        return file_open_dir(path);                  /* not ours to read; who made the directory for us cared for its name */
+    int made = file_mkdir_at(parent, name);
+    if (made < 0 && made != -EEXIST)
+        return made;
+    int r = file_sync(parent);
+    if (r < 0 && made == 0)
+        (void)file_rename_at(parent, name, parent, "nightmail-unsynced");   /* see make_dir in journal.c */
+    if (r < 0)
+        return r;
+    return made == 0 ? open_made(path) : file_open_dir(path);
+}
+
 static int open_dir(const char *path, bool read_only)
 {
-    int found = file_open_dir(path);
-    if (found != -ENOENT || read_only)
-        return found;
+    if (read_only)
+        return file_open_dir(path);
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/')
         n--;
     ssize_t slash = str_find_last((struct str){ path, n }, '/');
-    char *parent_path = slash < 0 ? strdup(".") : strndup(path, slash == 0 ? 1 : (size_t)slash);
-    char *name = strndup(path + slash + 1, n - (size_t)(slash + 1));
-    int r = parent_path == NULL || name == NULL ? -ENOMEM : 0;
-    CLEANUP_FILE int parent = r < 0 ? r : file_open_dir(parent_path);
-    if (parent >= 0)
-        r = file_mkdir_at(parent, name);
-    else
-        r = parent;
-    if (r == 0)
-        r = file_sync(parent);
-    free(parent_path);
-    free(name);
-    if (r == 0)
-        return open_made(path);
-    return r == -EEXIST ? file_open_dir(path) : r;
+    CLEANUP_FREE char *parent_path = slash < 0 ? strdup(".") : strndup(path, slash == 0 ? 1 : (size_t)slash);
+    CLEANUP_FREE char *name = strndup(path + slash + 1, n - (size_t)(slash + 1));
+    return parent_path == NULL || name == NULL ? -ENOMEM : open_at_parent(parent_path, path, name);
 }
 
 static int check_file_system(const struct queue_options *o, int dir, char error[256])

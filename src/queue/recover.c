@@ -303,7 +303,8 @@ static int apply_scan(struct recovery *rc, struct segment *s, const struct segme
     uint64_t next = scan->records[scan->count - 1].head.sequence + 1;
     if (next > q->journal.next_sequence)
         q->journal.next_sequence = next;
-    return r < 0 ? r : hold_back(rc, s, scan);
+    /* If the torn one left nothing, those before it had been synced: there is nothing to doubt. */
+    return r < 0 || scan->last_batch == scan->count ? r : hold_back(rc, s, scan);
 }
 
 static int read_segment(struct recovery *rc, struct segment *s, const struct segment_header *header, uint64_t size)
@@ -331,6 +332,15 @@ static int bad_header(struct recovery *rc, const char *name)
     return 0;
 }
 
+/* The file had been retired and was used again, but the disk forgot that this name of it should go: nothing here was needed any more. */
+static int stale_name(struct recovery *rc, const char *name)
+{
+    log_event(LOG_WARN, "journal-stale-name", LOG_Z("segment", name));
+    if (!rc->queue->options.read_only)
+        (void)file_unlink_at(rc->queue->journal.segments_dir, name);   /* if not, the next start meets it again */
+    return 0;
+}
+
 static int check_header(struct recovery *rc, const char *name, const struct found *f, uint64_t size, struct segment_header *header)
 {
     if (size < SEGMENT_HEADER_SIZE)
@@ -340,9 +350,10 @@ static int check_header(struct recovery *rc, const char *name, const struct foun
     case SEGMENT_HEADER_BAD:   return bad_header(rc, name);
     case SEGMENT_HEADER_NEWER: return complain(rc, -EPROTONOSUPPORT, name, "a newer format than this version of nightmail reads");
     }
-    if (header->generation != f->generation || header->number != f->number)
-        return bad_header(rc, name);
-    return 1;
+    if (header->generation == f->generation && header->number == f->number)
+        return 1;
+    bool used_again = header->generation > f->generation || (header->generation == f->generation && header->number > f->number);
+    return used_again ? stale_name(rc, name) : bad_header(rc, name);
 }
 
 static int read_file(struct recovery *rc, const struct found *f, const char *name, int file, bool *taken)

@@ -41,7 +41,7 @@ struct segment_record {
 struct segment_scan {
     struct segment_record *records;                  /* owned; in order, those of the torn end left out */
     size_t                 count;
-    size_t                 last_batch;               /* index of the last batch's first record; count if there is none */
+    size_t                 last_batch;               /* index of the last batch's first record; count if nothing of it is left */
     uint64_t               end;                      /* behind the last record */
     uint64_t               bad_records;              /* stepped over: at least so many */
     bool                   torn;                     /* something stood behind the end that was meant to be a record of the last batch */

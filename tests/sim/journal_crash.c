@@ -1,0 +1,943 @@
+/*
+ * The journal's crash test: workloads run in the simulated world; then the disk is cut at every operation with many sets of
+ * surviving writes, and the queue is recovered from each and compared with the ledger of what had been answered.
+ *
+ *     journal_crash [--seed N] [--points N] [--workload NAME] [--at N --survivors SEED] [--faults every-N] [--verbose]
+ *
+ * Each workload is a row of a table. Each runs in rounds with a seed of their own: in every round clean first, and in some rounds with
+ * one operation failing. After a run some images become the start of another one (so recovery itself is cut, and what comes after). A
+ * point is one distinct image: workload, round, operation, surviving set. It ends with `sim journal: N points, 0 failures`.
+ */
+#include "journal_ledger.h"
+
+#include "base/cleanup.h"
+#include "base/codec.h"
+#include "base/log.h"
+#include "queue/queue_internal.h"
+#include "queue/verify.h"
+#include "run/file.h"
+#include "run/sim.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+
+#define DATA_DIR "/data"
+
+/* ---- what a workload does ---- */
+
+struct workload {
+    const char *name;
+    unsigned    putters, messages;                   /* tasks, and messages of each */
+    uint32_t    size_min, size_max;
+    unsigned    rcpts_max;
+    unsigned    deliverers;
+    unsigned    defer, bounce;                       /* percent of recipients */
+    unsigned    operations;                          /* holds, releases, retries, discards */
+    unsigned    discards;                            /* percent of these */
+    uint64_t    segment_size;
+    uint32_t    inline_max;
+    uint64_t    disk_bytes;
+    bool        crowded;                             /* a file takes the space for a while */
+    unsigned    reopen;                              /* orderly restarts in the run */
+    unsigned    phases;                              /* recoveries that are cut in turn */
+    bool        kill;                                /* the process dies while the disk refuses, the page cache stays */
+    uint64_t    free_floor;
+};
+
+// clang-format off
+static const struct workload workloads[] = {
+    { .name = "one",            .putters = 1, .messages = 3,  .size_max = 700,   .rcpts_max = 1 },
+    { .name = "accept",         .putters = 4, .messages = 4,  .size_max = 6000,  .rcpts_max = 1 },
+    { .name = "crowd",          .putters = 20, .messages = 1, .size_max = 3000,  .rcpts_max = 1 },
+    { .name = "relay",          .putters = 3, .messages = 5,  .size_max = 4000,  .rcpts_max = 1, .deliverers = 3 },
+    { .name = "relay-defer",    .putters = 3, .messages = 4,  .size_max = 3000,  .rcpts_max = 1, .deliverers = 3, .defer = 50 },
+    { .name = "dsn",            .putters = 2, .messages = 5,  .size_max = 3000,  .rcpts_max = 2, .deliverers = 2, .bounce = 60 },
+    { .name = "rcpts",          .putters = 2, .messages = 4,  .size_max = 2500,  .rcpts_max = 6, .deliverers = 3, .defer = 40, .bounce = 10 },
+    { .name = "retries",        .putters = 1, .messages = 3,  .size_max = 1000,  .rcpts_max = 4, .deliverers = 2, .defer = 75 },
+    { .name = "hold",           .putters = 2, .messages = 4,  .size_max = 2000,  .rcpts_max = 2, .deliverers = 1, .defer = 30, .operations = 14 },
+    { .name = "discard",        .putters = 2, .messages = 5,  .size_max = 3000,  .rcpts_max = 3, .operations = 14, .discards = 60 },
+    { .name = "operators",      .putters = 3, .messages = 3,  .size_max = 2000,  .rcpts_max = 2, .deliverers = 3, .defer = 50, .operations = 20, .discards = 15 },
+    { .name = "large",          .putters = 2, .messages = 3,  .size_min = 17000, .size_max = 60000, .rcpts_max = 1, .deliverers = 1 },
+    { .name = "large-discard",  .putters = 2, .messages = 3,  .size_min = 17000, .size_max = 40000, .rcpts_max = 2, .deliverers = 1, .defer = 40, .operations = 6, .discards = 60 },
+    { .name = "mixed",          .putters = 4, .messages = 4,  .size_max = 30000, .rcpts_max = 3, .deliverers = 3, .defer = 30, .bounce = 20, .operations = 5 },
+    { .name = "recycled",       .putters = 3, .messages = 12, .size_min = 6000, .size_max = 15000, .rcpts_max = 1, .deliverers = 4 },
+    { .name = "recycled-defer", .putters = 3, .messages = 10, .size_min = 6000, .size_max = 15000, .rcpts_max = 2, .deliverers = 4, .defer = 25 },
+    { .name = "lingering",      .putters = 2, .messages = 25, .size_min = 9000, .size_max = 15000, .rcpts_max = 1, .deliverers = 3, .defer = 3, .operations = 3 },
+    { .name = "lingering-held", .putters = 2, .messages = 24, .size_min = 9000, .size_max = 15000, .rcpts_max = 2, .deliverers = 4, .defer = 10, .operations = 16, .discards = 10 },
+    { .name = "full",           .putters = 3, .messages = 12, .size_min = 6000, .size_max = 15000, .rcpts_max = 1, .deliverers = 2, .disk_bytes = 500 * 1024 },
+    { .name = "full-large",     .putters = 3, .messages = 6,  .size_min = 17000, .size_max = 60000, .rcpts_max = 1, .deliverers = 2, .disk_bytes = 600 * 1024 },
+    { .name = "crowded",        .putters = 3, .messages = 8,  .size_min = 3000, .size_max = 15000, .rcpts_max = 1, .deliverers = 2, .crowded = true, .disk_bytes = 2048 * 1024 },
+    { .name = "floor",          .putters = 2, .messages = 8,  .size_min = 6000, .size_max = 15000, .rcpts_max = 1, .deliverers = 2, .disk_bytes = 800 * 1024, .free_floor = 200 * 1024 },
+    { .name = "restart",        .putters = 2, .messages = 3,  .size_max = 4000,  .rcpts_max = 2, .deliverers = 1, .defer = 40, .reopen = 3 },
+    { .name = "restart-large",  .putters = 1, .messages = 3,  .size_min = 9000, .size_max = 30000, .rcpts_max = 2, .deliverers = 1, .defer = 40, .reopen = 4 },
+    { .name = "recovery",       .putters = 2, .messages = 3,  .size_max = 5000,  .rcpts_max = 2, .deliverers = 1, .defer = 40, .phases = 4 },
+    { .name = "recovery-large", .putters = 2, .messages = 2,  .size_min = 9000, .size_max = 30000, .rcpts_max = 2, .deliverers = 1, .defer = 40, .phases = 4 },
+    { .name = "recovery-recycled", .putters = 3, .messages = 8, .size_min = 6000, .size_max = 15000, .rcpts_max = 1, .deliverers = 3, .defer = 10, .operations = 3, .phases = 3 },
+    { .name = "killed",         .putters = 3, .messages = 4,  .size_max = 5000,  .rcpts_max = 2, .deliverers = 2, .defer = 30, .kill = true, .phases = 2 },
+    { .name = "killed-recycled", .putters = 3, .messages = 9, .size_min = 6000, .size_max = 15000, .rcpts_max = 1, .deliverers = 3, .kill = true, .phases = 2 },
+};
+// clang-format on
+#define WORKLOADS (sizeof workloads / sizeof *workloads)
+
+/* ---- a run ---- */
+
+struct run {
+    const struct workload *workload;
+    struct queue          *queue;
+    struct ledger          ledger;
+    struct task_group      group;
+    unsigned               busy;                     /* putters and operators at work */
+    bool                   killed;
+    bool                   sick;                     /* the disk refuses everything from some operation on, until it is healed */
+    uint64_t               cut_from;                 /* the ledger says nothing about cuts before */
+    const char            *broken;                   /* a promise that the run itself saw broken */
+};
+
+static struct {
+    uint64_t    seed, points_wanted, points, failures, runs;
+    const char *only;
+    int64_t     at;
+    uint64_t    survivors;
+    bool        one_point, verbose;
+    uint64_t    fault_every;
+    unsigned    recoveries;
+    /* Where we are, for the message of a failure. */
+    const char *workload;
+    uint64_t    round;
+    unsigned    phase;
+    char        fault[64];
+} test;
+
+static struct queue_options options_of(const struct workload *w)
+{
+    return (struct queue_options){
+        .dir = DATA_DIR,
+        .segment_size = w->segment_size ? w->segment_size : SEGMENT_SIZE_MIN,
+        .body_inline_max = w->inline_max ? w->inline_max : 16 * 1024,
+        .message_size_max = 1 << 20,
+        .free_floor = w->free_floor,
+    };
+}
+
+static bool chance(unsigned percent)
+{
+    return sim_random_below(100) < percent;
+}
+
+static void broken(struct run *run, const char *what)
+{
+    if (run->broken == NULL)
+        run->broken = what;
+}
+
+/* Message contents: a few random bytes, repeated with a counter. */
+static int fill_body(struct body *body, uint64_t size, uint32_t *crc)
+{
+    uint64_t words[64];
+    *crc = 0;
+    for (uint64_t at = 0; at < size;) {
+        for (unsigned i = 0; i < 64; i++)
+            words[i] = (at + i) * 0x9e3779b97f4a7c15 ^ (i < 4 ? sim_random() : at);
+        size_t n = size - at < sizeof words ? size - at : sizeof words;
+        int r = body_append(body, (struct str){ (char *)words, n });
+        if (r < 0)
+            return r;
+        *crc = codec_crc32c(*crc, words, n);
+        at += n;
+    }
+    return 0;
+}
+
+static int put_message(struct run *run, uint64_t size, unsigned rcpts)
+{
+    struct ledger *l = &run->ledger;
+    struct recipient list[RCPTS_MAX] = { 0 };
+    char local[16];
+    uint64_t id = queue_new_id(run->queue);
+    struct message *m = ledger_add(l);
+    unsigned at = m->number;
+    m->id = id, m->size = size, m->rcpts = rcpts;
+    snprintf(local, sizeof local, "m%u", at);
+    for (unsigned i = 0; i < rcpts; i++)
+        list[i] = (struct recipient){ .addr = { .local = STR("bob"), .domain = STR("b.example") } };
+    struct envelope env = { .id = id, .arrived_ns = clock_wall_ns(), .sender = { .local = str_of(local), .domain = STR("a.example") }, .rcpts = list, .rcpt_count = rcpts };
+    struct body *body = body_new(run->queue, id);
+    uint32_t crc = 0;
+    uint64_t asked = l->moment++;
+    int r = fill_body(body, size, &crc);
+    l->messages[at].crc = crc;                       /* the array may have moved meanwhile */
+    l->messages[at].put.begin = sim_disk_ops();
+    if (r == 0) {
+        asked = l->moment++;
+        r = queue_put(run->queue, &env, body);
+    }
+    m = &l->messages[at];
+    if (r == 0) {
+        m->put.ack = sim_disk_ops();
+        ledger_acked(l, asked, sim_disk_ops());
+    } else {
+        m->failed = l->moment++;
+    }
+    body_free(body);
+    return r;
+}
+
+static void putter(void *arg)
+{
+    struct run *run = arg;
+    const struct workload *w = run->workload;
+
+    for (unsigned i = 0; i < w->messages && !task_canceled(); i++) {
+        uint64_t size = w->size_min + sim_random_below(w->size_max - w->size_min + 1);
+        int r = put_message(run, size, 1 + (unsigned)sim_random_below(w->rcpts_max));
+        if (r < 0 && task_sleep((int64_t)sim_random_below(NS_PER_S)) < 0)
+            break;
+        if (chance(30) && task_sleep((int64_t)sim_random_below(NS_PER_MS)) < 0)
+            break;
+    }
+    run->busy--;
+}
+
+/* What one attempt gives. Bounces put a notice first, as the real ones do. */
+static int settle(struct run *run, struct claim *c)
+{
+    const struct workload *w = run->workload;
+    struct ledger *l = &run->ledger;
+    struct outcome outcomes[RCPTS_MAX];
+    size_t count = 0;
+    struct message *m = ledger_find(l, c->id);
+    unsigned at = m->number;
+
+    for (uint32_t i = 0; i < c->env.rcpt_count; i++) {
+        if (c->states[i] != RCPT_PENDING)
+            continue;
+        enum rcpt_state state = chance(w->defer) ? RCPT_PENDING : chance(w->bounce) ? RCPT_BOUNCED : RCPT_DELIVERED;
+        if (l->messages[at].attempts.count > 12)
+            state = RCPT_FAILED;
+        if (state == RCPT_BOUNCED && put_message(run, 300, 1) < 0)
+            state = RCPT_PENDING;
+        outcomes[count++] = (struct outcome){ .rcpt = i, .state = state, .status = STR("4.2.1"), .remote = STR("mx.b.example"), .text = STR("as they said") };
+    }
+    m = &l->messages[at];
+    for (size_t i = 0; i < count; i++)
+        if (outcomes[i].state != RCPT_PENDING)
+            m->end[outcomes[i].rcpt] = (struct fact){ sim_disk_ops(), NEVER, (int)outcomes[i].state };
+    unsigned attempt = facts_begin(&m->attempts, sim_disk_ops(), 0);
+    uint64_t asked = l->moment++;
+    int r = queue_settle(c, outcomes, count, clock_wall_ns() + (int64_t)sim_random_below(2 * NS_PER_S));
+    if (r < 0)
+        return r;
+    m = &l->messages[at];
+    for (size_t i = 0; i < count; i++)
+        if (outcomes[i].state != RCPT_PENDING)
+            m->end[outcomes[i].rcpt].ack = sim_disk_ops();
+    m->attempts.list[attempt].ack = sim_disk_ops();
+    ledger_acked(l, asked, sim_disk_ops());
+    return 0;
+}
+
+static void check_claim(struct run *run, struct claim *c)
+{
+    char chunk[3000];
+    size_t got;
+    uint32_t crc = 0;
+    struct message *m = ledger_find(&run->ledger, c->id);
+
+    if (m == NULL) {
+        broken(run, "a claim of a message that nobody put");
+        return;
+    }
+    if (m->failed != NEVER)
+        broken(run, "a claim of a message that was refused");
+    for (unsigned i = 0; i < m->rcpts; i++)
+        if (m->end[i].ack != NEVER && c->states[i] != (enum rcpt_state)m->end[i].value)
+            broken(run, "a recipient that was settled is pending in a claim");
+    for (uint64_t at = 0; at < c->body_size; at += got) {
+        if (queue_read_body(c, at, chunk, sizeof chunk, &got) < 0) {
+            broken(run, "a body cannot be read");
+            return;
+        }
+        crc = codec_crc32c(crc, chunk, got);
+    }
+    m = ledger_find(&run->ledger, c->id);
+    if (m->size != c->body_size || m->crc != crc)
+        broken(run, "a body differs");
+}
+
+static void deliverer(void *arg)
+{
+    struct run *run = arg;
+    int64_t give_up = task_deadline_in(40 * NS_PER_S);
+
+    while (!task_canceled() && clock_mono_ns() < give_up) {
+        struct claim *c;
+        if (run->queue == NULL)
+            return;
+        int r = queue_claim(run->queue, task_deadline_in(2500 * NS_PER_MS), &c);
+        if (r == -ETIMEDOUT && run->busy == 0)
+            return;
+        if (r == -ETIMEDOUT)
+            continue;
+        if (r < 0)
+            return;
+        check_claim(run, c);
+        if (task_sleep((int64_t)sim_random_below(2 * NS_PER_MS)) < 0)
+            queue_unclaim(c);
+        else
+            (void)settle(run, c);
+    }
+}
+
+/* One task at a time waits in queue_claim: this one hands claims to those that settle them. */
+struct delivery {
+    struct run   *run;
+    struct claim *claim;
+};
+
+static void deliver_one(void *arg)
+{
+    struct delivery d = *(struct delivery *)arg;
+    free(arg);
+    check_claim(d.run, d.claim);
+    if (task_sleep((int64_t)sim_random_below(3 * NS_PER_MS)) < 0)
+        queue_unclaim(d.claim);
+    else
+        (void)settle(d.run, d.claim);
+}
+
+static void dispatcher(void *arg)
+{
+    struct run *run = arg;
+    int64_t give_up = task_deadline_in(40 * NS_PER_S);
+
+    while (!task_canceled() && clock_mono_ns() < give_up) {
+        struct claim *c;
+        int r = queue_claim(run->queue, task_deadline_in(2500 * NS_PER_MS), &c);
+        if (r == -ETIMEDOUT && run->busy > 0)
+            continue;
+        if (r < 0)
+            return;
+        struct delivery *d = malloc(sizeof *d);
+        *d = (struct delivery){ run, c };
+        if (run->group.count > 2 + run->workload->putters + run->workload->deliverers || task_group_start(&run->group, "deliver", deliver_one, d) < 0)
+            deliver_one(d);
+    }
+}
+
+static int operate_on(struct run *run, struct message *m)
+{
+    struct ledger *l = &run->ledger;
+    unsigned at = m->number, fact = 0;
+    uint64_t id = m->id, asked = l->moment++;
+    unsigned what = chance(run->workload->discards) ? 3 : (unsigned)sim_random_below(3);
+    int r = 0;
+
+    if (m->held.count + 2 > EVENTS_MAX)
+        return 0;
+    switch (what) {
+    case 0:
+    case 1:
+        fact = facts_begin(&m->held, sim_disk_ops(), what == 0);
+        r = what == 0 ? queue_hold(run->queue, id) : queue_release(run->queue, id);
+        m = &l->messages[at];
+        if (r == 0)
+            m->held.list[fact].ack = sim_disk_ops();
+        else if (r != -ECANCELED)
+            m->held.list[fact].begin = NEVER;        /* refused */
+        break;
+    case 2:
+        r = queue_retry(run->queue, id);
+        break;
+    case 3: {
+        struct message before = *m;
+        for (unsigned i = 0; i < m->rcpts; i++)
+            if (m->end[i].ack == NEVER)
+                m->end[i] = (struct fact){ sim_disk_ops(), NEVER, RCPT_DISCARDED };
+        r = queue_discard(run->queue, id);
+        m = &l->messages[at];
+        if (r == 0)
+            for (unsigned i = 0; i < m->rcpts; i++)
+                if (m->end[i].ack == NEVER)
+                    m->end[i].ack = sim_disk_ops();
+        if (r < 0 && r != -ECANCELED)
+            memcpy(m->end, before.end, sizeof m->end);   /* refused; a delivery that goes on says its own */
+        break;
+    }
+    }
+    if (r == 0 && what >= 2)                         /* a hold of what is held already writes nothing */
+        ledger_acked(l, asked, sim_disk_ops());
+    return r;
+}
+
+/* Only what is not being delivered: the ledger knows one question about a recipient at a time. */
+static struct message *choose(struct run *run)
+{
+    struct queue_item item;
+    struct ledger *l = &run->ledger;
+
+    if (l->count == 0)
+        return NULL;
+    struct message *m = &l->messages[sim_random_below(l->count)];
+    if (m->put.ack == NEVER || queue_list(run->queue, m->id - 1, &item, 1) != 1 || item.id != m->id)
+        return NULL;
+    return item.state == MESSAGE_CLAIMED ? NULL : m;
+}
+
+static void operator_task(void *arg)
+{
+    struct run *run = arg;
+
+    for (unsigned i = 0; i < run->workload->operations && !task_canceled(); i++) {
+        struct message *m = choose(run);
+        if (m != NULL)
+            (void)operate_on(run, m);
+        if (task_sleep((int64_t)sim_random_below(3 * NS_PER_MS)) < 0)
+            break;
+    }
+    run->busy--;
+}
+
+/* Somebody else's file takes all the space, and goes. */
+static void crowd(void *arg)
+{
+    struct run *run = arg;
+    char block[4096] = { 1 };
+    int dir = file_open_dir(DATA_DIR), file = file_open_at(dir, "crowd", FILE_READ | FILE_WRITE | FILE_CREATE);
+
+    (void)task_sleep(NS_PER_MS);
+    for (uint64_t at = 0; file >= 0 && file_write_at(file, block, sizeof block, at) == 0; at += sizeof block)
+        continue;
+    (void)task_sleep(2 * NS_PER_S);
+    (void)file_close(file);
+    (void)file_unlink_at(dir, "crowd");
+    (void)file_close(dir);
+    run->busy--;
+}
+
+static void start_tasks(struct run *run)
+{
+    const struct workload *w = run->workload;
+
+    task_group_init(&run->group);
+    run->busy = w->putters + (w->operations > 0) + w->crowded;
+    for (unsigned i = 0; i < w->putters; i++)
+        (void)task_group_start(&run->group, "put", putter, run);
+    if (w->operations > 0)
+        (void)task_group_start(&run->group, "operate", operator_task, run);
+    if (w->crowded)
+        (void)task_group_start(&run->group, "crowd", crowd, run);
+    if (w->deliverers == 1)
+        (void)task_group_start(&run->group, "deliver", deliverer, run);
+    if (w->deliverers > 1)
+        (void)task_group_start(&run->group, "dispatch", dispatcher, run);
+}
+
+static int open_again(struct run *run, struct queue_recovery *recovery)
+{
+    struct queue_options options = options_of(run->workload);
+    char error[256];
+    int r = queue_open(&options, &run->queue, recovery, error);
+
+    if (r < 0 && test.verbose)
+        fprintf(stderr, "queue_open: %s\n", error);
+    return r;
+}
+
+/* The process is gone: nothing more is written, nothing is closed in order. Its jobs must be over. */
+static void queue_kill(struct queue *q)
+{
+    q->options.read_only = true;                     /* so that closing writes nothing */
+    queue_close(q);
+}
+
+/* A disk that refuses everything, an end by force in the middle of it, and a new process that finds what the page cache has. */
+static void killer(void *arg)
+{
+    struct run *run = arg;
+
+    (void)task_sleep((int64_t)sim_random_below(4 * NS_PER_MS));
+    sim_disk_fail(sim_disk_ops(), EIO, true);
+    (void)task_sleep((int64_t)sim_random_below(20 * NS_PER_MS));
+    run->killed = true;
+    task_group_cancel(&run->group);
+}
+
+/* Service resumes by itself when the disk does. */
+static void healer(void *arg)
+{
+    (void)arg;
+    (void)task_sleep(4 * NS_PER_S);
+    sim_disk_heal();
+}
+
+static void resolve(struct run *run, uint64_t now)
+{
+    struct queue *q = run->queue;
+    struct ledger *l = &run->ledger;
+    struct entry *e;
+
+    for (unsigned i = 0; i < l->count; i++)
+        l->messages[i].seen = false;
+    for (uint64_t after = 0; index_after(&q->index, after, &e, 1) == 1; after = e->id) {
+        struct message *m = ledger_find(l, e->id);
+        if (m == NULL)
+            continue;
+        m->seen = true;
+        m->failed = NEVER;
+        message_resolve(m, now, e->states, e->attempts, e->life == LIFE_HELD);
+    }
+    for (unsigned i = 0; i < l->count; i++)
+        if (!l->messages[i].seen)
+            message_resolve_absent(&l->messages[i], now);
+}
+
+static void work(void *arg)
+{
+    struct run *run = arg;
+    struct queue_recovery recovery;
+
+    if (run->sick)
+        (void)task_start("heal", healer, NULL);
+    for (unsigned i = 0; i <= run->workload->reopen + run->workload->kill; i++) {
+        int r = open_again(run, &recovery);
+        if (r < 0) {
+            sim_disk_heal();
+            r = open_again(run, &recovery);
+        }
+        if (r < 0) {
+            broken(run, "the queue does not open");
+            return;
+        }
+        resolve(run, sim_disk_ops());
+        start_tasks(run);
+        if (run->workload->kill && i == 0)
+            (void)task_start("kill", killer, run);
+        (void)task_group_wait(&run->group, TASK_FOREVER);
+        if (run->killed && i == 0) {
+            queue_kill(run->queue);
+            sim_disk_heal();
+            run->cut_from = sim_disk_ops();          /* from here on, a cut meets what two processes did */
+            ledger_rebase(&run->ledger, run->cut_from);
+        } else {
+            queue_close(run->queue);
+        }
+        run->queue = NULL;
+    }
+}
+
+/* ---- checking one image ---- */
+
+struct check {
+    const struct run *run;
+    struct ledger    *ledger;
+    uint64_t          at;
+    bool              damaged;                       /* a bit was turned: less may be there, but it must have been said */
+    bool              go_on;                         /* use the queue a little, too */
+    char              why[256];
+};
+
+__attribute__((format(printf, 2, 3))) static void wrong(struct check *c, const char *format, ...)
+{
+    va_list args;
+
+    if (c->why[0] != '\0')
+        return;
+    va_start(args, format);
+    vsnprintf(c->why, sizeof c->why, format, args);
+    va_end(args);
+}
+
+static uint32_t crc_of_file(struct queue *q, uint64_t id, uint64_t *size)
+{
+    char name[SEGMENT_NAME_SIZE], chunk[16 * 1024];
+    uint32_t crc = 0;
+    size_t got = 0;
+
+    body_name(name, id);
+    CLEANUP_FILE int file = file_open_at(q->journal.bodies_dir, name, FILE_READ);
+    *size = 0;
+    while (file >= 0 && file_read_at(file, chunk, sizeof chunk, *size, &got) == 0 && got > 0) {
+        crc = codec_crc32c(crc, chunk, got);
+        *size += got;
+    }
+    return crc;
+}
+
+static void check_content(struct check *c, struct queue *q, const struct entry *e, const struct message *m)
+{
+    CLEANUP_FREE void *memory = malloc(entry_record_size(e));
+    struct arena arena;
+    struct record record;
+    struct envelope env;
+    char local[16];
+
+    if (load_bytes(e->segment, (uint64_t)e->place * RECORD_ALIGN, e->length, memory) < 0 || load_parse(e, e->segment->salt, memory, &record) < 0) {
+        wrong(c, "message %u: its record cannot be read", m->number);
+        return;
+    }
+    arena_init(&arena, 1 << 20);
+    snprintf(local, sizeof local, "m%u", m->number);
+    if (envelope_parse(&arena, record.envelope, &env) != ENVELOPE_OK || !str_eq(env.sender.local, str_of(local)) || env.rcpt_count != m->rcpts)
+        wrong(c, "message %u: its envelope differs", m->number);
+    uint64_t size = record.body.n;
+    uint32_t crc = record.body_in_file ? crc_of_file(q, e->id, &size) : codec_crc32c(0, record.body.p, record.body.n);
+    if (size != m->size || crc != m->crc)
+        wrong(c, "message %u: its body differs (%llu bytes of %llu)", m->number, (unsigned long long)size, (unsigned long long)m->size);
+    arena_reset(&arena);
+}
+
+static void check_entry(struct check *c, struct queue *q, const struct entry *e)
+{
+    struct message *m = ledger_find(c->ledger, e->id);
+
+    if (m == NULL) {
+        wrong(c, "a message that nobody put");
+        return;
+    }
+    m->seen = true;
+    if (message_at(m, c->at) == MUST_NOT)
+        wrong(c, "message %u is there: %s", m->number, m->absent_from <= c->at ? "its sync had failed, and that was durable" : "it is over, or not put yet");
+    for (unsigned i = 0; i < m->rcpts; i++) {
+        enum expected end = fact_at(&m->end[i], c->at);
+        if (e->states[i] == RCPT_PENDING ? end == MUST : end == MUST_NOT || e->states[i] != m->end[i].value)
+            wrong(c, "message %u: recipient %u is in state %u", m->number, i, e->states[i]);
+    }
+    if (!attempts_fit(m, c->at, e->attempts))
+        wrong(c, "message %u: %u attempts", m->number, e->attempts);
+    if (!held_fits(m, c->at, e->life == LIFE_HELD))
+        wrong(c, "message %u: held is %d", m->number, e->life == LIFE_HELD);
+    check_content(c, q, e, m);
+}
+
+static void check_all(struct check *c, struct queue *q, const struct queue_recovery *recovery)
+{
+    struct entry *e;
+
+    for (unsigned i = 0; i < c->ledger->count; i++)
+        c->ledger->messages[i].seen = false;
+    for (uint64_t after = 0; index_after(&q->index, after, &e, 1) == 1; after = e->id)
+        check_entry(c, q, e);
+    for (unsigned i = 0; i < c->ledger->count; i++) {
+        const struct message *m = &c->ledger->messages[i];
+        bool lost = !m->seen && message_at(m, c->at) == MUST;
+        if (lost && !(c->damaged && recovery->bad_records + recovery->torn_tails > 0))
+            wrong(c, "message %u is lost", m->number);
+    }
+    if (recovery->bad_records > 0 && !c->damaged)
+        wrong(c, "%llu bad records without any damage", (unsigned long long)recovery->bad_records);
+}
+
+/* It is a queue that works: one more goes in, and comes out if it is its turn. */
+static void use_queue(struct check *c, struct queue *q)
+{
+    struct recipient rcpt = { .addr = { .local = STR("bob"), .domain = STR("b.example") } };
+    struct envelope env = { .null_sender = true, .rcpts = &rcpt, .rcpt_count = 1 };
+    uint64_t id = queue_new_id(q);
+    struct body *body = body_new(q, id);
+    size_t before = queue_count(q);
+    struct claim *claim;
+
+    if (ledger_find(c->ledger, id) != NULL)
+        wrong(c, "an id is given out twice");
+    int r = body_append(body, STR("one more"));
+    if (r == 0)
+        r = queue_put(q, &env, body);
+    body_free(body);
+    if (r < 0) {
+        if (r != -ENOSPC || c->run->workload->disk_bytes == 0)
+            wrong(c, "after recovery, a put says %s", strerror(-r));
+        return;
+    }
+    if (queue_count(q) != before + 1)
+        wrong(c, "after recovery, the count is wrong");
+    if (queue_claim(q, task_deadline_in(NS_PER_S), &claim) < 0)
+        wrong(c, "after recovery, nothing is due");
+    else
+        (void)queue_settle(claim, &(struct outcome){ .state = RCPT_DELIVERED }, claim->env.rcpt_count == 1 && claim->states[0] == RCPT_PENDING, 0);
+}
+
+static void check_task(void *arg)
+{
+    struct check *c = arg;
+    struct queue_options options = options_of(c->run->workload);
+    struct queue_recovery recovery;
+    struct queue *q;
+    char error[256];
+    int r = queue_open(&options, &q, &recovery, error);
+
+    if (r < 0) {
+        if (!c->damaged)
+            wrong(c, "it does not open: %s", error);
+        return;
+    }
+    check_all(c, q, &recovery);
+    if (c->go_on && !c->damaged)
+        use_queue(c, q);
+    queue_close(q);
+}
+
+/* ---- points ---- */
+
+static struct {
+    uint64_t *hashes;
+    size_t    used, capacity;
+} seen_points;
+
+static bool point_is_new(uint64_t hash)
+{
+    if (hash == 0)
+        hash = 1;
+    if (seen_points.used * 2 >= seen_points.capacity) {
+        size_t capacity = seen_points.capacity ? 2 * seen_points.capacity : 1 << 16;
+        uint64_t *old = seen_points.hashes;
+        seen_points.hashes = calloc(capacity, sizeof *old);
+        for (size_t i = 0; i < seen_points.capacity; i++) {
+            size_t at = old[i] & (capacity - 1);
+            while (old[i] != 0 && seen_points.hashes[at] != 0)
+                at = (at + 1) & (capacity - 1);
+            if (old[i] != 0)
+                seen_points.hashes[at] = old[i];
+        }
+        free(old);
+        seen_points.capacity = capacity;
+    }
+    size_t at = hash & (seen_points.capacity - 1);
+    for (; seen_points.hashes[at] != 0; at = (at + 1) & (seen_points.capacity - 1))
+        if (seen_points.hashes[at] == hash)
+            return false;
+    seen_points.hashes[at] = hash;
+    seen_points.used++;
+    return true;
+}
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    uint64_t x = (a + 0x9e3779b97f4a7c15) ^ (b * 0xbf58476d1ce4e5b9 + 0x94d049bb133111eb);
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+    x = (x ^ x >> 27) * 0x94d049bb133111eb;
+    return x ^ x >> 31;
+}
+
+static uint64_t hash_of(const char *z)
+{
+    uint64_t h = 0;
+    for (; *z != '\0'; z++)
+        h = mix(h, (unsigned char)*z);
+    return h;
+}
+
+static void report(const char *why, uint64_t at, uint64_t survivors)
+{
+    test.failures++;
+    printf("FAILED: %s\n  --seed %llu --workload %s (round %llu, phase %u%s) at operation %llu, survivors %llu\n", why, (unsigned long long)test.seed,
+           test.workload, (unsigned long long)test.round, test.phase, test.fault, (unsigned long long)at, (unsigned long long)survivors);
+    fflush(stdout);
+    if (test.failures >= 20) {
+        printf("sim journal: %llu points, %llu failures\n", (unsigned long long)test.points, (unsigned long long)test.failures);
+        exit(1);
+    }
+}
+
+static void show_line(void *arg, struct str line)
+{
+    (void)arg;
+    printf("    %" STR_FMT "\n", STR_ARG(line));
+}
+
+/* The live disk is the image afterwards, with what the check did to it. */
+static void check_image(const struct run *run, const struct sim_disk *image, uint64_t at, uint64_t survivors)
+{
+    struct check c = { .run = run, .ledger = (struct ledger *)&run->ledger, .at = at, .go_on = survivors % 8 == 3 };
+
+    sim_disk_mount(image);
+    int r = sim_run(check_task, &c);
+    if (r < 0)
+        wrong(&c, "the check ends with %s", strerror(-r));
+    test.points++;
+    if (c.why[0] != '\0') {
+        report(c.why, at, survivors);
+        sim_disk_mount(image);
+        if (test.verbose)
+            (void)journal_dump(DATA_DIR, show_line, NULL, c.why);
+    }
+}
+
+/* Every operation of the history, each with as many distinct surviving sets as `sets` tries find. */
+static void cut(const struct run *run, struct sim_history *history, uint64_t from, uint64_t sets, uint64_t salt)
+{
+    for (uint64_t at = from; at <= sim_history_ops(history); at++) {
+        for (uint64_t i = 0; i < sets; i++) {
+            uint64_t survivors, seed = i < 2 ? i : mix(mix(salt, at), i);
+            struct sim_disk *image = sim_history_crash(history, at, seed, &survivors);
+            if (point_is_new(mix(mix(salt, at), survivors)))
+                check_image(run, image, at, seed);
+            sim_disk_free(image);
+        }
+    }
+}
+
+/* One bit is turned on a disk that was at rest. */
+static void damage(const struct run *run, const struct sim_disk *image, uint64_t at, uint64_t seed)
+{
+    struct check c = { .run = run, .ledger = (struct ledger *)&run->ledger, .at = at, .damaged = true };
+
+    sim_disk_mount(image);
+    sim_disk_flip(seed);
+    (void)sim_run(check_task, &c);
+    if (c.why[0] != '\0' && strstr(c.why, "is lost") != NULL)
+        report(c.why, at, seed);
+}
+
+/* ---- rounds ---- */
+
+static void begin_world(const struct workload *w, uint64_t seed)
+{
+    sim_begin(&(struct sim_options){ .seed = seed, .sync_ns = 150 * NS_PER_US, .disk_bytes = w->disk_bytes });
+    int root = file_open_dir("/");                   /* the data directory's parent is there */
+    (void)file_close(root);
+}
+
+static void run_work(struct run *run)
+{
+    test.runs++;
+    int r = sim_run(work, run);
+    if (r < 0)
+        broken(run, "the run ends with every task waiting");
+    if (run->broken != NULL)
+        report(run->broken, sim_disk_ops(), 0);
+}
+
+/* Another run on an image of the one before. */
+static void phases(struct run *run, struct sim_history *history, uint64_t sets, uint64_t salt, unsigned left)
+{
+    if (left == 0)
+        return;
+    struct run next = { .workload = run->workload };
+    uint64_t at = run->cut_from + mix(salt, 77) % (sim_history_ops(history) + 1 - run->cut_from), survivors;
+    struct sim_disk *image = sim_history_crash(history, at, mix(salt, 78), &survivors);
+
+    ledger_copy(&next.ledger, &run->ledger);
+    ledger_rebase(&next.ledger, at);
+    next.ledger.moment = run->ledger.moment;
+    test.phase++;
+    sim_disk_mount(image);
+    sim_disk_free(image);
+    run_work(&next);
+    struct sim_history *next_history = sim_disk_history();
+    cut(&next, next_history, next.cut_from, sets, mix(salt, 79));
+    phases(&next, next_history, sets, mix(salt, 80), left - 1);
+    sim_history_free(next_history);
+    ledger_free(&next.ledger);
+}
+
+/* The operation `fault` fails: -1 for none. Some cuts behind it, and the whole history if nothing fails. */
+static uint64_t round_of(const struct workload *w, uint64_t seed, int64_t fault, int error, bool stays, uint64_t sets)
+{
+    struct run run = { .workload = w, .sick = fault >= 0 && stays };
+    uint64_t salt = mix(mix(hash_of(w->name), seed), mix((uint64_t)fault, (uint64_t)error * 2 + stays));
+
+    test.phase = 0;
+    test.fault[0] = '\0';
+    if (fault >= 0)
+        snprintf(test.fault, sizeof test.fault, ", %s at %lld%s", strerror(error), (long long)fault, stays ? " and after" : "");
+    begin_world(w, seed);
+    if (fault >= 0)
+        sim_disk_fail((uint64_t)fault, error, stays);
+    run_work(&run);
+    struct sim_history *history = sim_disk_history();
+    uint64_t ops = sim_history_ops(history);
+    uint64_t from = fault < (int64_t)run.cut_from ? run.cut_from : (uint64_t)fault;
+    if (fault < 0) {
+        cut(&run, history, from, sets, salt);
+        for (uint64_t i = 0; i < 8; i++) {
+            uint64_t survivors;
+            struct sim_disk *image = sim_history_crash(history, ops, 1, &survivors);
+            damage(&run, image, ops, mix(salt, i));
+            sim_disk_free(image);
+        }
+        phases(&run, history, sets, salt, w->phases);
+    } else {
+        uint64_t end = ops < from + 12 ? ops : from + 12;
+        for (uint64_t at = from; at <= end; at++)
+            for (uint64_t i = 0; i < sets; i++) {
+                uint64_t survivors, chosen = i < 2 ? i : mix(mix(salt, at), i);
+                struct sim_disk *image = sim_history_crash(history, at, chosen, &survivors);
+                if (point_is_new(mix(mix(salt, at), survivors)))
+                    check_image(&run, image, at, chosen);
+                sim_disk_free(image);
+            }
+    }
+    sim_history_free(history);
+    sim_end();
+    ledger_free(&run.ledger);
+    return ops;
+}
+
+static bool enough(void)
+{
+    return test.points >= test.points_wanted;
+}
+
+static void quiet(void *arg, enum log_level level, struct str line)
+{
+    (void)arg;
+    (void)level;
+    if (test.verbose)
+        fprintf(stderr, "%" STR_FMT "\n", STR_ARG(line));
+}
+
+static uint64_t number(const char *z)
+{
+    return strtoull(z, NULL, 10);
+}
+
+static void options_parse(int argc, char **argv)
+{
+    test.seed = 1;
+    test.points_wanted = 20000;
+    test.fault_every = 7;
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "0";
+        if (strcmp(argv[i], "--verbose") == 0) {
+            test.verbose = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--seed") == 0)
+            test.seed = number(value);
+        else if (strcmp(argv[i], "--points") == 0)
+            test.points_wanted = number(value);
+        else if (strcmp(argv[i], "--workload") == 0)
+            test.only = value;
+        else if (strcmp(argv[i], "--faults") == 0)
+            test.fault_every = number(value);
+        else {
+            fprintf(stderr, "usage: journal_crash [--seed N] [--points N] [--workload NAME] [--faults EVERY] [--verbose]\n");
+            exit(64);
+        }
+        i++;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    options_parse(argc, argv);
+    log_redirect(quiet, NULL);
+    for (test.round = 0; !enough() && test.failures == 0; test.round++) {
+        for (size_t i = 0; i < WORKLOADS && test.failures == 0; i++) {
+            const struct workload *w = &workloads[i];
+            if (test.only != NULL && strcmp(test.only, w->name) != 0)
+                continue;
+            test.workload = w->name;
+            uint64_t seed = mix(test.seed, test.round), before = test.points;
+            uint64_t ops = round_of(w, seed, -1, 0, false, 6);
+            if (test.verbose)
+                printf("%s: %llu operations, %llu points\n", w->name, (unsigned long long)ops, (unsigned long long)(test.points - before));
+            for (uint64_t fault = mix(seed, 5) % test.fault_every; fault < ops && test.failures == 0; fault += test.fault_every) {
+                (void)round_of(w, seed, (int64_t)fault, EIO, fault % 2 == 0, 2);
+                (void)round_of(w, seed, (int64_t)fault, ENOSPC, fault % 2 == 1, 2);
+            }
+        }
+    }
+    printf("sim journal: %llu points, %llu failures\n", (unsigned long long)test.points, (unsigned long long)test.failures);
+    return test.failures > 0;
+}
