@@ -76,6 +76,7 @@ void     sim_disk_mount(const struct sim_disk *d);                              
 
 /* Fail the operation with this index (of the live disk, absolute) once, or every one from it on, with error (EIO, ENOSPC, ...). */
 void     sim_disk_fail(uint64_t index, int error, bool from_then_on);
+void     sim_disk_fail_kind(enum sim_op op, int error);                        /* every operation of this kind, until healed */
 void     sim_disk_heal(void);
 void     sim_disk_flip(uint64_t seed);                                          /* one bit of one file, for tests of checksums */
 /* A failed sync drops the dirty pages of its file, as Linux does: they read back as written, and a crash loses them. Always on. */

@@ -44,6 +44,7 @@ static struct {
     size_t              handle_count, handle_capacity;
     struct fault       *faults;
     size_t              fault_count, fault_capacity;
+    int                 kind_errors[SIM_OP_MKDIR + 1];
     uint64_t            blocks_max;
     uint64_t            seed;
     bool                keeps_history;
@@ -169,8 +170,10 @@ static uint64_t ops(void)
 }
 
 /* 0, or the error that a test wants this operation to have. */
-static int planned_fault(void)
+static int planned_fault(enum sim_op op)
 {
+    if (disk.kind_errors[op] != 0)
+        return -disk.kind_errors[op];
     for (size_t i = 0; i < disk.fault_count; i++) {
         const struct fault *f = &disk.faults[i];
         if (f->from_then_on ? ops() >= f->index : ops() == f->index)
@@ -192,7 +195,7 @@ static void trace(enum sim_op op, int error, uint32_t ino, uint64_t n)
 /* An operation that needs so many blocks more: 0, or its error, with the operation counted and traced. */
 static int begin(enum sim_op op, uint32_t ino, uint64_t blocks)
 {
-    int r = planned_fault();
+    int r = planned_fault(op);
     if (r == 0)
         r = space_for(blocks);
     trace(op, r, ino, blocks);
@@ -305,7 +308,7 @@ static int on_read_at(int file, void *p, size_t n, uint64_t offset, size_t *out_
 /* What a write that fails in the middle has written before: whole sectors, fewer than asked for. */
 static size_t part_before_failure(size_t n, uint64_t offset, int error)
 {
-    if (error == -ENOSPC && planned_fault() == 0) {          /* as much as fits */
+    if (error == -ENOSPC && planned_fault(SIM_OP_WRITE) == 0) {          /* as much as fits */
         size_t part = 0, next;
         while (part < n && (next = part + (IMAGE_PAGE - (offset + part) % IMAGE_PAGE)) < n)
             part = next;
@@ -327,7 +330,7 @@ static int write_ino(uint32_t ino, const void *p, size_t n, uint64_t offset)
 {
     if (n == 0)
         return 0;
-    int r = planned_fault();
+    int r = planned_fault(SIM_OP_WRITE);
     if (r == 0)
         r = space_for(image_blocks_for_write(disk.live, ino, n, offset));
     trace(SIM_OP_WRITE, r, ino, sim_mix(offset, n));
@@ -358,7 +361,7 @@ static int sync_file(int file, enum sim_op op)
     uint32_t ino = handle_get(file)->ino;
     uint64_t began = ops();
     sim_spend(disk.sync_ns);                     /* others may write meanwhile: not covered */
-    int r = planned_fault();
+    int r = planned_fault(op);
     trace(op, r, ino, ops() - began);
     history_add_sync(disk.history, op, ino, began, r < 0);
     return r;
@@ -685,9 +688,15 @@ void sim_disk_fail(uint64_t index, int error, bool from_then_on)
     disk.faults[disk.fault_count++] = (struct fault){ index, error, from_then_on };
 }
 
+void sim_disk_fail_kind(enum sim_op op, int error)
+{
+    disk.kind_errors[op] = error;
+}
+
 void sim_disk_heal(void)
 {
     disk.fault_count = 0;
+    memset(disk.kind_errors, 0, sizeof disk.kind_errors);
 }
 
 /* The number-th page with bytes below the end of its file. */

@@ -450,13 +450,13 @@ static void queue_kill(struct queue *q)
     queue_close(q);
 }
 
-/* A disk that refuses everything, an end by force in the middle of it, and a new process that finds what the page cache has. */
+/* A disk that saves no data any more (names it does: a file system whose names fail stops altogether), an end by force in the middle of it, and a new process that finds what the page cache has. */
 static void killer(void *arg)
 {
     struct run *run = arg;
 
     (void)task_sleep((int64_t)sim_random_below(4 * NS_PER_MS));
-    sim_disk_fail(sim_disk_ops(), EIO, true);
+    sim_disk_fail_kind(SIM_OP_DATASYNC, EIO);
     (void)task_sleep((int64_t)sim_random_below(20 * NS_PER_MS));
     run->killed = true;
     task_group_cancel(&run->group);
@@ -571,7 +571,7 @@ static void check_content(struct check *c, struct queue *q, const struct entry *
     struct envelope env;
     char local[16];
 
-    if (load_bytes(e->segment, (uint64_t)e->place * RECORD_ALIGN, e->length, memory) < 0 || load_parse(e, e->segment->salt, memory, &record) < 0) {
+    if (load_bytes(e->segment, (uint64_t)e->place * RECORD_ALIGN, e->length, memory) < 0 || load_parse(e, e->length, e->segment->salt, memory, &record) < 0) {
         wrong(c, "message %u: its record cannot be read", m->number);
         return;
     }
@@ -729,7 +729,7 @@ static uint64_t hash_of(const char *z)
 static void report(const char *why, uint64_t at, uint64_t survivors)
 {
     test.failures++;
-    printf("FAILED: %s\n  --seed %llu --workload %s (round %llu, phase %u%s) at operation %llu, survivors %llu\n", why, (unsigned long long)test.seed,
+    printf("FAILED: %s\n  journal_crash --seed %llu --workload %s (round %llu, phase %u%s) at operation %llu, survivors %llu\n", why, (unsigned long long)test.seed,
            test.workload, (unsigned long long)test.round, test.phase, test.fault, (unsigned long long)at, (unsigned long long)survivors);
     fflush(stdout);
     if (test.failures >= 20) {
@@ -738,10 +738,15 @@ static void report(const char *why, uint64_t at, uint64_t survivors)
     }
 }
 
-static void show_line(void *arg, struct str line)
+static void show_record(void *arg, const struct verify_record *r)
 {
     (void)arg;
-    printf("    %" STR_FMT "\n", STR_ARG(line));
+    printf("    %s %6llu #%llu batch %u.%u %s", r->segment, (unsigned long long)r->offset, (unsigned long long)r->head->sequence, r->head->batch, r->head->index,
+           record_type_name(r->head->type));
+    if (r->record != NULL)
+        printf(" id %llx attempts %u%s region %u-%u from %llu", (unsigned long long)r->record->id, r->record->attempts, r->record->ended ? " ended" : "",
+               r->record->region.generation, r->record->region.segment, (unsigned long long)r->record->region.from);
+    printf("\n");
 }
 
 /* The live disk is the image afterwards, with what the check did to it. */
@@ -758,7 +763,7 @@ static void check_image(const struct run *run, const struct sim_disk *image, uin
         report(c.why, at, survivors);
         sim_disk_mount(image);
         if (test.verbose)
-            (void)journal_dump(DATA_DIR, show_line, NULL, c.why);
+            (void)verify_records(DATA_DIR, show_record, NULL, &(struct verify_report){ 0 });
     }
 }
 
