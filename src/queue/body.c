@@ -28,6 +28,7 @@ struct body {
     char         *memory;                            /* owned: all of it, or what goes to the file next */
     size_t        fill, capacity;
     uint64_t      written;                           /* bytes in the file */
+    uint32_t      begun;                             /* for the sync of its name */
 };
 
 void body_name(char out[SEGMENT_NAME_SIZE], uint64_t id)
@@ -87,14 +88,15 @@ static int open_file(struct body *b)
     char name[SEGMENT_NAME_SIZE];
 
     body_name(name, b->id);
-    b->file = file_open_at(b->queue->journal.bodies_dir, name, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE);
+    b->begun = synced_dir_begin(&b->queue->journal.bodies);
+    b->file = file_open_at(b->queue->journal.bodies.file, name, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE);
     return b->file < 0 ? b->file : 0;
 }
 
 static int sync_file(struct body *b)
 {
     int r = file_datasync(b->file);
-    return r < 0 ? r : file_sync(b->queue->journal.bodies_dir);
+    return r < 0 ? r : synced_dir_sync(&b->queue->journal.bodies, b->begun);
 }
 
 static void write_job(void *arg)
@@ -237,7 +239,7 @@ static void unlink_now(struct queue *q, uint64_t id)
     char name[SEGMENT_NAME_SIZE];
 
     body_name(name, id);
-    (void)file_unlink_at(q->journal.bodies_dir, name);   /* if not, the next start finds an orphan */
+    (void)file_unlink_at(q->journal.bodies.file, name);   /* if not, the next start finds an orphan */
 }
 
 static void unlink_job(void *arg)

@@ -261,7 +261,7 @@ static int open_body(struct claim_held *h)
     if (file >= 0)
         return file;
     body_name(name, h->claim.id);
-    file = file_open_at(h->claim.queue->journal.bodies_dir, name, FILE_READ);
+    file = file_open_at(h->claim.queue->journal.bodies.file, name, FILE_READ);
     return file < 0 ? file : keep_file(h, file);
 }
 

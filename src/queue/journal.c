@@ -70,14 +70,28 @@ int journal_open(struct journal *j, int dir, bool read_only)
         return r;
     *j = (struct journal){
         .dir = dir,
-        .segments_dir = segments_dir,
-        .bodies_dir = bodies_dir,
+        .segments.file = segments_dir,
+        .bodies.file = bodies_dir,
         .next_number = 1,
         .next_sequence = 1,
     };
     segments_dir = bodies_dir = -1;
     pthread_mutex_init(&j->lock, NULL);
     return 0;
+}
+
+uint32_t synced_dir_begin(struct synced_dir *d)
+{
+    return d->failures;
+}
+
+int synced_dir_sync(struct synced_dir *d, uint32_t begun)
+{
+    int r = file_sync(d->file);
+
+    if (r < 0)
+        d->failures++;
+    return r == 0 && d->failures != begun ? -EIO : r;
 }
 
 static void segment_free(struct segment *s)
@@ -93,8 +107,8 @@ void journal_close(struct journal *j)
         j->oldest = s->newer;
         segment_free(s);
     }
-    (void)file_close(j->bodies_dir);
-    (void)file_close(j->segments_dir);
+    (void)file_close(j->bodies.file);
+    (void)file_close(j->segments.file);
     (void)file_close(j->dir);
     pthread_mutex_destroy(&j->lock);
 }
@@ -147,7 +161,7 @@ static int check_floor(struct journal *j)
 
     if (j->free_floor == 0)
         return 0;
-    int r = file_system_of(j->segments_dir, &kind, &free_bytes);
+    int r = file_system_of(j->segments.file, &kind, &free_bytes);
     if (r < 0)
         return r;
     return free_bytes < j->free_floor + j->segment_size ? -ENOSPC : 0;
@@ -170,7 +184,7 @@ static int make_file(struct journal *j, uint32_t number, bool written_out)
     char name[SEGMENT_NAME_SIZE];
 
     spare_name(name, number);
-    int file = file_open_at(j->segments_dir, name, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_TRUNCATE);
+    int file = file_open_at(j->segments.file, name, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_TRUNCATE);
     if (file < 0)
         return file;
     int r = file_allocate(file, j->segment_size);
@@ -183,7 +197,7 @@ static int make_file(struct journal *j, uint32_t number, bool written_out)
     if (r == 0)
         return file;
     (void)file_close(file);
-    (void)file_unlink_at(j->segments_dir, name);     /* if not, the next start removes it */
+    (void)file_unlink_at(j->segments.file, name);     /* if not, the next start removes it */
     return r;
 }
 
@@ -222,7 +236,7 @@ static int obtain_file(struct journal *j, bool reserved, uint32_t *number)
 
     if (take_spare(j, number)) {
         spare_name(name, *number);
-        int file = file_open_at(j->segments_dir, name, FILE_READ | FILE_WRITE);
+        int file = file_open_at(j->segments.file, name, FILE_READ | FILE_WRITE);
         if (file < 0)
             (void)add_spare(j, *number);             /* no descriptors, perhaps; it is tried again */
         return file;
@@ -246,18 +260,19 @@ static int inaugurate(struct journal *j, int file, uint32_t spare, const struct 
     spare_name(from, spare);
     segment_name(to, header->generation, header->number);
     segment_header_put(block, header);
+    uint32_t begun = synced_dir_begin(&j->segments);
     int r = file_write_at(file, block, sizeof block, 0);
     if (r == 0)
         r = file_datasync(file);
     if (r == 0)
-        r = file_rename_at(j->segments_dir, from, j->segments_dir, to);
+        r = file_rename_at(j->segments.file, from, j->segments.file, to);
     if (r < 0) {
-        (void)file_unlink_at(j->segments_dir, from); /* its pages cannot be trusted; if this fails, the next start removes it */
+        (void)file_unlink_at(j->segments.file, from); /* its pages cannot be trusted; if this fails, the next start removes it */
         return r;
     }
-    r = file_sync(j->segments_dir);
+    r = synced_dir_sync(&j->segments, begun);
     if (r < 0)
-        (void)file_unlink_at(j->segments_dir, to);   /* if not, recovery meets a segment without records */
+        (void)file_unlink_at(j->segments.file, to);   /* if not, recovery meets a segment without records */
     return r;
 }
 
@@ -307,7 +322,7 @@ int journal_prepare(struct journal *j)
     if (!add_spare(j, number)) {
         char name[SEGMENT_NAME_SIZE];
         spare_name(name, number);
-        (void)file_unlink_at(j->segments_dir, name); /* others came meanwhile; if not, the next start removes it */
+        (void)file_unlink_at(j->segments.file, name); /* others came meanwhile; if not, the next start removes it */
     }
     return 0;
 }
@@ -317,23 +332,24 @@ int journal_prepare(struct journal *j)
 static int rename_away(struct journal *j, struct segment *s)
 {
     char name[SEGMENT_NAME_SIZE];
+    uint32_t begun = synced_dir_begin(&j->segments);
     int r = 0;
 
     if (s->renamed) {
         segment_name(name, s->generation, s->number);
-        r = file_rename_at(j->segments_dir, s->name, j->segments_dir, name);
+        r = file_rename_at(j->segments.file, s->name, j->segments.file, name);
         if (r < 0)
             return r;
         memcpy(s->name, name, sizeof name);
         s->renamed = false;
     }
     spare_name(name, new_spare_number(j));
-    r = file_rename_at(j->segments_dir, s->name, j->segments_dir, name);
+    r = file_rename_at(j->segments.file, s->name, j->segments.file, name);
     if (r < 0)
         return r;
     memcpy(s->name, name, sizeof name);
     s->renamed = true;
-    return file_sync(j->segments_dir);
+    return synced_dir_sync(&j->segments, begun);
 }
 
 static void unlink_oldest(struct journal *j, struct segment *s)
@@ -360,7 +376,7 @@ int journal_retire_oldest(struct journal *j)
     if (good && add_spare(j, number))
         j->short_of_space = false;
     else
-        (void)file_unlink_at(j->segments_dir, s->name);   /* if not, the next start removes it */
+        (void)file_unlink_at(j->segments.file, s->name);   /* if not, the next start removes it */
     segment_free(s);
     return 0;
 }
@@ -400,10 +416,10 @@ int journal_adopt_spare(struct journal *j, uint32_t number)
     if (number > j->next_spare)
         j->next_spare = number;
     spare_name(name, number);
-    int r = file_info_at(j->segments_dir, name, &info);
+    int r = file_info_at(j->segments.file, name, &info);
     if (r < 0)
         return r;
     if (info.size == j->segment_size && add_spare(j, number))
         return 0;
-    return file_unlink_at(j->segments_dir, name);
+    return file_unlink_at(j->segments.file, name);
 }

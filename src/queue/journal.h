@@ -41,8 +41,18 @@ struct segment {
     struct segment  *newer;
 };
 
+/*
+ * A directory in which several threads make names and sync them. A sync that fails may have forgotten the names of others too, and the
+ * error is told once: so it counts for everybody whose name was made before it and not synced yet.
+ */
+struct synced_dir {
+    int              file;                           /* owned */
+    _Atomic uint32_t failures;
+};
+
 struct journal {
-    int             dir, segments_dir, bodies_dir;   /* owned */
+    int             dir;                             /* owned */
+    struct synced_dir segments, bodies;
     uint64_t        segment_size, free_floor;
     uint32_t        generation;                      /* ours */
     _Atomic uint32_t next_number;                    /* the committer gives them out; claims look how new a segment is */
@@ -75,6 +85,10 @@ int journal_prepare(struct journal *j);
 
 /* The oldest segment, which is sealed and needed by nobody, becomes a spare or goes. On error it stays the oldest; call again. */
 int journal_retire_oldest(struct journal *j);
+
+/* Before a name is made or changed, and then to make it durable. */
+uint32_t synced_dir_begin(struct synced_dir *d);
+int      synced_dir_sync(struct synced_dir *d, uint32_t begun);
 
 struct segment *journal_oldest(struct journal *j);
 struct segment *journal_find(struct journal *j, uint32_t generation, uint32_t number);   /* NULL if it is gone */

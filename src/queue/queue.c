@@ -160,6 +160,20 @@ static int start_pools(struct queue *q)
     return 0;
 }
 
+static uint64_t id_of_now(void)
+{
+    return (uint64_t)(clock_wall_ns() / NS_PER_MS) << ID_COUNTER_BITS;
+}
+
+/* The process before us may have given out ids in this very millisecond of which no record is left. */
+static void skip_ids_of_now(struct queue *q)
+{
+    uint64_t last = id_of_now() + (UINT64_C(1) << ID_COUNTER_BITS) - 1;
+
+    if (q->last_id < last)
+        q->last_id = last;
+}
+
 /* What recovery could not be sure of is made sure of before anything else happens; if the disk does not let us, maintenance goes on
  * trying. */
 static void settle_doubts(struct queue *q)
@@ -180,6 +194,7 @@ static int start(struct queue *q, struct queue_recovery *recovery, char error[25
     if (r < 0)
         return say(error, r, "memory");
     q->commit.last_id = &q->last_id;
+    skip_ids_of_now(q);
     if (!q->options.read_only)
         settle_doubts(q);
     r = start_pools(q);
@@ -298,8 +313,7 @@ void queue_job_ended(struct queue *q)
 /* Milliseconds of wall time in the upper bits, so that an id tells when; but never back, whatever the clock does. */
 uint64_t queue_new_id(struct queue *q)
 {
-    uint64_t now = (uint64_t)(clock_wall_ns() / NS_PER_MS) << ID_COUNTER_BITS;
-    uint64_t last = q->last_id, next;
+    uint64_t now = id_of_now(), last = q->last_id, next;
 
     do
         next = now > last ? now : last + 1;

@@ -337,7 +337,7 @@ static int stale_name(struct recovery *rc, const char *name)
 {
     log_event(LOG_WARN, "journal-stale-name", LOG_Z("segment", name));
     if (!rc->queue->options.read_only)
-        (void)file_unlink_at(rc->queue->journal.segments_dir, name);   /* if not, the next start meets it again */
+        (void)file_unlink_at(rc->queue->journal.segments.file, name);   /* if not, the next start meets it again */
     return 0;
 }
 
@@ -395,7 +395,7 @@ static int recover_segment(struct recovery *rc, const struct found *f)
             return r;
     }
     segment_name(name, f->generation, f->number);
-    int file = file_open_at(rc->queue->journal.segments_dir, name, FILE_READ);
+    int file = file_open_at(rc->queue->journal.segments.file, name, FILE_READ);
     int r = file < 0 ? file : read_file(rc, f, name, file, &taken);
     if (!taken)
         (void)file_close(file);
@@ -443,7 +443,7 @@ static int by_order(const void *a, const void *b)
 static int recover_segments(struct recovery *rc)
 {
     struct journal *j = &rc->queue->journal;
-    int r = file_list(j->segments_dir, note_file, rc);
+    int r = file_list(j->segments.file, note_file, rc);
 
     if (r < 0)
         return complain(rc, r, JOURNAL_SEGMENTS_NAME, strerror(-r));
@@ -512,7 +512,7 @@ static int check_bodies(struct recovery *rc)
     struct queue *q = rc->queue;
     struct body_list list = { .queue = q };
     struct entry *e;
-    int r = file_list(q->journal.bodies_dir, note_body, &list);
+    int r = file_list(q->journal.bodies.file, note_body, &list);
 
     free(list.orphans);
     if (r < 0)
@@ -532,11 +532,11 @@ int recover_orphans(struct queue *q, struct queue_recovery *out)
     /* After damage, a file that seems to be nobody's may be all that is left of a message. */
     if (out->bad_records > 0 || q->doubtful)
         return 0;
-    int r = file_list(q->journal.bodies_dir, note_body, &list);
+    int r = file_list(q->journal.bodies.file, note_body, &list);
     for (size_t i = 0; i < list.count && r == 0; i++) {
         char name[SEGMENT_NAME_SIZE];
         body_name(name, list.orphans[i]);
-        r = file_unlink_at(q->journal.bodies_dir, name);
+        r = file_unlink_at(q->journal.bodies.file, name);
         out->orphan_bodies += r == 0;
     }
     free(list.orphans);

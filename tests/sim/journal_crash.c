@@ -2,11 +2,13 @@
  * The journal's crash test: workloads run in the simulated world; then the disk is cut at every operation with many sets of
  * surviving writes, and the queue is recovered from each and compared with the ledger of what had been answered.
  *
- *     journal_crash [--seed N] [--points N] [--workload NAME] [--at N --survivors SEED] [--faults every-N] [--verbose]
+ *     journal_crash [--seed N] [--points N] [--workload NAME] [--faults EVERY] [--verbose]
  *
- * Each workload is a row of a table. Each runs in rounds with a seed of their own: in every round clean first, and in some rounds with
- * one operation failing. After a run some images become the start of another one (so recovery itself is cut, and what comes after). A
- * point is one distinct image: workload, round, operation, surviving set. It ends with `sim journal: N points, 0 failures`.
+ * Each workload is a row of a table. They run in rounds, each with a seed of its own: first clean, then with each operation (or every
+ * EVERY-th) failing with EIO and with ENOSPC, once or for some seconds. After a clean run an image may become the start of another one, so
+ * recovery itself is cut, and what comes after it. A point is one distinct image: workload, round, failing operation, operation, surviving
+ * set. All of it follows from the seed: `--seed N --workload NAME` repeats a failure, --verbose shows the journal that it met.
+ * The last line is `sim journal: N points, 0 failures`.
  */
 #include "journal_ledger.h"
 
@@ -22,6 +24,7 @@
 #include <stdarg.h>
 
 #define DATA_DIR "/data"
+#define SETS     6                                   /* surviving sets tried at each operation: nothing, everything, and others by chance */
 
 /* ---- what a workload does ---- */
 
@@ -90,17 +93,15 @@ struct run {
     bool                   killed;
     bool                   sick;                     /* the disk refuses everything from some operation on, until it is healed */
     uint64_t               cut_from;                 /* the ledger says nothing about cuts before */
+    struct sim_history    *history;
     const char            *broken;                   /* a promise that the run itself saw broken */
 };
 
 static struct {
     uint64_t    seed, points_wanted, points, failures, runs;
     const char *only;
-    int64_t     at;
-    uint64_t    survivors;
-    bool        one_point, verbose;
+    bool        verbose;
     uint64_t    fault_every;
-    unsigned    recoveries;
     /* Where we are, for the message of a failure. */
     const char *workload;
     uint64_t    round;
@@ -401,7 +402,7 @@ static void operator_task(void *arg)
 static void crowd(void *arg)
 {
     struct run *run = arg;
-    char block[4096] = { 1 };
+    static const char block[64 * 1024] = { 1 };
     int dir = file_open_dir(DATA_DIR), file = file_open_at(dir, "crowd", FILE_READ | FILE_WRITE | FILE_CREATE);
 
     (void)task_sleep(NS_PER_MS);
@@ -554,7 +555,7 @@ static uint32_t crc_of_file(struct queue *q, uint64_t id, uint64_t *size)
     size_t got = 0;
 
     body_name(name, id);
-    CLEANUP_FILE int file = file_open_at(q->journal.bodies_dir, name, FILE_READ);
+    CLEANUP_FILE int file = file_open_at(q->journal.bodies.file, name, FILE_READ);
     *size = 0;
     while (file >= 0 && file_read_at(file, chunk, sizeof chunk, *size, &got) == 0 && got > 0) {
         crc = codec_crc32c(crc, chunk, got);
@@ -750,6 +751,15 @@ static void show_record(void *arg, const struct verify_record *r)
 }
 
 /* The live disk is the image afterwards, with what the check did to it. */
+static void show_history(struct sim_history *history, uint64_t at)
+{
+    static const char *const names[] = { "write", "datasync", "sync", "allocate", "truncate", "rename", "link", "unlink", "create", "mkdir" };
+
+    for (uint64_t i = at > 30 ? at - 30 : 0; i < at; i++)
+        printf(" %llu:%s", (unsigned long long)i, names[sim_history_op(history, i)]);
+    printf("\n");
+}
+
 static void check_image(const struct run *run, const struct sim_disk *image, uint64_t at, uint64_t survivors)
 {
     struct check c = { .run = run, .ledger = (struct ledger *)&run->ledger, .at = at, .go_on = survivors % 8 == 3 };
@@ -762,6 +772,8 @@ static void check_image(const struct run *run, const struct sim_disk *image, uin
     if (c.why[0] != '\0') {
         report(c.why, at, survivors);
         sim_disk_mount(image);
+        if (test.verbose)
+            show_history(run->history, at);
         if (test.verbose)
             (void)verify_records(DATA_DIR, show_record, NULL, &(struct verify_report){ 0 });
     }
@@ -828,49 +840,63 @@ static void phases(struct run *run, struct sim_history *history, uint64_t sets, 
     sim_disk_mount(image);
     sim_disk_free(image);
     run_work(&next);
-    struct sim_history *next_history = sim_disk_history();
+    struct sim_history *next_history = next.history = sim_disk_history();
     cut(&next, next_history, next.cut_from, sets, mix(salt, 79));
     phases(&next, next_history, sets, mix(salt, 80), left - 1);
     sim_history_free(next_history);
     ledger_free(&next.ledger);
 }
 
-/* The operation `fault` fails: -1 for none. Some cuts behind it, and the whole history if nothing fails. */
-static uint64_t round_of(const struct workload *w, uint64_t seed, int64_t fault, int error, bool stays, uint64_t sets)
+/* Close behind the failure, and further away. */
+static void cut_behind(const struct run *run, struct sim_history *history, uint64_t from, uint64_t salt)
 {
-    struct run run = { .workload = w, .sick = fault >= 0 && stays };
-    uint64_t salt = mix(mix(hash_of(w->name), seed), mix((uint64_t)fault, (uint64_t)error * 2 + stays));
+    for (uint64_t i = 0, at = from; i < 8 && at <= sim_history_ops(history); i++, at += 1 + i / 2) {
+        uint64_t survivors, seed = i % 4 == 3 ? i % 2 : mix(mix(salt, at), i);
+        struct sim_disk *image = sim_history_crash(history, at, seed, &survivors);
+        if (point_is_new(mix(mix(salt, at), survivors)))
+            check_image(run, image, at, seed);
+        sim_disk_free(image);
+    }
+}
+
+static void damage_some(const struct run *run, struct sim_history *history, uint64_t salt)
+{
+    uint64_t survivors, ops = sim_history_ops(history);
+    struct sim_disk *image = sim_history_crash(history, ops, 1, &survivors);
+
+    for (uint64_t i = 0; i < 8; i++)
+        damage(run, image, ops, mix(salt, i));
+    sim_disk_free(image);
+}
+
+/* What fails: one operation (-1: none), or it and all after it for some seconds. */
+struct fault {
+    int64_t at;
+    int     error;
+    bool    stays;
+};
+
+static uint64_t round_of(const struct workload *w, uint64_t seed, const struct fault *f)
+{
+    struct run run = { .workload = w, .sick = f->stays };
+    uint64_t salt = mix(mix(hash_of(w->name), seed), mix((uint64_t)f->at, (uint64_t)f->error * 2 + f->stays));
 
     test.phase = 0;
     test.fault[0] = '\0';
-    if (fault >= 0)
-        snprintf(test.fault, sizeof test.fault, ", %s at %lld%s", strerror(error), (long long)fault, stays ? " and after" : "");
     begin_world(w, seed);
-    if (fault >= 0)
-        sim_disk_fail((uint64_t)fault, error, stays);
+    if (f->at >= 0) {
+        snprintf(test.fault, sizeof test.fault, ", %s at %lld%s", strerror(f->error), (long long)f->at, f->stays ? " and after" : "");
+        sim_disk_fail((uint64_t)f->at, f->error, f->stays);
+    }
     run_work(&run);
-    struct sim_history *history = sim_disk_history();
+    struct sim_history *history = run.history = sim_disk_history();
     uint64_t ops = sim_history_ops(history);
-    uint64_t from = fault < (int64_t)run.cut_from ? run.cut_from : (uint64_t)fault;
-    if (fault < 0) {
-        cut(&run, history, from, sets, salt);
-        for (uint64_t i = 0; i < 8; i++) {
-            uint64_t survivors;
-            struct sim_disk *image = sim_history_crash(history, ops, 1, &survivors);
-            damage(&run, image, ops, mix(salt, i));
-            sim_disk_free(image);
-        }
-        phases(&run, history, sets, salt, w->phases);
+    if (f->at < 0) {
+        cut(&run, history, run.cut_from, SETS, salt);
+        damage_some(&run, history, salt);
+        phases(&run, history, SETS, salt, w->phases);
     } else {
-        uint64_t end = ops < from + 12 ? ops : from + 12;
-        for (uint64_t at = from; at <= end; at++)
-            for (uint64_t i = 0; i < sets; i++) {
-                uint64_t survivors, chosen = i < 2 ? i : mix(mix(salt, at), i);
-                struct sim_disk *image = sim_history_crash(history, at, chosen, &survivors);
-                if (point_is_new(mix(mix(salt, at), survivors)))
-                    check_image(&run, image, at, chosen);
-                sim_disk_free(image);
-            }
+        cut_behind(&run, history, (uint64_t)f->at > run.cut_from ? (uint64_t)f->at : run.cut_from, salt);
     }
     sim_history_free(history);
     sim_end();
@@ -900,7 +926,7 @@ static void options_parse(int argc, char **argv)
 {
     test.seed = 1;
     test.points_wanted = 20000;
-    test.fault_every = 7;
+    test.fault_every = 1;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "0";
         if (strcmp(argv[i], "--verbose") == 0) {
@@ -923,26 +949,30 @@ static void options_parse(int argc, char **argv)
     }
 }
 
+static void clean_and_faulty(const struct workload *w)
+{
+    uint64_t seed = mix(test.seed, test.round), before = test.points;
+
+    test.workload = w->name;
+    uint64_t ops = round_of(w, seed, &(struct fault){ .at = -1 });
+    if (test.verbose)
+        printf("%s: %llu operations, %llu points\n", w->name, (unsigned long long)ops, (unsigned long long)(test.points - before));
+    for (uint64_t at = test.fault_every > 1 ? seed % test.fault_every : 0; at < ops && test.failures == 0 && !enough(); at += test.fault_every) {
+        bool stays = (at + test.round) % 2;
+        (void)round_of(w, seed, &(struct fault){ (int64_t)at, EIO, stays });
+        (void)round_of(w, seed, &(struct fault){ (int64_t)at, ENOSPC, !stays });
+    }
+}
+
 int main(int argc, char **argv)
 {
     options_parse(argc, argv);
+    setvbuf(stdout, NULL, _IOLBF, 0);
     log_redirect(quiet, NULL);
-    for (test.round = 0; !enough() && test.failures == 0; test.round++) {
-        for (size_t i = 0; i < WORKLOADS && test.failures == 0; i++) {
-            const struct workload *w = &workloads[i];
-            if (test.only != NULL && strcmp(test.only, w->name) != 0)
-                continue;
-            test.workload = w->name;
-            uint64_t seed = mix(test.seed, test.round), before = test.points;
-            uint64_t ops = round_of(w, seed, -1, 0, false, 6);
-            if (test.verbose)
-                printf("%s: %llu operations, %llu points\n", w->name, (unsigned long long)ops, (unsigned long long)(test.points - before));
-            for (uint64_t fault = mix(seed, 5) % test.fault_every; fault < ops && test.failures == 0; fault += test.fault_every) {
-                (void)round_of(w, seed, (int64_t)fault, EIO, fault % 2 == 0, 2);
-                (void)round_of(w, seed, (int64_t)fault, ENOSPC, fault % 2 == 1, 2);
-            }
-        }
-    }
+    for (; !enough() && test.failures == 0; test.round++)
+        for (size_t i = 0; i < WORKLOADS && test.failures == 0 && !(enough() && test.round > 0); i++)
+            if (test.only == NULL || strcmp(test.only, workloads[i].name) == 0)
+                clean_and_faulty(&workloads[i]);
     printf("sim journal: %llu points, %llu failures\n", (unsigned long long)test.points, (unsigned long long)test.failures);
     return test.failures > 0;
 }
