@@ -408,18 +408,28 @@ uint64_t journal_bytes(struct journal *j)
     return bytes;
 }
 
+/* Was it a segment once? Then it was written out and synced to its end. Of one that never was, nobody knows. */
+static bool was_used(struct journal *j, const char *name)
+{
+    unsigned char block[SEGMENT_HEADER_SIZE];
+    struct segment_header header;
+    struct file_info info;
+    size_t n;
+
+    CLEANUP_FILE int file = file_open_at(j->segments.file, name, FILE_READ);
+    if (file < 0 || file_info(file, &info) < 0 || info.size != j->segment_size)
+        return false;
+    return file_read_at(file, block, sizeof block, 0, &n) == 0 && n == sizeof block && segment_header_get(block, &header) == SEGMENT_HEADER_OK;
+}
+
 int journal_adopt_spare(struct journal *j, uint32_t number)
 {
     char name[SEGMENT_NAME_SIZE];
-    struct file_info info;
 
     if (number > j->next_spare)
         j->next_spare = number;
     spare_name(name, number);
-    int r = file_info_at(j->segments.file, name, &info);
-    if (r < 0)
-        return r;
-    if (info.size == j->segment_size && add_spare(j, number))
+    if (was_used(j, name) && add_spare(j, number))
         return 0;
     return file_unlink_at(j->segments.file, name);
 }

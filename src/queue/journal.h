@@ -96,6 +96,6 @@ uint64_t        journal_bytes(struct journal *j);                               
 
 /* Under the journal's directory: spare file names, for recovery's inventory. */
 bool journal_spare_parse(const char *name, uint32_t *number);
-int  journal_adopt_spare(struct journal *j, uint32_t number);     /* keeps it if it fits and there is room for it, else removes it */
+int  journal_adopt_spare(struct journal *j, uint32_t number);     /* keeps it if it was a segment once and fits, else removes it */
 
 #endif
