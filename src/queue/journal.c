@@ -419,7 +419,8 @@ static bool was_used(struct journal *j, const char *name)
     CLEANUP_FILE int file = file_open_at(j->segments.file, name, FILE_READ);
     if (file < 0 || file_info(file, &info) < 0 || info.size != j->segment_size)
         return false;
-    return file_read_at(file, block, sizeof block, 0, &n) == 0 && n == sizeof block && segment_header_get(block, &header) == SEGMENT_HEADER_OK;
+    int r = file_read_at(file, block, sizeof block, 0, &n);
+    return r == 0 && n == sizeof block && segment_header_get(block, &header) == SEGMENT_HEADER_OK;
 }
 
 int journal_adopt_spare(struct journal *j, uint32_t number)

@@ -215,7 +215,8 @@ static int read_details(struct show_job *job)
         d->last[i].rcpt = i;
     }
     const struct segment *from = e->last_segment != NULL ? e->last_segment : e->segment;
-    return load_outcomes(job->queue, from, (uint64_t)(e->last_segment != NULL ? e->last_place : e->place) * RECORD_ALIGN, job->arena, d->last, e->rcpts);
+    uint64_t at = (uint64_t)(e->last_segment != NULL ? e->last_place : e->place) * RECORD_ALIGN;
+    return load_outcomes(job->queue, from, at, job->arena, d->last, e->rcpts);
 }
 
 static void show_job(void *arg)

@@ -130,7 +130,13 @@ static bool get_region(struct str v, struct record_region *out)
 {
     if (v.n != REGION_SIZE)
         return false;
-    *out = (struct record_region){ codec_get_u32(v.p), codec_get_u32(v.p + 4), codec_get_u64(v.p + 8), codec_get_u64(v.p + 16), codec_get_u64(v.p + 24) };
+    *out = (struct record_region){
+        .generation = codec_get_u32(v.p),
+        .segment = codec_get_u32(v.p + 4),
+        .from = codec_get_u64(v.p + 8),
+        .first_sequence = codec_get_u64(v.p + 16),
+        .last_sequence = codec_get_u64(v.p + 24),
+    };
     return true;
 }
 

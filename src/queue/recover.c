@@ -143,8 +143,13 @@ static void apply_state(struct queue *q, struct entry *e, uint8_t type, const st
     case RECORD_DUE:       e->due_mono_ns = queue_due_mono(r->due_ns, r->time_ns); break;
     case RECORD_DISCARDED:
     case RECORD_ENDED:     remove_entry(q, e); return;
-    case RECORD_ACCEPTED: case RECORD_OUTCOME: case RECORD_REROUTED: case RECORD_ABANDONED: case RECORD_MOVED: case RECORD_GAP: case RECORD_CLOSED:
-        return;
+    case RECORD_ACCEPTED:
+    case RECORD_MOVED:
+    case RECORD_OUTCOME:
+    case RECORD_REROUTED:
+    case RECORD_ABANDONED:
+    case RECORD_GAP:
+    case RECORD_CLOSED:    return;
     }
     queue_schedule(q, e);
 }
