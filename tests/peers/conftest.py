@@ -42,5 +42,5 @@ def start():
         return server.start()
 
     yield begin
-    for server in reversed(started):
-        server.stop()
+    statuses = [server.stop() for server in reversed(started)]
+    assert not any(statuses), "a server did not end as it should: it says why in its log, or a sanitizer does"
