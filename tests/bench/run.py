@@ -42,7 +42,7 @@ def arguments():
     p.add_argument("--slow-sync", type=Path, default=BUILD / "native/slow_sync.so")
     p.add_argument("--json", type=Path, default=BUILD / "bench/result.json")
     p.add_argument("--rounds", type=int, default=None, help="of each case (7; quick: 3)")
-    p.add_argument("--seconds", type=float, default=None, help="a run's aim (0.6; quick: 0.3)")
+    p.add_argument("--seconds", type=float, default=None, help="a run's aim (0.5; quick: 0.3)")
     p.add_argument("--quick", action="store_true", help="fewer cases and rounds: for a look, not for a verdict")
     p.add_argument("--only", default=",".join(PHASES), help=f"of {','.join(PHASES)}")
     p.add_argument("--fast-only", action="store_true", help="not with slower syncs")
@@ -50,7 +50,7 @@ def arguments():
     p.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     a = p.parse_args()
     a.rounds = a.rounds or (3 if a.quick else 7)
-    a.seconds = a.seconds or (0.3 if a.quick else 0.6)
+    a.seconds = a.seconds or (0.3 if a.quick else 0.5)
     a.only = a.only.split(",")
     unknown = set(a.only) - set(PHASES)
     if unknown:
