@@ -299,6 +299,13 @@ static void expire(struct attempt *at, size_t count)
     }
 }
 
+static void log_trouble(uint64_t message, const char *event, int error)
+{
+    char id[CODEC_ID_LEN + 1];
+    codec_id_format(message, id);
+    log_event(LOG_ERROR, event, LOG_Z("id", id), LOG_I64("errno", -error));
+}
+
 /* Without its DSN on disk a failure is not told yet: it stays pending and is tried again. */
 static void defer_bounces(struct outcome *outcomes, size_t count)
 {
@@ -316,19 +323,19 @@ static void conclude(struct attempt *at)
         return;
     }
     int64_t now = clock_wall_ns();
-    uint64_t dsn_id;
+    uint64_t id = c->id, dsn_id;
     if (retry_is_over(at->conf, &c->env, now))
         expire(at, count);
     int r = bounce_send(at->conf, c, at->outcomes, count, &dsn_id);
     if (r < 0) {
-        log_event(LOG_ERROR, "dsn-not-kept", LOG_I64("errno", -r));
+        log_trouble(c->id, "dsn-not-kept", r);
         defer_bounces(at->outcomes, count);
     }
     for (size_t i = 0; i < count; i++)
         log_outcome(c, &at->outcomes[i], dsn_id);
     r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
     if (r < 0 && r != -ECANCELED)
-        log_event(LOG_ERROR, "settle-not-durable", LOG_I64("errno", -r));
+        log_trouble(id, "settle-not-durable", r);
 }
 
 void deliver_message(struct deliver_context *context, struct claim *c)
@@ -339,7 +346,7 @@ void deliver_message(struct deliver_context *context, struct claim *c)
     if (r == 0)
         r = try_all(&at);
     if (r < 0) {
-        log_event(LOG_ERROR, "delivery-without-memory", LOG_I64("errno", -r));
+        log_trouble(c->id, "delivery-without-memory", r);
         (void)task_sleep(MEMORY_PAUSE_NS);                    /* it is due again at once */
     }
     task_shield_begin();                                      /* what happened is recorded, stopping or not */

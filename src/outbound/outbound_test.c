@@ -8,6 +8,9 @@
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
+#include "base/codec.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "outbound/outbound.h"
 #include "outbound/test_scene.h"
@@ -287,6 +290,35 @@ static void five_days(void *arg)
     end();
 }
 
+/* What an operator must look after is named by its queue id. */
+static void trouble_line(void *arg, enum log_level level, struct str line)
+{
+    struct buf *kept = arg;
+    if (level == LOG_ERROR) {
+        buf_put_str(kept, line);
+        buf_put_char(kept, '\n');
+    }
+}
+
+static void trouble_is_named(void *arg)
+{
+    (void)arg;
+    char id[CODEC_ID_LEN + 1], dsn[64];
+    CLEANUP_BUF struct buf log;
+    buf_init(&log, 1 << 20);
+    begin();
+    codec_id_format(scene_put(w.q, &(struct scene_message){ "ann@us.example", "550.no@a.example", STR(MESSAGE) }), id);
+    log_redirect(trouble_line, &log);
+    sim_disk_fail(sim_disk_ops(), EIO, true);
+    start();
+    (void)task_sleep(5 * NS_PER_S);
+    sim_disk_heal();
+    log_redirect(NULL, NULL);
+    snprintf(dsn, sizeof dsn, " error dsn-not-kept id=%s errno=", id);
+    assert_true(str_find_str(buf_str(&log), str_of(dsn)) > 0);
+    end();
+}
+
 static void bounces_have_an_end(void *arg)
 {
     (void)arg;
@@ -462,6 +494,7 @@ TEST(counts)
 TEST(a_relay_host)
 TEST(five_days)
 TEST(bounces_have_an_end)
+TEST(trouble_is_named)
 TEST(a_dead_site)
 TEST(a_silent_site)
 TEST(limits_of_a_site)
@@ -477,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_trouble_is_named),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
