@@ -6,12 +6,15 @@
  * Syncs are batched by running many deliveries at a time on helper threads: the file system commits what has gathered
  * once for all of them.
  *
+ * In the file a line ends in LF, as every reader of Maildirs expects and other servers write it; nothing else of the message changes.
+ *
  * Runs in the worker; the file work on helper threads.
  */
 #include "outbound/local.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/codec.h"
+#include "mail/line_end.h"
 #include "mail/trace.h"
 #include "outbound/maildir.h"
 #include "policy/route.h"
@@ -217,6 +220,12 @@ static void put_head(struct buf *out, const struct claim *c, const struct recipi
     trace_put_delivered_to(out, &rcpt->addr);
 }
 
+static struct str unix_lines(struct buf *b)
+{
+    buf_truncate(b, line_end_to_lf(b->p, b->n));
+    return buf_str(b);
+}
+
 /* Awaits. 0 delivered, 1 was there already, negative errno. */
 static int write_small(struct local *l, struct job *job, struct claim *c, const struct recipient *rcpt)
 {
@@ -233,8 +242,10 @@ static int write_small(struct local *l, struct job *job, struct claim *c, const 
     if (got != c->body_size)
         return -EIO;
     buf_added(&content, got);
-    job->content = buf_str(&content);
-    return buf_ok(&content) ? run(l, job_whole, job) : -ENOMEM;
+    if (!buf_ok(&content))
+        return -ENOMEM;
+    job->content = unix_lines(&content);
+    return run(l, job_whole, job);
 }
 
 static int copy_body(struct local *l, struct job *job, struct claim *c, struct buf *chunk)
@@ -249,10 +260,14 @@ static int copy_body(struct local *l, struct job *job, struct claim *c, struct b
         int r = queue_read_body(c, offset, room, WRITE_CHUNK, &got);
         if (r < 0 || got == 0)
             return r < 0 ? r : -EIO;
-        job->content = (struct str){ room, got };
+        /* What its last CR belongs to only the next piece shows. */
+        if (got > 1 && room[got - 1] == '\r' && offset + got < c->body_size)
+            got--;
+        offset += got;
+        buf_added(chunk, got);
+        job->content = unix_lines(chunk);
         if ((r = run(l, job_write, job)) < 0)
             return r;
-        offset += got;
     }
     return 0;
 }
@@ -264,7 +279,7 @@ static int write_large(struct local *l, struct job *job, struct claim *c, const 
     int r = run(l, job_open, job);
     if (r == 0) {
         put_head(&chunk, c, rcpt);
-        job->content = buf_str(&chunk);
+        job->content = unix_lines(&chunk);
         r = run(l, job_write, job);
     }
     if (r == 0)

@@ -14,6 +14,7 @@
 
 #define MESSAGE "Subject: hello\r\n\r\nOne line.\r\n"
 #define MAILBOX "us/mail/us.example/bob"
+#define PIECE   65536 /* bytes of a body that go to the file at a time */
 
 struct scene {
     struct conf *conf;
@@ -51,15 +52,20 @@ static struct outcome deliver(struct scene *s, struct claim *c, uint32_t rcpt)
     return local_deliver(s->local, s->conf, c, rcpt);
 }
 
+/* text as it was queued; in the file each CRLF is an LF. */
 static void check_file(const char *mailbox, const char *name, const char *rcpt, struct str text)
 {
-    struct buf file;
-    char head[256];
+    struct buf file, expected;
     scene_read(mailbox, name, &file);
-    snprintf(head, sizeof head, "Return-Path: <ann@y.example>\r\nDelivered-To: %s\r\n", rcpt);
-    assert_true(str_starts(buf_str(&file), str_of(head)));
-    assert_true(str_eq(str_from(buf_str(&file), strlen(head)), text));
+    buf_init(&expected, text.n + 1024);
+    buf_printf(&expected, "Return-Path: <ann@y.example>\nDelivered-To: %s\n", rcpt);
+    for (size_t i = 0; i < text.n; i++)
+        if (text.p[i] != '\r' || i + 1 == text.n || text.p[i + 1] != '\n')
+            buf_put_char(&expected, text.p[i]);
+    assert_true(buf_ok(&expected));
+    assert_true(str_eq(buf_str(&file), buf_str(&expected)));
     buf_free(&file);
+    buf_free(&expected);
 }
 
 static void play(task_fn *fn, struct sim_options options)
@@ -121,6 +127,36 @@ static void large_bodies(void *arg)
         queue_settle(c, &(struct outcome){ .state = RCPT_DELIVERED, .text = STR("ok") }, 1, 0);
         free(text);
     }
+    end(&s);
+}
+
+/* A line's end between two pieces of a body, or just beside; CRs and LFs alone stay, there and elsewhere. */
+static void line_ends(void *arg)
+{
+    (void)arg;
+    static const char *const seams[] = { "\r\n", "\r\r\n", "\n\r\n", "\r\n\r\n", "\r", "\n", "\rx", "\r\n.\r\n..\r\n", "\r\r\r\r" };
+    static const size_t sizes[] = { 100, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE };
+    struct scene s;
+    struct scene_names names;
+    unsigned count = 0;
+    begin(&s);
+    for (size_t i = 0; i < sizeof seams / sizeof seams[0]; i++)
+        for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
+            for (size_t before = 0; before <= 3; before++) {
+                size_t n = strlen(seams[i]), at = sizes[k] > PIECE ? PIECE - before : sizes[k] - n;
+                char *text = malloc(sizes[k]), rcpt[64], mailbox[64];
+                memset(text, 'x', sizes[k]);
+                memcpy(text, "a\rb\nc\r\n", 7);
+                memcpy(text + at, seams[i], at + n <= sizes[k] ? n : sizes[k] - at);
+                snprintf(rcpt, sizeof rcpt, "e%u@us.example", count);
+                snprintf(mailbox, sizeof mailbox, "us/mail/us.example/e%u/new", count++);
+                struct claim *c = put_and_claim(&s, rcpt, (struct str){ text, sizes[k] });
+                assert_int_equal(deliver(&s, c, 0).state, RCPT_DELIVERED);
+                assert_int_equal(scene_list(mailbox, &names), 1);
+                check_file(mailbox, names.names[0], rcpt, (struct str){ text, sizes[k] });
+                queue_settle(c, &(struct outcome){ .state = RCPT_DELIVERED, .text = STR("ok") }, 1, 0);
+                free(text);
+            }
     end(&s);
 }
 
@@ -357,6 +393,7 @@ static void durable(void *arg)
     }
 TEST(delivers)
 TEST(large_bodies)
+TEST(line_ends)
 TEST(a_second_attempt)
 TEST(a_leftover_in_tmp)
 TEST(no_mailbox)
@@ -370,7 +407,7 @@ int main(void)
         cmocka_unit_test(test_delivers),          cmocka_unit_test(test_large_bodies), cmocka_unit_test(test_a_second_attempt),
         cmocka_unit_test(test_a_leftover_in_tmp), cmocka_unit_test(test_no_mailbox),   cmocka_unit_test(test_disk_trouble),
         cmocka_unit_test(test_durable),           cmocka_unit_test(test_something_else_is_missing),
-        cmocka_unit_test(test_found_is_durable),
+        cmocka_unit_test(test_found_is_durable),  cmocka_unit_test(test_line_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,7 +102,7 @@ async def converse(address, ledger, rng, domain):
             if codes != [250, 250, 354]:
                 ledger.refused[tuple(codes)] += 1
                 raise ConnectionError("refused %s" % codes)
-            ledger.sent[token] = hashlib.sha256(text).hexdigest()
+            ledger.sent[token] = hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()
             head = b"From: <sender@crash.example>\r\nSubject: crash\r\nX-Token: %s\r\n\r\n" % token.encode()
             stuffed = re.sub(rb"(?m)^\.", b"..", text)
             code = await command(head + stuffed + b".\r\n")
@@ -144,10 +144,10 @@ async def rounds_under_load(server, address, ledger, args, rng, domain):
 
 
 def delivered(folder, pattern):
-    """(token, sha256 of the text) of every file."""
+    """(token, sha256 of the text with LF line ends, as in a Maildir) of every file."""
     for path in sorted(folder.glob(pattern)):
-        data = path.read_bytes()
-        head, _, text = data.partition(b"\r\n\r\n")
+        data = path.read_bytes().replace(b"\r\n", b"\n")
+        head, _, text = data.partition(b"\n\n")
         token = re.search(rb"^X-Token: (\w+)", head, re.M)
         yield (token.group(1).decode() if token else "no token in %s" % path), hashlib.sha256(text).hexdigest()
 

@@ -396,6 +396,23 @@ static void see_file(const char *domain, const char *user, struct str text)
         see_copy(text, rcpt);
 }
 
+/* A Maildir's file, with the line ends that the message travelled with. */
+static void read_mail(const char *path, const char *name, struct buf *out)
+{
+    struct buf file;
+    struct str rest, line;
+    scene_read(path, name, &file);
+    buf_init(out, 256 << 20);
+    if (str_find(buf_str(&file), '\r') >= 0)
+        fail("%s/%s has a CR", path, name);
+    for (rest = buf_str(&file); rest.n > 0;) {
+        bool whole = str_cut(rest, '\n', &line, &rest);
+        buf_put_str(out, line);
+        buf_put_z(out, whole ? "\r\n" : "");
+    }
+    buf_free(&file);
+}
+
 static void see_mailboxes(const struct server *s, const char *domain)
 {
     char path[256];
@@ -408,7 +425,7 @@ static void see_mailboxes(const struct server *s, const char *domain)
             fail("too many files in %s", path);
         for (unsigned k = 0; k < files.count && w.failed == NULL; k++) {
             struct buf text;
-            scene_read(path, files.names[k], &text);
+            read_mail(path, files.names[k], &text);
             see_file(domain, users.names[i], buf_str(&text));
             buf_free(&text);
         }
