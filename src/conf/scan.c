@@ -176,6 +176,17 @@ static bool next_is_sign(struct reader *r, char sign)
     return false;
 }
 
+static bool next_is_end(struct reader *r)
+{
+    struct reader before = *r;
+    size_t said = r->scan->error->n;
+    bool end = next_token(r) == TOKEN_END;
+
+    *r = before;
+    buf_truncate(r->scan->error, said);
+    return end;
+}
+
 static bool expect_sign(struct reader *r, char sign, const char *after)
 {
     struct place before = { r->file, r->line };      /* where it is missing, not where the next word stands */
@@ -277,14 +288,18 @@ static const struct scan_item *find(const struct scan *s, int type, struct str t
     return NULL;
 }
 
-static bool read_list(struct reader *r, struct str block)
+static bool read_list(struct reader *r, struct str name, struct str block)
 {
+    struct place opened = { r->file, r->line };
+
     while (!next_is_sign(r, '}')) {
+        if (next_is_end(r))
+            return scan_error(r->scan->error, opened, "the list \"%" STR_FMT "\", which begins here, has no closing \"}\"", STR_ARG(name));
         if (!expect_word(r, "\"{\" or \",\"") || !add(r, SCAN_VALUE, STR(""), block, r->line))
             return false;
         if (next_is_sign(r, '}'))
             return true;
-        if (!expect_sign(r, ',', "a list's value"))
+        if (!next_is_end(r) && !expect_sign(r, ',', "a list's value"))
             return false;
     }
     return true;
@@ -299,14 +314,42 @@ static bool read_option(struct reader *r, struct str name, struct str block, boo
     if (!add(r, SCAN_OPTION, name, block, r->line) || !expect_sign(r, '=', "the name of an option"))
         return false;
     if (next_is_sign(r, '{'))
-        return list ? read_list(r, block) : FAULT(r, "\"%" STR_FMT "\" takes one value, not a list", STR_ARG(name));
+        return list ? read_list(r, name, block) : FAULT(r, "\"%" STR_FMT "\" takes one value, not a list", STR_ARG(name));
     if (!expect_word(r, "\"=\""))
         return false;
     return list ? FAULT(r, "\"%" STR_FMT "\" is a list: put its values in braces", STR_ARG(name)) : add(r, SCAN_VALUE, STR(""), block, r->line);
 }
 
+/* A word that stands in a block and does not belong there. */
+static bool wrong_in_block(struct reader *r, struct str title, struct place opened)
+{
+    bool outside = !r->quoted && (option_find(r->word) != NULL || str_eq(r->word, STR("listen")) || str_eq(r->word, STR("include")));
+
+    return outside ? FAULT(r, "\"%" STR_FMT "\" cannot stand in listen \"%" STR_FMT "\", which begins at %s:%u: is its closing \"}\" missing?",
+                           STR_ARG(r->word), STR_ARG(title), opened.file, opened.line)
+                   : unknown_word(r, true);
+}
+
+/* Behind its "{". */
+static bool read_listen_options(struct reader *r, struct str title, struct place opened)
+{
+    while (!next_is_sign(r, '}')) {
+        if (next_is_end(r))
+            return scan_error(r->scan->error, opened, "listen \"%" STR_FMT "\", which begins here, has no closing \"}\"", STR_ARG(title));
+        if (!expect_word(r, "\"{\""))
+            return false;
+        if (r->quoted || !str_eq(r->word, STR("address")))
+            return wrong_in_block(r, title, opened);
+        if (!read_option(r, r->word, title, false))
+            return false;
+    }
+    return true;
+}
+
 static bool read_listen(struct reader *r)
 {
+    struct place opened = { r->file, r->line };
+
     if (!expect_word(r, "\"listen\""))
         return false;
     struct str title = r->word;
@@ -319,16 +362,7 @@ static bool read_listen(struct reader *r)
         return FAULT(r, "listen \"%" STR_FMT "\" stands at %s:%u already", STR_ARG(title), before->place.file, before->place.line);
     if (!add(r, SCAN_BLOCK, title, STR(""), r->line) || !expect_sign(r, '{', "the name of a listen block"))
         return false;
-    title = str_copy(r->scan->arena, title);
-    while (!next_is_sign(r, '}')) {
-        if (!expect_word(r, "\"{\""))
-            return false;
-        if (r->quoted || !str_eq(r->word, STR("address")))
-            return unknown_word(r, true);
-        if (!read_option(r, r->word, title, false))
-            return false;
-    }
-    return true;
+    return read_listen_options(r, str_copy(r->scan->arena, title), opened);
 }
 
 static bool read_include(struct reader *r)
