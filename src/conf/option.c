@@ -65,7 +65,7 @@ const struct option options[] = {
     { "expire",                     OPTION_TIME,    F(expire_ns), 0,                                 "5d",                 0,           90 * DAYS },
     { "bounce_expire",              OPTION_TIME,    F(bounce_expire_ns), 0,                          "2d",                 0,           90 * DAYS },
 
-    { "dns_forwarders",             OPTION_TEXTS,   F(dns_forwarders), 0,                            "",                   0,           0 },
+    { "dns_forwarders",             OPTION_SERVERS, F(dns_forwarders), 0,                            "",                   0,           0 },
     { "dns_zone_files",             OPTION_ZONES,   F(dns_zone_files), 0,                            "",                   0,           0 },
     { "dns_trust_anchor",           OPTION_PATH,    F(dns_trust_anchor), 0,                          "",                   0,           0 },
     { "resolv_conf",                OPTION_PATH,    F(resolv_conf), 0,                               NULL,                 0,           0 },
@@ -234,6 +234,18 @@ static bool set_bool(bool *out, struct str v, struct buf *why)
     return say(why, "is neither yes nor no");
 }
 
+/* As run/dns.h will read it. */
+static bool is_name_server(struct str v)
+{
+    struct str ip, port;
+    struct ip_range range;
+    uint64_t number;
+
+    if (str_cut(v, '@', &ip, &port) && (!str_to_u64(port, 65535, &number) || number == 0))
+        return false;
+    return str_find(ip, '/') < 0 && ip_range_parse(ip, &range);
+}
+
 static bool set_one(struct conf *c, const struct option *o, struct str v, size_t index, struct buf *why)
 {
     void *at = field(c, o->offset);
@@ -271,7 +283,11 @@ static bool set_one(struct conf *c, const struct option *o, struct str v, size_t
     case OPTION_NETWORKS:
         return ip_range_parse(v, &(*(struct ip_range **)at)[index]) || say(why, "is not a network (192.0.2.0/24, 2001:db8::/32, with zeros behind the prefix)");
     case OPTION_DOMAINS: return set_domains(c, at, v, why);
-    case OPTION_TEXTS: (*(const char ***)at)[index] = str_z(&c->arena, v); return true;
+    case OPTION_SERVERS:
+        if (!is_name_server(v))
+            return say(why, "is not a name server's address (192.0.2.53, 127.0.0.1@5353, 2001:db8::53)");
+        (*(const char ***)at)[index] = str_z(&c->arena, v);
+        return true;
     case OPTION_ZONES: (*(const char ***)at)[index] = zone(c, v); return true;
     }
     return false;
@@ -293,7 +309,7 @@ static void set_count(struct conf *c, const struct option *o, size_t count)
         *(struct ip_range **)at = arena_array(&c->arena, count + 1, sizeof(struct ip_range));
         *(size_t *)field(c, o->count_offset) = count;
         break;
-    case OPTION_TEXTS:
+    case OPTION_SERVERS:
     case OPTION_ZONES: *(const char ***)at = arena_array(&c->arena, count + 1, sizeof(const char *)); break;
     case OPTION_TEXT:
     case OPTION_HOST:
@@ -433,7 +449,7 @@ void option_put(struct buf *out, const struct conf *c, const struct option *o)
     case OPTION_TIMES:
     case OPTION_NETWORKS:
     case OPTION_DOMAINS:
-    case OPTION_TEXTS:
+    case OPTION_SERVERS:
     case OPTION_ZONES: put_list(out, c, o); break;
     }
 }

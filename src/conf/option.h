@@ -23,7 +23,7 @@ enum option_kind {
     OPTION_TIMES,        /* the rest are lists */
     OPTION_NETWORKS,
     OPTION_DOMAINS,
-    OPTION_TEXTS,
+    OPTION_SERVERS,      /* of DNS: "ip" or "ip@port" */
     OPTION_ZONES,        /* a path or "origin=path" */
 };
 
