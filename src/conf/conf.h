@@ -57,7 +57,8 @@ struct conf {
     uint32_t header_size_max;            /* bytes; 1 MiB */
     uint32_t received_max;               /* 100: a loop (RFC 5321, 6.3) */
     int64_t  command_timeout_ns;         /* 5 min */
-    int64_t  data_timeout_ns;            /* between pieces of a message: 3 min */
+    int64_t  data_timeout_ns;            /* silence within a message: 3 min */
+    uint32_t data_rate_min;              /* bytes per second of a message, over each data_timeout; 256; 0: none */
     int64_t  shutdown_grace_ns;          /* 30 s */
     uint32_t local_submit_max_per_hour;  /* messages per uid through the submit socket; 1000 */
 

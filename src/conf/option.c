@@ -48,6 +48,7 @@ const struct option options[] = {
     { "received_max",               OPTION_COUNT,   F(received_max), 0,                              "100",                1,           10000 },
     { "command_timeout",            OPTION_TIME,    F(command_timeout_ns), 0,                        "5m",                 NS_PER_S,    1 * DAYS },
     { "data_timeout",               OPTION_TIME,    F(data_timeout_ns), 0,                           "3m",                 NS_PER_S,    1 * DAYS },
+    { "data_rate_min",              OPTION_SIZE_U32, F(data_rate_min), 0,                             "256",                0,           16 * MIB },
     { "shutdown_grace",             OPTION_TIME,    F(shutdown_grace_ns), 0,                         "30s",                0,           1 * HOURS },
     { "local_submit_max_per_hour",  OPTION_COUNT,   F(local_submit_max_per_hour), 0,                 "1000",               1,           UINT32_MAX },
 

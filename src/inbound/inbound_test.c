@@ -213,6 +213,67 @@ static void eight_bits_are_what_is_there(void **state)
     run("", with_seven_and_eight_bits);
 }
 
+/* Text that comes `bytes` at a time, every `pause_s`, behind a burst, with the default data_timeout of three minutes. */
+static const struct pace {
+    const char *conf;
+    unsigned    burst, bytes, pause_s;
+    int         code;            /* after ten minutes of that, and the final dot */
+    int64_t     least_s, most_s; /* when it is said, from the beginning */
+} paces[] = {
+    { "",                  0,      1,      1,   421, 179, 182 },
+    { "",                  0,      1,      170, 421, 179, 182 }, /* each byte within data_timeout */
+    { "",                  0,      250,    1,   421, 179, 182 },
+    { "",                  0,      260,    1,   250, 600, 602 },
+    { "",                  0,      46080,  170, 250, 600, 700 }, /* pauses are no harm by themselves */
+    { "",                  500000, 1,      1,   421, 180, 365 }, /* what was fast once does not buy slowness for ever */
+    { "data_rate_min = 0", 0,      1,      170, 250, 600, 700 },
+    { "data_rate_min = 1", 0,      1,      2,   421, 179, 182 },
+    { "data_timeout = 30s\ndata_rate_min = 1KiB", 0, 1, 1, 421, 29, 32 },
+    { "data_timeout = 1d\ndata_rate_min = 1MiB", 0, 1, 1, 250, 600, 602 },
+};
+
+static void with_a_slow_client(void *arg)
+{
+    const struct pace *p = arg;
+    static char text[500000];
+
+    memset(text, 'x', sizeof text);
+    for (size_t i = 62; i + 1 < sizeof text; i += 64)
+        memcpy(text + i, "\r\n", 2);
+    start();
+    struct stream *s = greeted_from("198.51.100.1");
+    assert_int_equal(say(s, "MAIL FROM:<a@tester.example>\r\n"), 250);
+    assert_int_equal(say(s, "RCPT TO:<postmaster>\r\n"), 250);
+    assert_int_equal(say(s, "DATA\r\n"), 354);
+    int64_t began = clock_mono_ns();
+    assert_int_equal(stream_put(s, (struct str){ text, p->burst }), 0);
+    size_t at = 0;
+    while (clock_mono_ns() - began < 600 * NS_PER_S) {
+        struct str piece = { text + at, p->bytes };
+        at = (at + p->bytes) % 64;       /* from any place, the lines are the same */
+        if (stream_put(s, piece) < 0 || stream_flush(s, SOON) < 0 || stream_fill(s, task_deadline_in((int64_t)p->pause_s * NS_PER_S)) >= 0)
+            break;
+    }
+    int code = stream_pending(s).n > 0 ? hear(s) : say(s, "\r\n.\r\n");
+    int64_t took_s = (clock_mono_ns() - began) / NS_PER_S;
+    if (code != p->code || took_s < p->least_s || took_s > p->most_s)
+        fail_msg("row %zu: %d after %d s", p - paces, code, (int)took_s);
+    stream_close(s);
+    stop();
+}
+
+static void text_must_come_fast_enough(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof paces / sizeof paces[0]; i++) {
+        load_conf(paces[i].conf);
+        sim_begin(&(struct sim_options){ .seed = i, .latency_max_ns = NS_PER_MS, .split = true, .sync_ns = NS_PER_MS });
+        assert_int_equal(sim_run(with_a_slow_client, (void *)(uintptr_t)&paces[i]), 0);
+        sim_end();
+        conf_set_current(NULL);
+    }
+}
+
 static void with_many_clients(void *arg)
 {
     struct stream *s[8];
@@ -380,6 +441,7 @@ int main(void)
         cmocka_unit_test(a_disk_in_trouble_is_4xx),
         cmocka_unit_test(a_deaf_client_is_left),
         cmocka_unit_test(eight_bits_are_what_is_there),
+        cmocka_unit_test(text_must_come_fast_enough),
         cmocka_unit_test(sessions_are_limited),
         cmocka_unit_test(stop_is_polite),
         cmocka_unit_test(connections_may_break_at_every_byte),

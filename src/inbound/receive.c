@@ -3,6 +3,7 @@
  *
  * The text streams through dot-unstuffing into the body. Whatever goes wrong on the way (too big, no disk, a bare LF), the
  * rest is read to its end, so that the refusal arrives where the client expects it and the next command is read as one.
+ * A client must keep up data_rate_min, so that none holds its session for ever with a byte now and then.
  * 250 is said after queue_put returned 0, never before: the message is on stable storage then. Runs in the worker, in the
  * session's task.
  */
@@ -31,6 +32,9 @@ struct receiving {
     bool                header_done;
     uint8_t             matched;         /* how much of "received" this line of the header has been so far; NO_MATCH */
     uint32_t            received;        /* fields of that name */
+    int64_t             patience_ns;     /* until then the client must have sent `wanted` bytes more; then both begin anew */
+    uint64_t            wanted;
+    bool                slow;            /* some of them have come */
     struct reply        trouble;         /* code 0 while all is well; then nothing is kept any more */
 };
 
@@ -178,12 +182,34 @@ static void keep_piece(struct receiving *r, uint64_t before)
     buf_free(&r->piece);                 /* the next may be long in coming */
 }
 
+/* RFC 5321, 4.5.3.2.5 has a limit for each piece; a piece may be a byte. So enough of them must come in that time. */
+static void begin_patience(struct receiving *r)
+{
+    const struct conf *c = r->s->conf;
+
+    r->patience_ns = task_deadline_in(c->data_timeout_ns);
+    r->wanted = (uint64_t)c->data_rate_min * (uint64_t)(c->data_timeout_ns / NS_PER_MS) / 1000;
+    r->slow = false;
+}
+
+static void count_toward_patience(struct receiving *r, size_t n)
+{
+    if (n == 0)
+        return;
+    if (n >= r->wanted) {
+        begin_patience(r);
+        return;
+    }
+    r->wanted -= n;
+    r->slow = true;
+}
+
 static struct reply lost_patience(struct receiving *r, ssize_t n)
 {
     if (n == -ETIMEDOUT && r->s->shielded)
         return session_farewell(r->s, 421, "4.3.2", "The server is stopping");
     if (n == -ETIMEDOUT)
-        return session_farewell(r->s, 421, "4.4.2", "The message stopped coming");
+        return session_farewell(r->s, 421, "4.4.2", r->slow ? "The message comes too slowly" : "The message stopped coming");
     return reply(0, NULL, NULL);
 }
 
@@ -192,6 +218,7 @@ static enum data_result receive_text(struct receiving *r, int *out_error)
 {
     uint64_t max = r->s->conf->message_size_max * DROP_MAX_FACTOR;
 
+    begin_patience(r);
     for (;;) {
         struct str text = stream_pending(r->s->stream);
         size_t consumed = 0;
@@ -201,6 +228,7 @@ static enum data_result receive_text(struct receiving *r, int *out_error)
             result = data_decode(&r->decoder, text, &consumed, r->trouble.code == 0 ? &r->piece : NULL);
             stream_consume(r->s->stream, consumed);
             keep_piece(r, before);
+            count_toward_patience(r, consumed);
         }
         if (result != DATA_MORE)
             return result;
@@ -209,7 +237,7 @@ static enum data_result receive_text(struct receiving *r, int *out_error)
             *out_error = -EMSGSIZE;
             return result;
         }
-        ssize_t n = session_fill(r->s, task_deadline_in(r->s->conf->data_timeout_ns), false);
+        ssize_t n = session_fill(r->s, r->patience_ns, false);
         if (n <= 0) {
             r->trouble = lost_patience(r, n);
             *out_error = n == 0 ? -EPIPE : (int)n;
