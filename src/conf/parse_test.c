@@ -52,6 +52,7 @@ static const struct { const char *text, *error; } refused[] = {
     { H "data_dir = \"/a\n\"",                         "conf:2: a string has no closing quote" },
     { H "data_dir = \"/a\\n\"",                        "conf:2: a backslash in a string" },
     { H "/* never ends",                               "conf:2: a comment has no end" },
+    { H "/*/ data_dir = /a",                           "conf:2: a comment has no end" },
     { H "local_domains += {a.example}\n",              "conf:2: += is not known" },
     { H "local_domains = a.example\n",                 "conf:2: \"local_domains\" is a list" },
     { H "local_domains = {a.example b.example}\n",     "conf:2: \",\" expected after a list's value" },

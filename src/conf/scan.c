@@ -64,8 +64,10 @@ static bool looking_at(const struct reader *r, const char *z)
     return r->n - r->at >= n && memcmp(r->text + r->at, z, n) == 0;
 }
 
+/* Its first two characters are not its last two: slash, asterisk, slash opens a comment and leaves it open. */
 static bool skip_comment_block(struct reader *r)
 {
+    r->at += 2;
     while (r->at < r->n && !looking_at(r, "*/"))
         r->line += r->text[r->at++] == '\n';
     if (r->at == r->n)
