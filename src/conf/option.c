@@ -4,6 +4,7 @@
 #include "conf/option.h"
 #include "base/clock.h"
 #include "mail/domain.h"
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -329,6 +330,7 @@ static void set_count(struct conf *c, const struct option *o, size_t count)
 
 bool option_set(struct conf *c, const struct option *o, const struct str *values, size_t count, struct buf *why, size_t *bad)
 {
+    assert(count == 1 || option_is_list(o));
     *bad = 0;
     if (o->kind == OPTION_TIMES && count == 0)
         return say(why, "is an empty list");

@@ -102,6 +102,8 @@ static const struct { const char *text, *error; } refused[] = {
     { H "dns_forwarders = {127.0.0.1/32}\n",            "conf:2: dns_forwarders: \"127.0.0.1/32\" is not" },
     { H "users_file = nowhere\n",                      "conf:2: users_file: cannot read /tmp/conf-test-" },
     { H "include \"nowhere\"\n",                       "conf:2: cannot read /tmp/conf-test-" },
+    { H "include \"\"\n",                               "conf:2: an included file needs a name" },
+    { H "include \"a\\\\b\"\n",                           "conf:2: an included file needs a name, without a backslash" },
     { H "include conf\n",                              "stands at" },
     { H "relay_domains = {b.example}\n",               "conf:2: relay_domains needs relay_recipients_file" },
     { H "mailbox = /var/mail/all\n",                   "conf:2: mailbox: all users would share" },

@@ -374,6 +374,8 @@ static bool read_include(struct reader *r)
 
     if (!expect_word(r, "\"include\""))
         return false;
+    if (r->word.n == 0 || memchr(r->word.p, '\\', r->word.n) != NULL)
+        return FAULT(r, "an included file needs a name, without a backslash");
     if (!add(r, SCAN_INCLUDE, r->word, STR(""), r->line))
         return false;
     if (parenthesis && !expect_sign(r, ')', "the included file"))
