@@ -254,6 +254,11 @@ void client_close(struct client *c)
     free(c);
 }
 
+bool client_is_good(const struct client *c)
+{
+    return c->usable && c->transactions < c->conf->connection_messages_max;
+}
+
 bool client_is_alive(struct client *c)
 {
     if (!c->usable || stream_pending(c->stream).n > 0)
@@ -270,6 +275,8 @@ struct transaction {
     struct str                remote;
     size_t                    answered;      /* recipients with a reply to their RCPT */
     size_t                    accepted;
+    size_t                    beyond;        /* too many for this transaction: they stand first among the outcomes */
+    bool                      taken;         /* the text, for those accepted */
     bool                      any_reply;
     bool                      reused;        /* the connection has carried another transaction */
     bool                      data_sent;     /* DATA went out with the last window */
@@ -338,12 +345,25 @@ static int read_mail_reply(struct transaction *t, bool *out_accepted)
     return 0;
 }
 
+/* "Too many recipients", with 552 as its old spelling (RFC 5321, 4.5.3.1.10), and not a full mailbox or disk, which have codes of their own. */
+static bool is_too_many(const struct smtp_reply *reply)
+{
+    return (reply->code == 452 || reply->code == 552) && (reply->enhanced[0] == '\0' || strcmp(reply->enhanced + 1, ".5.3") == 0);
+}
+
+static void put_beyond(struct transaction *t, size_t i)
+{
+    struct outcome **list = t->mail->outcomes, *o = list[i];
+    list[i] = list[t->beyond];
+    list[t->beyond++] = o;
+}
+
 static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
 {
     int r = next_reply(t, t->c->conf->reply_timeout_ns);
     if (r < 0)
         return r;
-    struct outcome *slot = t->mail->outcomes[t->answered++];
+    size_t i = t->answered++;
     if (!mail_accepted)
         return 0;                                             /* it has the refusal of MAIL already */
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
@@ -351,9 +371,11 @@ static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
         t->accepted++;
         return 0;
     }
-    if (t->c->reply.code == 552)                              /* too many recipients, in an old spelling (RFC 5321, 4.5.3.1.10) */
+    if (t->c->reply.code == 552)
         o.state = RCPT_PENDING;
-    outcome_assign(slot, &o);
+    outcome_assign(t->mail->outcomes[i], &o);
+    if (is_too_many(&t->c->reply))
+        put_beyond(t, i);
     return 0;
 }
 
@@ -463,6 +485,7 @@ static int send_data(struct transaction *t)
         return -EBADMSG;
     }
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    t->taken = o.state == RCPT_DELIVERED;
     settle_all(t, &o);
     if (!text_sent)
         reset(t->c);
@@ -486,7 +509,18 @@ static bool refuse_beforehand(struct transaction *t)
     return true;
 }
 
-enum client_sent client_send(struct client *c, const struct client_mail *mail)
+/* Every further transaction has delivered to somebody, so there is an end of them. */
+static enum client_sent sent(const struct transaction *t, struct client_mail *mail)
+{
+    if (!t->taken || t->beyond == 0)
+        return CLIENT_SENT;
+    mail->count = t->beyond;
+    for (size_t i = 0; i < mail->count; i++)
+        *mail->outcomes[i] = (struct outcome){ .rcpt = mail->outcomes[i]->rcpt };
+    return CLIENT_MORE;
+}
+
+enum client_sent client_send(struct client *c, struct client_mail *mail)
 {
     assert(c->usable && mail->count > 0);
     struct transaction t = { .c = c, .mail = mail, .a = &mail->claim->arena };
@@ -499,7 +533,7 @@ enum client_sent client_send(struct client *c, const struct client_mail *mail)
     if (r == 0 && (t.accepted > 0 || t.data_sent || c->usable))
         r = send_data(&t);
     if (r == 0)
-        return CLIENT_SENT;
+        return sent(&t, mail);
     if (r == -ECANCELED)
         return CLIENT_CANCELED;
     if (t.reused && !t.any_reply)

@@ -40,21 +40,25 @@ int  client_open(const struct net_addr *to, struct str host, struct conf *conf, 
 /* Closes; with QUIT if it is usable still (waits a moment for 221). NULL is fine. */
 void client_close(struct client *c);
 
+/* True if a further transaction may begin on it. */
+bool client_is_good(const struct client *c);
+
 /* True if an idle connection can still be used: nothing has come and it is not closed. */
 bool client_is_alive(struct client *c);
 
 /* One message to the recipients that share this connection. */
 struct client_mail {
     struct claim    *claim;
-    struct outcome **outcomes;           /* one per recipient; .rcpt says which; to be written */
+    struct outcome **outcomes;           /* one per recipient; .rcpt says which; to be written. Their order may change */
     size_t           count;
 };
 
 enum client_sent {
     CLIENT_SENT,                         /* every outcome is written */
+    CLIENT_MORE,                         /* likewise, but for those beyond what the server takes at a time: mail holds them for the next one */
     CLIENT_STALE,                        /* the connection ended before the server answered anything: nothing written, try a new one */
     CLIENT_CANCELED,                     /* we are stopping; outcomes that were known are written */
 };
-enum client_sent client_send(struct client *c, const struct client_mail *mail);
+enum client_sent client_send(struct client *c, struct client_mail *mail);
 
 #endif

@@ -82,6 +82,8 @@ static const struct client_case cases[] = {
     { "all refused, in two ways", { 0 }, "450.a@x.example,550.b@x.example",                "P 4.1.1, B 5.1.1" },
     { "552 is too many",         { 0 }, "a@x.example,552.b@x.example",                     "D 2.0.0, P 5.1.1", 1 },
     { "452 is too many",         { 0 }, "a@x.example,452.b@x.example",                     "D 2.0.0, P 4.1.1", 1 },
+    { "452 to all is no reason to go on", { [AT_RCPT] = "452 4.5.3 full\r\n" }, TWO,        "P 4.5.3, P 4.5.3" },
+    { "452 of a full mailbox",   { [AT_RCPT] = "452 4.2.2 full\r\n" }, TWO,                "P 4.2.2, P 4.2.2" },
     { "421 at the second",       { 0 }, "a@x.example,421.b@x.example,c@x.example",         "P 4.4.2, P 4.1.1, P 4.4.2", 0, true },
     { "RCPT cut",                { [AT_RCPT] = FAKE_CUT },                            TWO, "P 4.4.2, P 4.4.2", 0, true },
     { "RCPT silent",             { [AT_RCPT] = FAKE_SILENT },                         TWO, "P 4.4.2, P 4.4.2", 0, true },

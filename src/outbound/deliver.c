@@ -124,9 +124,12 @@ static struct client *send_on(struct part *p, struct site *site, struct client *
     while (client != NULL) {
         switch (client_send(client, &mail)) {
         case CLIENT_SENT: case CLIENT_CANCELED: return client;
-        case CLIENT_STALE: break;
+        case CLIENT_MORE: break;
+        case CLIENT_STALE: assert(!client->usable); break;    /* the kept connection had ended: a new one cannot be stale */
         }
-        client_close(client);                                 /* the kept connection had ended: a new one cannot be stale */
+        if (client_is_good(client))
+            continue;
+        client_close(client);
         client = connect_to(p, site);
     }
     return NULL;

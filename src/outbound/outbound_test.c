@@ -168,6 +168,43 @@ static void thirty_routes(void *arg)
     end();
 }
 
+/* A server that takes two recipients at a time, and says so. */
+struct narrow {
+    const char *full;  /* to the third */
+    const char *again; /* to MAIL of any but a connection's first transaction; NULL: as usual */
+    unsigned connections;
+    unsigned rcpts;    /* of this transaction */
+};
+
+static const char *say_full(struct fake *f, enum fake_stage stage, struct str line)
+{
+    struct narrow *n = f->say_arg;
+    (void)line;
+    if (stage == AT_MAIL)
+        n->rcpts = 0;
+    if (stage == AT_MAIL && f->transactions > 1)
+        return n->again;
+    return stage == AT_RCPT && n->rcpts++ >= 2 ? n->full : NULL;
+}
+
+static void too_many_recipients(void *arg)
+{
+    struct narrow *n = arg;
+    char who[] = "a@a.example";
+    begin();
+    w.fakes[0].say = say_full;
+    w.fakes[0].say_arg = n;
+    start();
+    put("ann@us.example", "a@a.example,b@a.example,550.no@a.example,c@a.example,d@a.example,e@a.example");
+    assert_true(drain(10 * NS_PER_S) < 5 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 3);
+    assert_int_equal(w.fakes[0].connections, n->connections);
+    for (; who[0] <= 'e'; who[0]++)
+        assert_int_equal(fake_count(&w.fakes[0], who), 1);
+    check_bounce("<550.no@a.example>");
+    end();
+}
+
 /* -- servers of a destination --------------------------------------------------------------------------------------------------------- */
 
 static void the_next_mx(void *arg)
@@ -473,17 +510,22 @@ static void stopping_at_any_time(void *arg)
     end();
 }
 
+static void in_world(task_fn *fn, void *arg)
+{
+    memset(&w, 0, sizeof w);
+    sim_begin(&(struct sim_options){
+        .seed = 5, .latency_min_ns = NS_PER_MS, .latency_max_ns = 20 * NS_PER_MS, .split = true, .sync_ns = 5 * NS_PER_MS });
+    assert_int_equal(sim_run(fn, arg), 0);
+    sim_end();
+    for (unsigned i = 0; i < FAKES; i++)
+        fake_forget(&w.fakes[i]);
+}
+
 #define TEST(name)                                                                                                                         \
     static void test_##name(void **state)                                                                                                  \
     {                                                                                                                                      \
         (void)state;                                                                                                                       \
-        memset(&w, 0, sizeof w);                                                                                                           \
-        sim_begin(&(struct sim_options){                                                                                                   \
-            .seed = 5, .latency_min_ns = NS_PER_MS, .latency_max_ns = 20 * NS_PER_MS, .split = true, .sync_ns = 5 * NS_PER_MS });          \
-        assert_int_equal(sim_run(name, NULL), 0);                                                                                          \
-        sim_end();                                                                                                                         \
-        for (unsigned i = 0; i < FAKES; i++)                                                                                               \
-            fake_forget(&w.fakes[i]);                                                                                                      \
+        in_world(name, NULL);                                                                                                              \
     }
 TEST(many_domains)
 TEST(thirty_routes)
@@ -502,6 +544,21 @@ TEST(a_stale_connection)
 TEST(stopping)
 TEST(stopping_at_any_time)
 
+/* Those whom one transaction does not hold go in the next one, now and not at the retry (RFC 5321, 4.5.3.1.10). */
+static void test_too_many_recipients(void **state)
+{
+    (void)state;
+    struct narrow rows[] = {
+        { "452 4.5.3 too many recipients\r\n", NULL, 1 },
+        { "452 too many recipients\r\n", NULL, 1 },
+        { "552 5.5.3 too many recipients\r\n", NULL, 1 },
+        { "452 4.5.3 too many recipients\r\n", "421 4.7.0 one is enough\r\n", 3 },
+        { "452 4.5.3 too many recipients\r\n", FAKE_CUT, 3 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        in_world(too_many_recipients, &rows[i]);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -511,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
         cmocka_unit_test(test_trouble_is_named),
+        cmocka_unit_test(test_too_many_recipients),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -277,7 +277,7 @@ int site_enter(struct sites *s, const struct route *route, const struct conf *co
 
 void site_leave(struct site *site, struct client *c)
 {
-    if (c != NULL && c->usable && c->transactions < c->conf->connection_messages_max && !task_canceled())
+    if (c != NULL && client_is_good(c) && !task_canceled())
         keep_idle(site, c);
     else
         client_close(c);
