@@ -371,6 +371,10 @@ static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
         t->accepted++;
         return 0;
     }
+    if (t->c->reply.code == 421) {                            /* it is closing: the end of the transaction, and the reason why */
+        settle_all(t, &o);
+        return -EPIPE;
+    }
     if (t->c->reply.code == 552)
         o.state = RCPT_PENDING;
     outcome_assign(t->mail->outcomes[i], &o);

@@ -84,7 +84,8 @@ static const struct client_case cases[] = {
     { "452 is too many",         { 0 }, "a@x.example,452.b@x.example",                     "D 2.0.0, P 4.1.1", 1 },
     { "452 to all is no reason to go on", { [AT_RCPT] = "452 4.5.3 full\r\n" }, TWO,        "P 4.5.3, P 4.5.3" },
     { "452 of a full mailbox",   { [AT_RCPT] = "452 4.2.2 full\r\n" }, TWO,                "P 4.2.2, P 4.2.2" },
-    { "421 at the second",       { 0 }, "a@x.example,421.b@x.example,c@x.example",         "P 4.4.2, P 4.1.1, P 4.4.2", 0, true },
+    /* it closes, so nothing more is asked: its words are the answer to all */
+    { "421 at the second",       { 0 }, "a@x.example,421.b@x.example,c@x.example",         "P 4.1.1, P 4.1.1, P 4.1.1", 0, true },
     { "RCPT cut",                { [AT_RCPT] = FAKE_CUT },                            TWO, "P 4.4.2, P 4.4.2", 0, true },
     { "RCPT silent",             { [AT_RCPT] = FAKE_SILENT },                         TWO, "P 4.4.2, P 4.4.2", 0, true },
     { "RCPT garbage",            { [AT_RCPT] = "2500 ok\r\n" },                       TWO, "P 4.4.2, P 4.4.2", 0, true },
