@@ -15,18 +15,28 @@
 #include <stdlib.h>
 
 #define PARTS_AT_A_TIME 20               /* routes of one message tried side by side */
+#define LOOKUP_MEMORY   (1024 * 1024)    /* for the answers about one destination */
 #define HOSTS_TRIED_MAX 5                /* addresses of a destination tried in one attempt */
 #define DOWN_MAX_NS     (60 * NS_PER_S)  /* a dead site is probed again at least this often */
 #define MEMORY_PAUSE_NS (1 * NS_PER_S)
 #define CROWDED_PAUSE_NS (10 * NS_PER_S)
+
+/* A pending recipient. */
+struct target {
+    struct route    route;
+    struct outcome *outcome;
+};
 
 struct attempt {
     struct deliver_context *context;
     struct claim           *c;
     struct conf            *conf;
     struct outcome         *outcomes;    /* one per pending recipient */
-    struct route           *routes;      /* likewise */
+    struct target          *targets;     /* likewise, by route */
+    struct outcome        **by_route;    /* those of the targets */
     size_t                  count;
+    size_t                  routes;      /* different ones */
+    size_t                  begun;       /* of the targets: parts were made of so many */
     bool                    crowded;     /* a site would not even let us wait */
 };
 
@@ -34,7 +44,7 @@ struct attempt {
 struct part {
     struct attempt   *attempt;
     struct route      route;
-    struct outcome  **outcomes;          /* those of the attempt that take this route */
+    struct outcome  **outcomes;          /* of by_route */
     size_t            count;
 };
 
@@ -74,29 +84,13 @@ static bool is_no_way(int error)
 }
 
 /* Awaits a connection to the first address that answers. NULL with every outcome given, or when cancelled. */
-static struct client *connect_to(struct part *p, struct site *site)
+static struct client *connect_to_one_of(struct part *p, struct site *site, const struct mx_list *list)
 {
-    struct attempt *at = p->attempt;
-    struct arena *arena = &at->c->arena;
-    struct mx_list list;
     struct outcome failure;
-
-    if (site_is_down(site, arena, &failure)) {
-        give_all(p, &failure);
-        return NULL;
-    }
-    switch (mx_lookup(arena, at->conf, &p->route, &list, &failure)) {
-    case MX_CANCELED: return NULL;
-    case MX_FAILED:
-        set_down_for_now(p, site, &failure);
-        give_all(p, &failure);
-        return NULL;
-    case MX_FOUND: break;
-    }
-    for (size_t i = 0, tried = 0; i < list.count && tried < HOSTS_TRIED_MAX; i++) {
+    for (size_t i = 0, tried = 0; i < list->count && tried < HOSTS_TRIED_MAX; i++) {
         struct client *client;
         struct outcome reason;
-        int r = client_open(&list.items[i].addr, list.items[i].host, at->conf, arena, &client, &reason);
+        int r = client_open(&list->items[i].addr, list->items[i].host, p->attempt->conf, &p->attempt->c->arena, &client, &reason);
         if (r == 0) {
             site_set_up(site);
             return client;
@@ -113,6 +107,31 @@ static struct client *connect_to(struct part *p, struct site *site)
     set_down_for_now(p, site, &failure);
     give_all(p, &failure);
     return NULL;
+}
+
+/* Likewise, from the beginning. */
+static struct client *connect_to(struct part *p, struct site *site)
+{
+    struct arena answers;
+    struct mx_list list;
+    struct outcome failure;
+    struct client *client = NULL;
+
+    if (site_is_down(site, &p->attempt->c->arena, &failure)) {
+        give_all(p, &failure);
+        return NULL;
+    }
+    arena_init(&answers, LOOKUP_MEMORY);                      /* not the claim's: a message may have a thousand destinations */
+    switch (mx_lookup(&answers, p->attempt->conf, &p->route, &list, &failure)) {
+    case MX_CANCELED: break;
+    case MX_FAILED:
+        set_down_for_now(p, site, &failure);
+        give_all(p, &failure);
+        break;
+    case MX_FOUND: client = connect_to_one_of(p, site, &list); break;
+    }
+    arena_reset(&answers);
+    return client;
 }
 
 /* Awaits. The connection, which may be another than the one given, or NULL. */
@@ -161,9 +180,8 @@ static void deliver_local(struct part *p)
     }
 }
 
-static void part_task(void *arg)
+static void deliver_part(struct part *p)
 {
-    struct part *p = arg;
     switch (p->route.kind) {
     case ROUTE_LOCAL: deliver_local(p); return;
     case ROUTE_MX: case ROUTE_HOST: deliver_remote(p); return;
@@ -172,80 +190,81 @@ static void part_task(void *arg)
 
 /* -- grouping ---------------------------------------------------------------------------------------------------------------- */
 
+static int by_route(const void *pa, const void *pb)
+{
+    const struct target *a = pa, *b = pb;
+    int r = route_cmp(&a->route, &b->route);
+    if (r != 0)
+        return r;
+    return a->outcome->rcpt < b->outcome->rcpt ? -1 : a->outcome->rcpt > b->outcome->rcpt;
+}
+
 static int list_pending(struct attempt *at)
 {
     struct claim *c = at->c;
     at->outcomes = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->outcomes));
-    at->routes = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->routes));
-    if (at->outcomes == NULL || at->routes == NULL)
+    at->targets = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->targets));
+    at->by_route = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->by_route));
+    if (arena_failed(&c->arena))
         return -ENOMEM;
     for (uint32_t i = 0; i < c->env.rcpt_count; i++) {
         if (c->states[i] != RCPT_PENDING)
             continue;
-        int r = route_for(&c->arena, at->conf, &c->env.rcpts[i].addr, &at->routes[at->count]);
+        struct target *t = &at->targets[at->count];
+        int r = route_for(&c->arena, at->conf, &c->env.rcpts[i].addr, &t->route);
         if (r < 0)
             return r;
-        at->outcomes[at->count++].rcpt = i;
+        t->outcome = &at->outcomes[at->count++];
+        t->outcome->rcpt = i;
+    }
+    qsort(at->targets, at->count, sizeof(*at->targets), by_route);
+    for (size_t i = 0; i < at->count; i++) {
+        at->by_route[i] = at->targets[i].outcome;
+        at->routes += i == 0 || route_cmp(&at->targets[i - 1].route, &at->targets[i].route) != 0;
     }
     return 0;
 }
 
-/* The part of the first recipient that no part has yet, marked off in `taken`. */
-static int next_part(struct attempt *at, bool *taken, size_t first, struct part *out)
+/* The next part that nobody has begun; false when there is none. */
+static bool next_part(struct attempt *at, struct part *out)
 {
-    *out = (struct part){ .attempt = at, .route = at->routes[first] };
-    out->outcomes = arena_array(&at->c->arena, at->count - first, sizeof(struct outcome *));
-    if (out->outcomes == NULL)
-        return -ENOMEM;
-    for (size_t i = first; i < at->count; i++) {
-        if (taken[i] || !route_eq(&at->routes[i], &out->route))
-            continue;
-        taken[i] = true;
-        out->outcomes[out->count++] = &at->outcomes[i];
-    }
-    return 0;
+    size_t first = at->begun, end = first;
+    while (end < at->count && route_cmp(&at->targets[first].route, &at->targets[end].route) == 0)
+        end++;
+    if (end == first)
+        return false;
+    *out = (struct part){ .attempt = at, .route = at->targets[first].route, .outcomes = at->by_route + first, .count = end - first };
+    at->begun = end;
+    return true;
+}
+
+static void parts_task(void *arg)
+{
+    struct attempt *at = arg;
+    struct part p;
+    while (!task_canceled() && next_part(at, &p))
+        deliver_part(&p);
 }
 
 /* Side by side: a dead destination of one recipient does not hold up the others. */
-static void run_parts(struct part *parts, size_t count)
+static void try_all(struct attempt *at)
 {
-    if (count == 1) {
-        part_task(&parts[0]);
+    struct task_group group;
+    if (at->routes < 2) {
+        parts_task(at);
         return;
     }
-    struct task_group group;
     task_group_init(&group);
-    for (size_t i = 0; i < count; i++)
-        if (task_group_start(&group, "deliver part", part_task, &parts[i]) < 0)
-            part_task(&parts[i]);
+    for (size_t i = 0; i < PARTS_AT_A_TIME && i < at->routes; i++)
+        if (task_group_start(&group, "deliver parts", parts_task, at) < 0)
+            break;
+    if (group.count == 0)
+        parts_task(at);
     while (group.count > 0 && !task_canceled())
         if (task_group_wait(&group, task_deadline_in(NS_PER_S)) == 0)
             return;
     task_group_cancel(&group);
     (void)task_group_wait(&group, TASK_FOREVER);
-}
-
-static int try_all(struct attempt *at)
-{
-    bool *taken = arena_array(&at->c->arena, at->count, sizeof(*taken));
-    struct part *parts = arena_array(&at->c->arena, PARTS_AT_A_TIME, sizeof(*parts));
-    if (taken == NULL || parts == NULL)
-        return -ENOMEM;
-    size_t count = 0;
-    for (size_t i = 0; i < at->count && !task_canceled(); i++) {
-        if (taken[i])
-            continue;
-        int r = next_part(at, taken, i, &parts[count]);
-        if (r < 0)
-            return r;
-        if (++count == PARTS_AT_A_TIME) {
-            run_parts(parts, count);
-            count = 0;
-        }
-    }
-    if (count > 0)
-        run_parts(parts, count);
-    return 0;
 }
 
 /* -- the end of an attempt ----------------------------------------------------------------------------------------------------- */
@@ -346,9 +365,9 @@ void deliver_message(struct deliver_context *context, struct claim *c)
     struct attempt at = { .context = context, .c = c, .conf = conf_current() };
     struct conf *conf = at.conf;
     int r = list_pending(&at);
-    if (r == 0)
-        r = try_all(&at);
-    if (r < 0) {
+    if (r == 0) {
+        try_all(&at);
+    } else {
         log_trouble(c->id, "delivery-without-memory", r);
         (void)task_sleep(MEMORY_PAUSE_NS);                    /* it is due again at once */
     }

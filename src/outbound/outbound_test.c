@@ -28,6 +28,7 @@ static const char zone[] = "a.example. 300 IN MX 10 mx.a.example.\n"
                            "two.example. 300 IN MX 10 mx.a.example.\n"
                            "two.example. 300 IN MX 20 mx.b.example.\n"
                            "*.wide.example. 300 IN MX 10 mx.a.example.\n"
+                           "*.mute.example. 300 IN MX 10 mx.b.example.\n"
                            "dead.example. 300 IN MX 10 mx.dead.example.\n"
                            "mx.dead.example. 300 IN A 192.0.2.99\n";
 
@@ -151,20 +152,57 @@ static void many_domains(void *arg)
     end();
 }
 
-static void thirty_routes(void *arg)
+static void put_at_each(struct buf *rcpts, const char *domain, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        buf_printf(rcpts, "%su@d%u.%s", rcpts->n > 0 ? "," : "", i, domain);
+}
+
+/* As many as one message may have. */
+static void a_thousand_routes(void *arg)
 {
     (void)arg;
-    char rcpts[2048] = "";
+    struct buf rcpts;
+    char path[64];
+    buf_init(&rcpts, 1 << 16);
+    put_at_each(&rcpts, "wide.example", 1000);
+    buf_put_char(&rcpts, '\0');
     begin();
-    for (int i = 0; i < 30; i++)
-        snprintf(rcpts + strlen(rcpts), sizeof rcpts - strlen(rcpts), "%su@d%d.wide.example", i > 0 ? "," : "", i);
     start();
-    put("ann@us.example", rcpts);
-    (void)drain(30 * NS_PER_S);
-    for (int i = 0; i < 30; i++) {
-        snprintf(rcpts, sizeof rcpts, "u@d%d.wide.example", i);
-        assert_int_equal(fake_count(&w.fakes[0], rcpts), 1);
+    put("ann@us.example", rcpts.p);
+    (void)drain(50 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 1000);
+    for (int i = 0; i < 1000; i++) {
+        snprintf(path, sizeof path, "<u@d%d.wide.example>", i);
+        unsigned found = 0;
+        for (unsigned k = 0; k < w.fakes[0].mail_count; k++)
+            found += strcmp(w.fakes[0].mails[k].rcpts, path) == 0;
+        assert_int_equal(found, 1);
     }
+    buf_free(&rcpts);
+    end();
+}
+
+/* Servers that never answer do not keep the others of a message waiting, however many there are of each. */
+static void some_routes_are_mute(void *arg)
+{
+    (void)arg;
+    struct buf rcpts;
+    buf_init(&rcpts, 1 << 16);
+    put_at_each(&rcpts, "mute.example", 19);
+    put_at_each(&rcpts, "wide.example", 200);
+    buf_put_char(&rcpts, '\0');
+    begin();
+    w.fakes[1].words[AT_CONNECT] = FAKE_SILENT;
+    start();
+    put("ann@us.example", rcpts.p);
+    (void)task_sleep(50 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 200);
+    w.fakes[1].words[AT_CONNECT] = NULL;
+    (void)drain(20 * 60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 200);
+    assert_int_equal(w.fakes[1].mail_count, 19);
+    buf_free(&rcpts);
     end();
 }
 
@@ -528,7 +566,8 @@ static void in_world(task_fn *fn, void *arg)
         in_world(name, NULL);                                                                                                              \
     }
 TEST(many_domains)
-TEST(thirty_routes)
+TEST(a_thousand_routes)
+TEST(some_routes_are_mute)
 TEST(the_next_mx)
 TEST(ourselves)
 TEST(ourselves_as_backup)
@@ -562,7 +601,8 @@ static void test_too_many_recipients(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many_domains),        cmocka_unit_test(test_thirty_routes), cmocka_unit_test(test_the_next_mx),
+        cmocka_unit_test(test_many_domains),        cmocka_unit_test(test_a_thousand_routes),
+        cmocka_unit_test(test_some_routes_are_mute), cmocka_unit_test(test_the_next_mx),
         cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),  cmocka_unit_test(test_five_days),
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),

@@ -21,8 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCENE_MAIL_RCPTS_MAX 300
-#define SCENE_MAILS_MAX      512
+#define SCENE_MAIL_RCPTS_MAX 3000
+#define SCENE_MAILS_MAX      1200
 
 /* -- configurations ------------------------------------------------------------------------------------------------------ */
 

@@ -47,9 +47,14 @@ int route_for(struct arena *a, const struct conf *c, const struct address *rcpt,
     return 0;
 }
 
-bool route_eq(const struct route *a, const struct route *b)
+int route_cmp(const struct route *a, const struct route *b)
 {
-    return a->kind == b->kind && a->port == b->port && str_eq(a->domain, b->domain) && str_eq(a->host, b->host);
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    if (a->port != b->port)
+        return a->port < b->port ? -1 : 1;
+    int by_domain = str_cmp(a->domain, b->domain);
+    return by_domain != 0 ? by_domain : str_cmp(a->host, b->host);
 }
 
 /* -- the Maildir ------------------------------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@ struct route {
 };
 
 int  route_for(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out);   /* -ENOMEM */
-bool route_eq(const struct route *a, const struct route *b);       /* share one transaction and one connection */
+int  route_cmp(const struct route *a, const struct route *b);      /* an order; 0: they share one transaction and one connection */
 
 /* The Maildir of a local recipient: conf->mailbox with {domain} and {user} filled in. Letters, digits and _ - + = and inner dots of the
  * local part stand as they are (lower case), all else as %XX, so that no address can climb out of its directory. -EINVAL for an empty part. */
