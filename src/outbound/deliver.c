@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #define PARTS_AT_A_TIME 20               /* routes of one message tried side by side */
+#define DSN_RCPTS       1000             /* that one DSN tells of; more would make it larger than senders take */
 #define LOOKUP_MEMORY   (1024 * 1024)    /* for the answers about one destination */
 #define HOSTS_TRIED_MAX 5                /* addresses of a destination tried in one attempt */
 #define DOWN_MAX_NS     (60 * NS_PER_S)  /* a dead site is probed again at least this often */
@@ -328,12 +329,18 @@ static void log_trouble(uint64_t message, const char *event, int error)
     log_event(LOG_ERROR, event, LOG_Z("id", id), LOG_I64("errno", -error));
 }
 
-/* Without its DSN on disk a failure is not told yet: it stays pending and is tried again. */
-static void defer_bounces(struct outcome *outcomes, size_t count)
+/* Awaits. Without its DSN on disk a failure is not told yet: it stays pending and is tried again. */
+static void tell_sender(const struct attempt *at, struct outcome *outcomes, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (outcomes[i].state == RCPT_BOUNCED)
+    uint64_t dsn_id;
+    int r = bounce_send(at->conf, at->c, outcomes, count, &dsn_id);
+    if (r < 0)
+        log_trouble(at->c->id, "dsn-not-kept", r);
+    for (size_t i = 0; i < count; i++) {
+        if (r < 0 && outcomes[i].state == RCPT_BOUNCED)
             outcomes[i].state = RCPT_PENDING;
+        log_outcome(at->c, &outcomes[i], dsn_id);
+    }
 }
 
 static void conclude(struct attempt *at)
@@ -345,17 +352,12 @@ static void conclude(struct attempt *at)
         return;
     }
     int64_t now = clock_wall_ns();
-    uint64_t id = c->id, dsn_id;
+    uint64_t id = c->id;
     if (retry_is_over(at->conf, &c->env, now))
         expire(at, count);
-    int r = bounce_send(at->conf, c, at->outcomes, count, &dsn_id);
-    if (r < 0) {
-        log_trouble(c->id, "dsn-not-kept", r);
-        defer_bounces(at->outcomes, count);
-    }
-    for (size_t i = 0; i < count; i++)
-        log_outcome(c, &at->outcomes[i], dsn_id);
-    r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
+    for (size_t i = 0; i < count; i += DSN_RCPTS)
+        tell_sender(at, at->outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS);
+    int r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
     if (r < 0 && r != -ECANCELED)
         log_trouble(id, "settle-not-durable", r);
 }
