@@ -65,7 +65,12 @@ static void put_plain_words(struct buf *out, const struct conf *conf, const stru
         put_words(out, outcomes[i].text);
         buf_put_z(out, "\r\n");
     }
-    buf_put_z(out, "\r\nBelow are a report for mail programs and the header of your message.\r\n");
+}
+
+static void put_what_follows(struct buf *out, bool has_original)
+{
+    buf_put_z(out, has_original ? "\r\nBelow are a report for mail programs and the header of your message.\r\n"
+                                : "\r\nBelow is a report for mail programs. Your message itself cannot be read any more.\r\n");
 }
 
 static void put_field(struct buf *out, const char *name, const char *type, struct str value)
@@ -184,10 +189,13 @@ void bounce_put(struct buf *out, const struct conf *conf, const struct claim *c,
     mime_put_part(out, boundary);
     buf_put_z(out, "Content-Type: text/plain; charset=us-ascii\r\n\r\n");
     put_plain_words(out, conf, c, outcomes, count);
+    put_what_follows(out, original.p != NULL);
     mime_put_part(out, boundary);
     put_report(out, conf, c, outcomes, count, now_wall_ns);
-    mime_put_part(out, boundary);
-    put_original(out, header_of(original));
+    if (original.p != NULL) {
+        mime_put_part(out, boundary);
+        put_original(out, header_of(original));
+    }
     mime_put_end(out, boundary);
 }
 
@@ -233,14 +241,12 @@ int bounce_send(const struct conf *conf, struct claim *c, struct outcome *outcom
     CLEANUP_BUF struct buf original, text;
     buf_init(&original, ORIGINAL_MAX);
     buf_init(&text, DSN_MAX);
-    int r = read_header(c, &original);
-    if (r < 0)
-        return r;
+    bool readable = read_header(c, &original) == 0;           /* the sender of a message that the disk has lost must hear of it all the more */
     uint64_t id = queue_new_id(c->queue);
-    bounce_put(&text, conf, c, outcomes, count, buf_str(&original), id, clock_wall_ns());
+    bounce_put(&text, conf, c, outcomes, count, readable ? buf_str(&original) : (struct str){ NULL, 0 }, id, clock_wall_ns());
     if (!buf_ok(&text))
         return -ENOMEM;
-    r = put_in_queue(conf, c, id, buf_str(&text));
+    int r = put_in_queue(conf, c, id, buf_str(&text));
     if (r == 0)
         *out_id = id;
     return r;

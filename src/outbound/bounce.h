@@ -13,7 +13,8 @@
  * not be kept, and these outcomes must not be settled as bounced. Awaits. */
 int bounce_send(const struct conf *conf, struct claim *c, struct outcome *outcomes, size_t count, uint64_t *out_id);
 
-/* The text of the DSN alone, for tests. original is the beginning of the message, header and perhaps more. */
+/* The text of the DSN alone, for tests. original is the beginning of the message, header and perhaps more; .p is
+ * NULL if it cannot be read. */
 void bounce_put(struct buf *out, const struct conf *conf, const struct claim *c, const struct outcome *outcomes, size_t count,
                 struct str original, uint64_t id, int64_t now_wall_ns);
 

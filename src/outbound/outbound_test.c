@@ -243,6 +243,50 @@ static void too_many_recipients(void *arg)
     end();
 }
 
+/* A DSN must be of a size that can be kept and sent, however many have failed. */
+static void many_failures(void *arg)
+{
+    (void)arg;
+    struct buf rcpts;
+    buf_init(&rcpts, 1 << 17);
+    for (unsigned i = 0; i < 2500; i++)
+        buf_printf(&rcpts, "%s550.u%u@a.example", i > 0 ? "," : "", i);
+    buf_put_char(&rcpts, '\0');
+    begin();
+    start();
+    put("ann@us.example", rcpts.p);
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(mails_of("ann"), 3);
+    buf_free(&rcpts);
+    end();
+}
+
+/* Its body is gone from the disk: nobody can get it any more, and the sender hears that all the same. */
+static void an_unreadable_message(void *arg)
+{
+    (void)arg;
+    struct scene_names names;
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    buf_put_z(&text, MESSAGE);
+    while (text.n < 300 * 1024)
+        buf_put_z(&text, "more of it\r\n");
+    begin();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "550.no@a.example,bob@us.example", buf_str(&text) });
+    assert_int_equal(scene_list("us/data/body", &names), 1);
+    int dir = file_open_dir("us/data/body");
+    assert_int_equal(file_unlink_at(dir, names.names[0]), 0);
+    (void)file_close(dir);
+    start();
+    (void)task_sleep(10 * NS_PER_S);
+    check_bounce("<550.no@a.example>");
+    (void)drain(6 * DAY);
+    assert_int_equal(mails_of("ann"), 2);
+    assert_int_equal(mails_of("bob"), 0);
+    buf_free(&text);
+    end();
+}
+
 /* -- servers of a destination --------------------------------------------------------------------------------------------------------- */
 
 static void the_next_mx(void *arg)
@@ -568,6 +612,8 @@ static void in_world(task_fn *fn, void *arg)
 TEST(many_domains)
 TEST(a_thousand_routes)
 TEST(some_routes_are_mute)
+TEST(many_failures)
+TEST(an_unreadable_message)
 TEST(the_next_mx)
 TEST(ourselves)
 TEST(ourselves_as_backup)
@@ -602,7 +648,9 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many_domains),        cmocka_unit_test(test_a_thousand_routes),
-        cmocka_unit_test(test_some_routes_are_mute), cmocka_unit_test(test_the_next_mx),
+        cmocka_unit_test(test_some_routes_are_mute),
+        cmocka_unit_test(test_many_failures),
+        cmocka_unit_test(test_an_unreadable_message), cmocka_unit_test(test_the_next_mx),
         cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),  cmocka_unit_test(test_five_days),
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
