@@ -45,6 +45,32 @@ static size_t count_bounced(const struct outcome *outcomes, size_t count)
     return bounced;
 }
 
+/* A server's own words begin with the code of its reply; ours about a server do not. */
+static bool is_reply(struct str text)
+{
+    return text.n > 3 && text.p[3] == ' ' && str_to_u64(str_head(text, 3), 599, &(uint64_t){ 0 });
+}
+
+/* Given up although the last answer was no final one. */
+static bool is_expired(const struct outcome *o)
+{
+    return str_starts(o->status, STR("4."));
+}
+
+static void put_reason(struct buf *out, const struct outcome *o)
+{
+    if (is_expired(o))
+        buf_put_z(out, "    It could not be delivered in time. The last answer was:\r\n");
+    if (o->remote.n > 0) {
+        buf_put_z(out, is_reply(o->text) ? "    " : "    at ");
+        put_words(out, o->remote);
+        buf_put_z(out, is_reply(o->text) ? " said:\r\n" : ":\r\n");
+    }
+    buf_put_z(out, "    ");
+    put_words(out, o->text);
+    buf_put_z(out, "\r\n");
+}
+
 static void put_plain_words(struct buf *out, const struct conf *conf, const struct claim *c, const struct outcome *outcomes, size_t count)
 {
     buf_printf(out,
@@ -57,13 +83,8 @@ static void put_plain_words(struct buf *out, const struct conf *conf, const stru
             continue;
         buf_put_z(out, "\r\n  <");
         put_address_text(out, &c->env.rcpts[outcomes[i].rcpt].addr);
-        buf_put_z(out, ">\r\n    ");
-        if (outcomes[i].remote.n > 0) {
-            put_words(out, outcomes[i].remote);
-            buf_put_z(out, " said:\r\n    ");
-        }
-        put_words(out, outcomes[i].text);
-        buf_put_z(out, "\r\n");
+        buf_put_z(out, ">\r\n");
+        put_reason(out, &outcomes[i]);
     }
 }
 
@@ -102,10 +123,8 @@ static void put_recipient_report(struct buf *out, const struct claim *c, const s
         struct str host, rest;
         str_cut(o->remote, ' ', &host, &rest);
         put_field(out, "Remote-MTA", "dns", host);
-        put_field(out, "Diagnostic-Code", "smtp", o->text);
-    } else {
-        put_field(out, "Diagnostic-Code", "X-Nightmail", o->text);
     }
+    put_field(out, "Diagnostic-Code", is_reply(o->text) ? "smtp" : "X-Nightmail", o->text);   /* of type smtp is a reply only (RFC 3464, 2.3.6) */
     buf_put_z(out, "Last-Attempt-Date: ");
     date_put(out, now_wall_ns, 0);
     buf_put_z(out, "\r\n");

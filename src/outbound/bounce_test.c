@@ -208,6 +208,25 @@ static void only_those_that_failed(void **state)
     dsn_free(d);
 }
 
+/* What we say about a server is not put into its mouth. */
+static void our_own_words(void **state)
+{
+    (void)state;
+    struct dsn *d = dsn_new("ann@here.example");
+    dsn_add(d, "a@x.example", RCPT_BOUNCED, "4.4.7", "mx.x.example [192.0.2.1]", STR("cannot connect: timed out"));
+    dsn_add(d, "b@x.example", RCPT_BOUNCED, "4.4.7", "mx.x.example [192.0.2.1]", STR("450 4.2.0 greylisted"));
+    dsn_add(d, "c@x.example", RCPT_BOUNCED, "4.4.7", "", STR("the disk is full"));
+    dsn_write(d, STR(ORIGINAL));
+    assert_true(str_find_str(d->words, STR("last answer was:\r\n    at mx.x.example [192.0.2.1]:\r\n    cannot connect: timed out\r\n")) > 0);
+    assert_true(str_find_str(d->words, STR("last answer was:\r\n    mx.x.example [192.0.2.1] said:\r\n    450 4.2.0 greylisted\r\n")) > 0);
+    assert_true(str_find_str(d->words, STR("last answer was:\r\n    the disk is full\r\n")) > 0);
+    assert_str(value_of(group(d, 1), "Remote-MTA"), STR("dns; mx.x.example"));
+    assert_str(value_of(group(d, 1), "Diagnostic-Code"), STR("X-Nightmail; cannot connect: timed out"));
+    assert_str(value_of(group(d, 2), "Diagnostic-Code"), STR("smtp; 450 4.2.0 greylisted"));
+    assert_str(value_of(group(d, 3), "Diagnostic-Code"), STR("X-Nightmail; the disk is full"));
+    dsn_free(d);
+}
+
 /* Whatever a remote says, it stays one line of its own. dsn_write checks every line for what may not stand there. */
 static void hostile_words(void **state)
 {
@@ -394,7 +413,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plain_bounce), cmocka_unit_test(only_those_that_failed),
-        cmocka_unit_test(hostile_words),  cmocka_unit_test(the_original_header),
+        cmocka_unit_test(our_own_words), cmocka_unit_test(hostile_words),  cmocka_unit_test(the_original_header),
         cmocka_unit_test(one_long_line),  cmocka_unit_test(who_gets_one),
         cmocka_unit_test(no_room),
     };

@@ -308,6 +308,7 @@ static size_t keep_tried(struct attempt *at)
     return kept;
 }
 
+/* The text stays that of the last answer. */
 static void expire(struct attempt *at, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -316,9 +317,6 @@ static void expire(struct attempt *at, size_t count)
             continue;
         o->state = RCPT_BOUNCED;
         o->status = STR("4.4.7");                             /* RFC 3463: delivery time expired */
-        struct str text = str_printf(&at->c->arena, "it could not be delivered in time; the last answer was: %" STR_FMT, STR_ARG(o->text));
-        if (text.p != NULL)
-            o->text = text;
     }
 }
 
