@@ -39,8 +39,7 @@ struct receiving {
 };
 
 static int          receiving_begin(struct receiving *r);
-static enum data_result receive_text(struct receiving *r, int *out_error);
-static struct reply verdict(struct receiving *r, enum data_result end);
+static int          receive_text(struct receiving *r);
 static struct reply put_message(struct receiving *r);
 
 static void receiving_free(struct receiving *r)
@@ -53,7 +52,6 @@ struct reply receive_message(struct session *s)
 {
     struct reply go_on = reply(354, NULL, "Go on; a dot on a line of its own ends it");
     struct receiving r = { .s = s };
-    int error = 0;
 
     session_take_line(s);
     if (receiving_begin(&r) < 0) {
@@ -62,8 +60,8 @@ struct reply receive_message(struct session *s)
     }
     struct reply said = reply(0, NULL, NULL);
     if (session_send(s, &go_on) == 0) {
-        enum data_result end = receive_text(&r, &error);
-        said = error == 0 ? verdict(&r, end) : r.trouble;
+        int error = receive_text(&r);
+        said = error < 0 || r.trouble.code != 0 ? r.trouble : put_message(&r);
     }
     if (said.code != 250)
         metric_add(METRIC_messages_refused, 1);
@@ -166,13 +164,29 @@ static void watch_header(struct receiving *r, uint64_t before)
         give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));
 }
 
+/* Code 0: so far it may be kept. */
+static struct reply check_text(const struct receiving *r)
+{
+    switch (r->decoder.violation) {
+    case DATA_BARE_LF: return reply(550, "5.6.11", "The message holds a bare LF; lines end in CR LF");
+    case DATA_BARE_CR: return reply(550, "5.6.11", "The message holds a bare CR; lines end in CR LF");
+    case DATA_MORE:
+    case DATA_END: break;
+    }
+    if (r->decoder.has_nul)              /* RFC 6152, 3; and a hop that drops it could find the end of the text behind it */
+        return reply(550, "5.6.11", "The message holds a NUL");
+    if (r->decoder.bytes > r->s->conf->message_size_max)
+        return reply(552, "5.3.4", "The message is too big");
+    return buf_ok(&r->piece) ? reply(0, NULL, NULL) : cannot_keep(-ENOMEM);
+}
+
 /* Awaits when the body spills to its file. */
 static void keep_piece(struct receiving *r, uint64_t before)
 {
-    if (r->trouble.code == 0 && r->decoder.bytes > r->s->conf->message_size_max)
-        give_up(r, reply(552, "5.3.4", "The message is too big"));
-    if (r->trouble.code == 0 && !buf_ok(&r->piece))
-        give_up(r, cannot_keep(-ENOMEM));
+    struct reply why = check_text(r);
+
+    if (why.code != 0)
+        give_up(r, why);
     watch_header(r, before);
     if (r->trouble.code != 0)
         return;
@@ -213,8 +227,8 @@ static struct reply lost_patience(struct receiving *r, ssize_t n)
     return reply(0, NULL, NULL);
 }
 
-/* Up to the final dot. *out_error is negative if it never came; then r->trouble is what to say, if anything. Awaits. */
-static enum data_result receive_text(struct receiving *r, int *out_error)
+/* Up to the final dot. Negative if it never came; then r->trouble is what to say, if anything. Awaits. */
+static int receive_text(struct receiving *r)
 {
     uint64_t max = r->s->conf->message_size_max * DROP_MAX_FACTOR;
 
@@ -231,33 +245,20 @@ static enum data_result receive_text(struct receiving *r, int *out_error)
             count_toward_patience(r, consumed);
         }
         if (result != DATA_MORE)
-            return result;
+            return 0;
         if (r->decoder.bytes > max) {
             r->trouble = session_farewell(r->s, 421, "4.3.4", "This message has no end");
-            *out_error = -EMSGSIZE;
-            return result;
+            return -EMSGSIZE;
         }
         ssize_t n = session_fill(r->s, r->patience_ns, false);
         if (n <= 0) {
             r->trouble = lost_patience(r, n);
-            *out_error = n == 0 ? -EPIPE : (int)n;
-            return result;
+            return n == 0 ? -EPIPE : (int)n;
         }
     }
 }
 
-/* -- the verdict ------------------------------------------------------------------------------------------------------------ */
-
-static struct reply verdict(struct receiving *r, enum data_result end)
-{
-    switch (end) {
-    case DATA_BARE_LF: return reply(550, "5.6.11", "The message holds a bare LF; lines end in CR LF");
-    case DATA_BARE_CR: return reply(550, "5.6.11", "The message holds a bare CR; lines end in CR LF");
-    case DATA_MORE:
-    case DATA_END: break;
-    }
-    return r->trouble.code != 0 ? r->trouble : put_message(r);
-}
+/* -- whole, and kept ---------------------------------------------------------------------------------------------------------- */
 
 static void log_accepted(const struct receiving *r, const struct envelope *env)
 {

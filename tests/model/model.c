@@ -486,7 +486,7 @@ static struct expected make_message(struct talk *t)
         put_lines(t, HEADER_MAX / 100 + 1, long_line);
         verdict = (struct expected){ 552, "5.3.4" };
     } else if (kind < 20) {
-        buf_put_z(&t->wire, kind < 16 ? "a\nb\r\n" : "a\rb\r\n");
+        buf_put_str(&t->wire, kind < 15 ? STR("a\nb\r\n") : kind < 18 ? STR("a\rb\r\n") : STR("a\0b\r\n"));
         verdict = (struct expected){ 550, "5.6.11" };
     } else if (kind == 20) {
         put_text(t, "");
