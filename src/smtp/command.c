@@ -152,10 +152,20 @@ static bool read_nothing(struct arena *a, struct str value, void *args)
     return value.n == 0;
 }
 
+/* size-value = 1*20DIGIT (RFC 1870, 6): some are more than a uint64_t holds, and all of those are too big. */
 static bool read_size(struct arena *a, struct str value, void *args)
 {
+    struct mail_args *mail = args;
+
     (void)a;
-    return str_to_u64(value, UINT64_MAX, &((struct mail_args *)args)->size);
+    if (value.n > 20)
+        return false;
+    for (size_t i = 0; i < value.n; i++)
+        if (!is_digit(value.p[i]))
+            return false;
+    if (!str_to_u64(value, UINT64_MAX, &mail->size))
+        mail->size = UINT64_MAX;
+    return true;
 }
 
 static bool read_body(struct arena *a, struct str value, void *args)

@@ -102,7 +102,8 @@ static void test_mail(void **state)
         { "FROM:<> SIZE",                         SMTP_BAD_PARAMETER,       NULL, "SIZE" },
         { "FROM:<> SIZE=",                        SMTP_BAD_PARAMETER,       NULL, "SIZE" },
         { "FROM:<> SIZE=-1",                      SMTP_BAD_PARAMETER,       NULL, "SIZE" },
-        { "FROM:<> SIZE=18446744073709551616",    SMTP_BAD_PARAMETER,       NULL, "SIZE" },
+        { "FROM:<> SIZE=100000000000000000000",   SMTP_BAD_PARAMETER,       NULL, "SIZE" },
+        { "FROM:<> SIZE=9999999999999999999x",    SMTP_BAD_PARAMETER,       NULL, "SIZE" },
         { "FROM:<> BODY=9BIT",                    SMTP_BAD_PARAMETER,       NULL, "BODY" },
         { "FROM:<> SMTPUTF8=",                    SMTP_BAD_PARAMETER,       NULL, "SMTPUTF8" },
         { "FROM:<> REQUIRETLS=yes",               SMTP_BAD_PARAMETER,       NULL, "REQUIRETLS" },
@@ -128,6 +129,7 @@ static void test_mail(void **state)
         { "FROM:<\"a> SIZE=1\"@b.example>",       SMTP_OK, "MAIL FROM:<\"a> SIZE=1\"@b.example>\r\n" },
         { "FROM:<a@b.example>  size=1\tBODY=8bitmime ", SMTP_OK, "MAIL FROM:<a@b.example> SIZE=1 BODY=8BITMIME\r\n" },
         { "FROM:<> SIZE=18446744073709551615",    SMTP_OK, "MAIL FROM:<> SIZE=18446744073709551615\r\n" },
+        { "FROM:<> SIZE=99999999999999999999",    SMTP_OK, "MAIL FROM:<> SIZE=18446744073709551615\r\n" },      /* too big, not unreadable */
         { "FROM:<j\xc3\xbc@b.example> SMTPUTF8",  SMTP_OK, "MAIL FROM:<j\xc3\xbc@b.example> SMTPUTF8\r\n" },
         { "FROM:<> RET=hdrs ENVID=a+2Bb+20c",     SMTP_OK, "MAIL FROM:<> RET=HDRS ENVID=a+2Bb+20c\r\n" },
         { "FROM:<> AUTH=<>",                      SMTP_OK, "MAIL FROM:<> AUTH=<>\r\n" },
