@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BLOCK_FIRST = 1024, BLOCK_LARGEST = 64 * 1024, ALIGNMENT = _Alignof(max_align_t) };
 
@@ -112,13 +113,46 @@ bool arena_failed(const struct arena *a)
     return a->failed;
 }
 
+static void drop(struct arena_block **place)
+{
+    struct arena_block *block = *place;
+
+    *place = block->next;
+    free(block);
+}
+
 void arena_reset(struct arena *a)
 {
-    while (a->blocks != NULL) {
-        struct arena_block *block = a->blocks;
-        a->blocks = block->next;
-        free(block);
-    }
+    while (a->blocks != NULL)
+        drop(&a->blocks);
     a->used = 0;
     a->failed = false;
+}
+
+struct arena_mark arena_mark(const struct arena *a)
+{
+    const struct arena_block *first = a->blocks;
+
+    return (struct arena_mark){
+        .first = a->blocks,
+        .second = first == NULL ? NULL : first->next,
+        .fill = first == NULL ? 0 : first->fill,
+        .used = a->used,
+        .failed = a->failed,
+    };
+}
+
+/* Later blocks stand in front of the one that was first then, or right behind it. */
+void arena_rewind(struct arena *a, struct arena_mark to)
+{
+    while (a->blocks != to.first)
+        drop(&a->blocks);
+    if (to.first != NULL) {
+        while (to.first->next != to.second)
+            drop(&to.first->next);
+        memset(to.first->data + to.fill, 0, to.first->fill - to.fill);
+        to.first->fill = to.fill;
+    }
+    a->used = to.used;
+    a->failed = to.failed;
 }

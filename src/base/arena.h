@@ -20,10 +20,20 @@ struct arena {
     bool                failed;
 };
 
+/* How far an arena was filled. Good until the arena is reset, or rewound to an earlier mark. */
+struct arena_mark {
+    struct arena_block *first, *second;
+    size_t              fill, used;
+    bool                failed;
+};
+
 void  arena_init(struct arena *a, size_t limit);               /* allocates nothing yet */
 void *arena_alloc(struct arena *a, size_t n);                  /* zeroed, aligned for any type; NULL at the limit */
 void *arena_array(struct arena *a, size_t count, size_t size); /* the same with a checked product */
 bool  arena_failed(const struct arena *a);
 void  arena_reset(struct arena *a);                            /* frees everything; the arena can be used again */
+
+struct arena_mark arena_mark(const struct arena *a);
+void  arena_rewind(struct arena *a, struct arena_mark to);     /* frees what was allocated since, and forgets a failure since */
 
 #endif

@@ -120,11 +120,44 @@ static void keeps_small_arenas_small(void **state)
     arena_reset(&a);
 }
 
+/* To every mark of a random past; what was there before it stays, and what comes after it is zeroed again. */
+static void goes_back_to_a_mark(void **state)
+{
+    static const size_t sizes[] = { 1, 16, 700, 3000, 100000, 40 };
+    struct arena a;
+
+    (void)state;
+    arena_init(&a, 1 << 20);
+    for (size_t before = 0; before < 12; before++) {
+        unsigned char *kept[12];
+        for (size_t i = 0; i < before; i++)
+            memset(kept[i] = arena_alloc(&a, 900), (int)i + 1, 900);
+        struct arena_mark mark = arena_mark(&a);
+        size_t used = a.used;
+        for (size_t after = 0; after < 12; after++) {
+            for (size_t i = 0; i < after; i++) {
+                size_t n = sizes[(after + i) % 6];
+                unsigned char *p = arena_alloc(&a, n);
+                assert_true(all_zero(p, n));
+                memset(p, 0xa5, n);
+            }
+            assert_null(arena_alloc(&a, 2 << 20));
+            arena_rewind(&a, mark);
+            assert_int_equal(a.used, used);
+            assert_false(arena_failed(&a));
+        }
+        for (size_t i = 0; i < before; i++)
+            assert_true(kept[i][0] == i + 1 && memcmp(kept[i], kept[i] + 1, 899) == 0);
+        arena_reset(&a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_something),        cmocka_unit_test(refuses_what_cannot_be),   cmocka_unit_test(holds_the_limit),
         cmocka_unit_test(gives_zeroed_aligned_memory), cmocka_unit_test(keeps_small_arenas_small),
+        cmocka_unit_test(goes_back_to_a_mark),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
