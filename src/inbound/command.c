@@ -239,10 +239,14 @@ static void look_for_mailbox(void *arg)
 static struct reply check_mailbox(struct session *s, const struct address *rcpt)
 {
     struct mailbox_look look = { .result = -ENOENT };
+    struct arena *a = &s->transaction.arena;
+    struct arena_mark before = arena_mark(a);
 
-    if (route_mailbox(&s->transaction.arena, s->conf, rcpt, &look.path) == -ENOMEM)
+    if (route_mailbox(a, s->conf, rcpt, &look.path) == -ENOMEM)
         return reply(451, "4.3.0", "No memory for that now");
-    if (look.path != NULL && offload_run(s->shared->files, look_for_mailbox, &look) < 0)
+    int busy = look.path == NULL ? 0 : offload_run(s->shared->files, look_for_mailbox, &look);
+    arena_rewind(a, before);             /* of the path */
+    if (busy < 0)
         return reply(451, "4.3.2", "Too busy to look for that user");
     switch (look.result) {
     case 0: return reply(0, NULL, NULL);
@@ -281,7 +285,7 @@ static bool redirect_postmaster(struct session *s, struct recipient *rcpt)
     return true;
 }
 
-static struct reply on_rcpt(struct session *s, struct str args)
+static struct reply add_rcpt(struct session *s, struct str args)
 {
     struct transaction *t = &s->transaction;
     struct rcpt_args parsed;
@@ -303,6 +307,19 @@ static struct reply on_rcpt(struct session *s, struct str args)
     if (!redirect_postmaster(s, &rcpt) || transaction_add(t, &rcpt) < 0)
         return reply(452, "4.3.1", "No memory for more recipients");
     return reply(250, "2.1.5", "Recipient ok");
+}
+
+/* Nothing stays of one that was refused, or named before: such may come without end. */
+static struct reply on_rcpt(struct session *s, struct str args)
+{
+    struct transaction *t = &s->transaction;
+    struct arena_mark before = arena_mark(&t->arena);
+    size_t count = t->rcpt_count;
+    struct reply r = add_rcpt(s, args);
+
+    if (t->rcpt_count == count)
+        arena_rewind(&t->arena, before);
+    return r;
 }
 
 /* -- DATA and the small ones ------------------------------------------------------------------------------------------------ */

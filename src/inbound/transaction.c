@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define ARENA_BASE     (256 * 1024)      /* the arguments of commands, refused ones included: errors_max bounds these */
+#define ARENA_BASE     (64 * 1024)       /* the sender, and the arguments of one command that is refused in the end */
 #define ARENA_PER_RCPT 2048              /* an address, its ORCPT, its place in the array and in the arrays before */
 
 void transaction_init(struct transaction *t, uint32_t recipients_max)
