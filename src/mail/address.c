@@ -299,9 +299,10 @@ struct str address_text(struct arena *a, const struct address *addr)
 
 bool address_eq(const struct address *a, const struct address *b)
 {
-    if (!str_eq_nocase(a->domain, b->domain))
+    /* What differs most is asked first: a recipient is compared with each that was named before. */
+    if (a->local.n != b->local.n || a->domain.n != b->domain.n)
         return false;
-    return str_eq(a->local, b->local) || (address_is_postmaster(a) && address_is_postmaster(b));
+    return (str_eq(a->local, b->local) || (address_is_postmaster(a) && address_is_postmaster(b))) && str_eq_nocase(a->domain, b->domain);
 }
 
 struct str address_key(struct arena *a, const struct address *addr)
