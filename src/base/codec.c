@@ -3,6 +3,7 @@
  */
 #include "base/codec.h"
 #include "base/codec_internal.h"
+#include "base/utf8.h"
 #include <assert.h>
 #include <endian.h>
 #include <pthread.h>
@@ -179,28 +180,6 @@ void codec_put_quoted_printable(struct buf *out, struct str in)
     }
 }
 
-/* UTF-8 (RFC 3629). */
-
-size_t codec_utf8(struct str s, uint32_t *out)
-{
-    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    uint8_t first = (uint8_t)s.p[0];
-    size_t n = first < 0x80 ? 1 : first < 0xc0 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf8 ? 4 : 0;
-
-    if (n == 0 || n > s.n)
-        return 0;
-    uint32_t c = n == 1 ? first : first & (0x7fu >> n);
-    for (size_t i = 1; i < n; i++) {
-        if (((uint8_t)s.p[i] & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | ((uint8_t)s.p[i] & 0x3f);
-    }
-    if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-        return 0;
-    *out = c;
-    return n;
-}
-
 /* Encoded words (RFC 2047). */
 
 #define WORD_B   "=?UTF-8?B?"
@@ -226,7 +205,7 @@ static bool is_plain(struct str s)
 static struct str next_character(struct str *s)
 {
     uint32_t c;
-    size_t n = codec_utf8(*s, &c);
+    size_t n = utf8_next(*s, &c);
     struct str character = str_head(*s, n);
 
     *s = str_from(*s, n == 0 ? 1 : n);

@@ -8,7 +8,7 @@
  */
 #include "base/log.h"
 #include "base/clock.h"
-#include "base/codec_internal.h"
+#include "base/utf8.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -66,7 +66,7 @@ static size_t put_quoted(struct buf *out, struct str v)
 {
     static const char hex[] = "0123456789abcdef";
     uint32_t c;
-    size_t n = codec_utf8(v, &c);
+    size_t n = utf8_next(v, &c);
 
     if (n > 0 && c != '"' && c != '\\' && !is_deceptive(c)) {
         buf_put(out, v.p, n);

@@ -2,8 +2,8 @@
  * Mail addresses: a small descent over RFC 5321's grammar (4.1.2), one function to a rule.
  */
 #include "mail/address.h"
+#include "base/utf8.h"
 #include "mail/domain.h"
-#include "mail/utf8.h"
 
 #include <assert.h>
 #include <string.h>

@@ -5,7 +5,7 @@
  * and mail for it must travel.
  */
 #include "mail/domain.h"
-#include "mail/utf8.h"
+#include "base/utf8.h"
 
 #include <arpa/inet.h>
 #include <idn2.h>

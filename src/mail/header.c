@@ -2,7 +2,7 @@
  * Reading the fields of a header.
  */
 #include "mail/header.h"
-#include "mail/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 

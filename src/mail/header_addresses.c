@@ -4,9 +4,9 @@
  * Reading goes element by element. Words are collected twice at once, as a display name and as a local part; the character
  * behind them ("<", "@", ":", or a separator) tells which it was.
  */
+#include "base/utf8.h"
 #include "mail/domain.h"
 #include "mail/header.h"
-#include "mail/utf8.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
  */
 #include "base/cleanup.h"
 #include "base/codec.h"
+#include "base/utf8.h"
 #include "mail/header.h"
-#include "mail/utf8.h"
 
 #include <string.h>
 

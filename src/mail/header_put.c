@@ -4,9 +4,9 @@
  */
 #include "base/cleanup.h"
 #include "base/codec.h"
+#include "base/utf8.h"
 #include "mail/fold.h"
 #include "mail/header.h"
-#include "mail/utf8.h"
 
 #include <assert.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #include "mail/mime.h"
 #include "base/cleanup.h"
 #include "base/codec.h"
-#include "mail/utf8.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <stdio.h>

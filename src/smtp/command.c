@@ -2,9 +2,9 @@
  * Commands. Two tables say which parameters there are; reading one is a function from its value to the arguments.
  */
 #include "smtp/command.h"
+#include "base/utf8.h"
 #include "mail/date.h"
 #include "mail/envelope.h"
-#include "mail/utf8.h"
 
 #include <assert.h>
 #include <string.h>

@@ -3,9 +3,9 @@
  * when read again from its text, from its parts, and from its path, and has the same key.
  */
 #include "base/cleanup.h"
+#include "base/utf8.h"
 #include "mail/address.h"
 #include "mail/domain.h"
-#include "mail/utf8.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * UTF-8.
  */
-#include "mail/utf8.h"
+#include "base/utf8.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,6 +23,29 @@ static void test_broken(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++)
         assert_false(utf8_valid(str_of(broken[i])));
+}
+
+static void test_ends_of_each_length(void **state)
+{
+    // clang-format off
+    static const struct { struct str s; size_t n; uint32_t c; } cases[] = {
+        { { NULL, 0 },               0, 0        },
+        { { "\xf8\x88\x80\x80", 4 }, 0, 0        },
+        { { "\0x", 2 },              1, 0        },
+        { { "\x7f", 1 },             1, 0x7f     },
+        { { "\xc2\x80", 2 },         2, 0x80     },
+        { { "\xdf\xbf", 2 },         2, 0x7ff    },
+        { { "\xef\xbf\xbf", 3 },     3, 0xffff   },
+        { { "\xf4\x8f\xbf\xbf", 4 }, 4, 0x10ffff },
+    };
+    // clang-format on
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint32_t c = 0;
+        assert_int_equal(utf8_next(cases[i].s, &c), cases[i].n);
+        assert_int_equal(c, cases[i].c);
+    }
 }
 
 static void test_every_code_point(void **state)
@@ -57,6 +80,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_ends_of_each_length),
         cmocka_unit_test(test_every_code_point),
         cmocka_unit_test(test_clean),
     };

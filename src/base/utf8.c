@@ -1,7 +1,7 @@
 /*
  * UTF-8: refuses overlong forms, surrogates and what lies beyond U+10FFFF, as RFC 3629 demands.
  */
-#include "mail/utf8.h"
+#include "base/utf8.h"
 
 static bool continues(char c)
 {

@@ -1,8 +1,8 @@
 /*
  * UTF-8, one character at a time (RFC 3629). Pure.
  */
-#ifndef MAIL_UTF8_H
-#define MAIL_UTF8_H
+#ifndef BASE_UTF8_H
+#define BASE_UTF8_H
 
 #include "base/buf.h"
 #include "base/str.h"
