@@ -90,11 +90,6 @@ size_t header_count(struct str message, struct str name)
     return count;
 }
 
-size_t header_count_received(struct str message)
-{
-    return header_count(message, STR("Received"));
-}
-
 bool header_has_8bit(struct str message)
 {
     return !utf8_is_ascii(str_head(message, header_end(message)));

@@ -40,7 +40,6 @@ size_t header_end(struct str message);
 /* The first field of that name, any case. False, out untouched, if there is none. */
 bool   header_find(struct str message, struct str name, struct header_field *out);
 size_t header_count(struct str message, struct str name);
-size_t header_count_received(struct str message);          /* hops so far (RFC 5321, 6.3) */
 bool   header_has_8bit(struct str message);                /* in the header, not the body */
 
 /* A value on one line: CRLF of folds removed, trimmed. A view if there was no fold, else in the arena; .p NULL if full. */

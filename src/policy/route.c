@@ -2,7 +2,6 @@
  * Routes: ours, the relay host, or by MX; and the path of a Maildir. Pure.
  */
 #include "policy/route.h"
-#include "mail/domain.h"
 #include <errno.h>
 #include <string.h>
 
