@@ -28,7 +28,7 @@ static int load(const char *path, struct conf **out)
     int r = conf_load(path, out, &error);
     if (r == 0)
         return EX_OK;
-    fprintf(stderr, "%" STR_FMT "\n", STR_ARG(str_trim(buf_str(&error))));
+    (void)fwrite(error.p, 1, error.n, stderr); /* lines */
     return EX_CONFIG;
 }
 

@@ -87,11 +87,8 @@ static bool send_one(struct load *l, struct talk *t, int64_t since_ns)
         return false;
     }
     if (stage != TALK_TEXT || t->reply.code / 100 != 2) {
-        char words[300];
-        struct str said = smtp_reply_line(&t->reply);
-        (void)snprintf(words, sizeof(words), "%d %.*s", t->reply.code, (int)(said.n < 250 ? said.n : 250), said.p);
         l->refused++;
-        note_trouble(l, "refused", str_of(words));
+        note_trouble(l, "refused", str_of(talk_refusal(t)));
         return t->reply.code != 421;
     }
     l->latencies_ns[l->accepted++] = clock_mono_ns() - since_ns;

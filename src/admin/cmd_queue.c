@@ -192,7 +192,7 @@ static int find_socket(struct job *job, const char *conf_path)
     CLEANUP_BUF struct buf error;
     buf_init(&error, 64 * 1024);
     if (conf_load(cli_conf_path(conf_path), &conf, &error) < 0) {
-        fprintf(stderr, "%" STR_FMT "\n", STR_ARG(str_trim(buf_str(&error))));
+        (void)fwrite(error.p, 1, error.n, stderr); /* lines */
         return EX_CONFIG;
     }
     conf_set_current(conf);

@@ -55,7 +55,7 @@ static void usage(FILE *to)
     fputs("usage: nightmail send --to ADDRESS [OPTION]...\n\n"
           "Sends one message by SMTP and shows the conversation as it happens, with the time since its start.\n\n"
           "  -t, --to ADDRESS          a recipient; may be repeated\n"
-          "  -f, --from ADDRESS        the sender; \"\" is the null sender (nobody@ our name)\n"
+          "  -f, --from ADDRESS        the sender (nobody@ our name); \"\" is the null sender\n"
           "  -s, --server HOST[:PORT]  where to; without it, the first recipient's MX is looked up\n"
           "  -p, --port N              25\n"
           "      --subject TEXT        UTF-8\n"
@@ -85,7 +85,7 @@ static void show_line(void *arg, enum talk_side side, struct str line, int64_t e
     static const char *const arrows[] = { "  ", "->", "<-" }, *const names[] = { "note", "client", "server" };
     static const char *const colours[] = { "\033[2m", "\033[36m", "\033[32m" };
     struct send *s = arg;
-    double seconds = (double)elapsed_ns / (double)NS_PER_S;
+    double seconds = (double)(elapsed_ns / NS_PER_US) / 1e6;
     if (s->json) {
         json_t *text = json_stringn(line.p, line.n);
         if (text == NULL)
@@ -143,8 +143,9 @@ static int compose(struct send *s)
         buf_put_z(&text, s->body != NULL ? s->body : "This message was sent by nightmail send.");
         buf_put_char(&text, '\n');
     }
+    struct address nobody = { .local = STR("nobody"), .domain = str_of(s->helo) };    /* the null sender's message has an author too */
     struct message_parts parts = {
-        .from = s->sender, .to = s->rcpts, .to_count = s->to_count, .subject = str_of(s->subject), .text = buf_str(&text),
+        .from = s->from[0] != '\0' ? s->sender : nobody, .to = s->rcpts, .to_count = s->to_count, .subject = str_of(s->subject), .text = buf_str(&text),
         .headers = s->headers, .files = files, .file_count = s->attach_count, .host = s->helo,
     };
     if (!message_put(&s->message, &parts, clock_wall_ns()))
@@ -180,6 +181,8 @@ static int prepare(struct send *s)
     for (size_t i = 0; i < s->to_count; i++)
         if (!address_parse_with(&s->arena, str_of(s->to[i]), ADDRESS_UTF8 | ADDRESS_BARE, &s->rcpts[i]))
             return cli_fail("send", EX_USAGE, "'%s' is no address", s->to[i]);
+    if (s->server == NULL && s->rcpts[0].domain.n == 0)
+        return cli_fail("send", EX_USAGE, "'%s' has no domain to find a server by: add --server, or the domain", s->to[0]);
     return s->data_file != NULL ? take_data(s) : compose(s);
 }
 
@@ -292,7 +295,7 @@ static int converse(struct send *s, const struct mx_list *list)
         if (r == 0 && t.reply.code / 100 == 2)
             break;
         if (r < 0)
-            (void)cli_fail("send", 0, "%s", talk_error(&t, r));
+            (void)cli_fail("send", 0, "%s%s", r == -EPROTO ? "TLS: " : "", talk_error(&t, r));
         if (i + 1 < list->count)
             talk_close(&t);
     }
@@ -302,6 +305,8 @@ static int converse(struct send *s, const struct mx_list *list)
         r = talk_mail(&t, &mail, s->codes, &stage);
         code = r < 0 ? cli_fail("send", EX_PROTOCOL, "%s", talk_error(&t, r)) : result_of(s, &t, stage);
     }
+    if (s->quiet && r == 0 && code != EX_OK)
+        (void)cli_fail("send", code, "the server said %s", talk_refusal(&t));
     if (r == 0)
         talk_quit(&t);
     talk_close(&t);
@@ -372,7 +377,7 @@ static void print_json(struct send *s)
         (void)json_object_set_new(codes, s->to[i], json_integer(s->codes[i]));
     json_t *all = json_pack("{s:b, s:i, s:o, s:o}", "accepted", s->exit_code == EX_OK, "exit", s->exit_code, "recipients", codes,
                             "conversation", s->conversation);
-    CLEANUP_FREE char *text = json_dumps(all, JSON_COMPACT);
+    CLEANUP_FREE char *text = json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(7));
     if (text != NULL)
         puts(text);
     json_decref(all);

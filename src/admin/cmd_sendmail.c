@@ -28,7 +28,8 @@ struct sendmail {
     const char    *socket;
     struct arena   arena;
     struct buf     message;
-    struct address sender, rcpts[RCPTS_MAX];
+    struct address sender, author;        /* of the envelope, perhaps null; of a From that has to be added */
+    struct address rcpts[RCPTS_MAX];
     size_t         rcpt_count;
     int            codes[RCPTS_MAX];
     char         **arguments;
@@ -165,7 +166,7 @@ static int recipients(struct sendmail *s, struct str message)
 static void complete(struct sendmail *s, struct str message, const char *host)
 {
     struct header_field field;
-    struct header_mailbox from = { .name = str_of(s->full_name), .addr = s->sender };
+    struct header_mailbox from = { .name = str_of(s->full_name), .addr = s->author };
     CLEANUP_BUF struct buf rest;
     buf_init(&rest, MESSAGE_MAX);
     if (!header_find(message, STR("Date"), &field)) {
@@ -173,7 +174,7 @@ static void complete(struct sendmail *s, struct str message, const char *host)
         date_put(&s->message, clock_wall_ns(), 0);
         buf_put_z(&s->message, "\r\n");
     }
-    if (!header_find(message, STR("From"), &field) && !address_is_null(&s->sender))
+    if (!header_find(message, STR("From"), &field))
         header_put_addresses(&s->message, "From", &from, 1);
     if (!header_find(message, STR("Message-ID"), &field))
         buf_printf(&s->message, "Message-ID: <%016llx%08x@%s>\r\n", (unsigned long long)clock_random_u64(), (unsigned)clock_random_u64(), host);
@@ -185,20 +186,25 @@ static void complete(struct sendmail *s, struct str message, const char *host)
     buf_put_str(&s->message, message);
 }
 
-static int read_sender(struct sendmail *s)
+/* Who runs us, without a domain. */
+static void read_user(struct sendmail *s, struct address *out)
 {
-    if (s->from != NULL) {
-        if (s->from[0] == '\0' || strcmp(s->from, "<>") == 0)
-            return EX_OK;
-        if (address_parse_with(&s->arena, str_of(s->from), ADDRESS_UTF8 | ADDRESS_BARE, &s->sender))
-            return EX_OK;
-        return cli_fail("sendmail", EX_USAGE, "'%s' is no address", s->from);
-    }
     const struct passwd *user = getpwuid(getuid());
     struct str text = user != NULL ? str_copy(&s->arena, str_of(user->pw_name)) : str_printf(&s->arena, "uid%u", (unsigned)getuid());
-    s->sender.local = text;
+    out->local = text;
     if (user != NULL && s->full_name[0] == '\0')
         s->full_name = str_z(&s->arena, str_head(str_of(user->pw_gecos), strcspn(user->pw_gecos, ",")));
+}
+
+static int read_sender(struct sendmail *s)
+{
+    bool null = s->from != NULL && (s->from[0] == '\0' || strcmp(s->from, "<>") == 0);
+    if (s->from == NULL || null)
+        read_user(s, &s->author);
+    else if (!address_parse_with(&s->arena, str_of(s->from), ADDRESS_UTF8 | ADDRESS_BARE, &s->author))
+        return cli_fail("sendmail", EX_USAGE, "'%s' is no address", s->from);
+    if (!null)
+        s->sender = s->author;
     return EX_OK;
 }
 
@@ -223,6 +229,7 @@ static int prepare(struct sendmail *s, const char *host)
     if (code != EX_OK)
         return code;
     qualify(&s->sender, host);
+    qualify(&s->author, host);
     for (size_t i = 0; i < s->rcpt_count; i++)
         qualify(&s->rcpts[i], host);
     complete(s, buf_str(&canonical), host);
@@ -244,8 +251,7 @@ static int refused(const struct sendmail *s, struct talk *t, enum talk_stage sta
             code = s->codes[i] / 100 == 4 ? EX_TEMPFAIL : EX_NOUSER;
     if (code == EX_OK && stage == TALK_TEXT)
         return EX_OK;
-    struct str words = smtp_reply_line(&t->reply);
-    return cli_fail("sendmail", code == EX_OK ? EX_UNAVAILABLE : code, "the server said %d %" STR_FMT, t->reply.code, STR_ARG(words));
+    return cli_fail("sendmail", code == EX_OK ? EX_UNAVAILABLE : code, "the server said %s", talk_refusal(t));
 }
 
 /* All or nobody: a caller that gives the message again after an error must not make it arrive twice at some. */
@@ -292,7 +298,7 @@ static int find_socket(struct sendmail *s)
     CLEANUP_BUF struct buf error;
     buf_init(&error, 64 * 1024);
     if (conf_load(cli_conf_path(s->conf_path), &conf, &error) < 0)
-        return cli_fail("sendmail", EX_CONFIG, "%" STR_FMT, STR_ARG(str_trim(buf_str(&error))));
+        return cli_fail("sendmail", EX_CONFIG, "%.*s", (int)error.n - 1, error.p);    /* but its last line end */
     s->socket = str_z(&s->arena, str_of(conf->submit_socket));
     conf_unref(conf);
     return s->socket != NULL && s->socket[0] != '\0' ? EX_OK : cli_fail("sendmail", EX_CONFIG, "the configuration has no submit_socket");

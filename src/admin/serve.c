@@ -288,7 +288,7 @@ static int load(struct server *s)
     buf_init(&error, ERRORS_MAX);
     if (conf_load(s->path, &s->conf, &error) == 0)
         return EX_OK;
-    fprintf(stderr, "%" STR_FMT "\n", STR_ARG(str_trim(buf_str(&error))));
+    (void)fwrite(error.p, 1, error.n, stderr); /* lines */
     return EX_CONFIG;
 }
 

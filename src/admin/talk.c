@@ -41,6 +41,16 @@ static void show_lines(struct talk *t, struct str bytes)
 
 /* -- lines ---------------------------------------------------------------------------------------------------------------- */
 
+/* Of pipelined commands the first refusal is the reason; those behind it only follow from it. */
+static void note_refusal(struct talk *t)
+{
+    if (t->refusal[0] != '\0' || t->reply.code < 400)
+        return;
+    struct str words = smtp_reply_line(&t->reply);
+    const char *space = t->reply.enhanced[0] != '\0' ? " " : "";
+    (void)snprintf(t->refusal, sizeof(t->refusal), "%d %s%s%.*s", t->reply.code, t->reply.enhanced, space, (int)(words.n < 250 ? words.n : 250), words.p);
+}
+
 int talk_reply(struct talk *t)
 {
     smtp_reply_clear(&t->reply);
@@ -53,6 +63,8 @@ int talk_reply(struct talk *t)
         enum reply_result result = smtp_parse_reply(pending, &consumed, &t->reply);
         show_lines(t, str_head(pending, consumed));
         stream_consume(t->stream, consumed);
+        if (result == REPLY_DONE)
+            note_refusal(t);
         if (result != REPLY_MORE)
             return result == REPLY_DONE ? 0 : -EBADMSG;
         ssize_t n = stream_fill(t->stream, deadline(t));
@@ -202,6 +214,7 @@ int talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enu
         args.body = BODY_8BITMIME;
     }
     *out_stage = TALK_MAIL;
+    t->refusal[0] = '\0';
     smtp_put_mail(&line, &args);
     int r = put_line(t, &line);
     if (r < 0 || (!t->pipelining && t->reply.code / 100 != 2))
@@ -251,6 +264,11 @@ void talk_close(struct talk *t)
     t->stream = NULL;
     smtp_reply_free(&t->reply);
     smtp_reply_init(&t->reply);
+}
+
+const char *talk_refusal(const struct talk *t)
+{
+    return t->refusal[0] != '\0' ? t->refusal : "something that is no answer here";
 }
 
 const char *talk_error(const struct talk *t, int error)

@@ -13,6 +13,8 @@
 #include "run/tls.h"
 #include "smtp/reply.h"
 
+#define TALK_REFUSAL_MAX 300
+
 enum talk_side { TALK_NOTE, TALK_CLIENT, TALK_SERVER };
 /* line without its line end. elapsed_ns since talk_init. */
 typedef void talk_show_fn(void *arg, enum talk_side side, struct str line, int64_t elapsed_ns);
@@ -20,6 +22,7 @@ typedef void talk_show_fn(void *arg, enum talk_side side, struct str line, int64
 struct talk {
     struct stream    *stream;            /* owned */
     struct smtp_reply reply;             /* the last one */
+    char              refusal[TALK_REFUSAL_MAX];   /* the first since talk_mail began that was 4xx or 5xx; "" if none */
     talk_show_fn     *show;              /* NULL: nothing is shown */
     void             *show_arg;
     int64_t           started_ns, timeout_ns;
@@ -50,6 +53,9 @@ struct talk_mail {
     bool                  eightbit;
 };
 int  talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enum talk_stage *out_stage);
+
+/* Why talk_mail did not end well, though every reply came. */
+const char *talk_refusal(const struct talk *t);
 
 /* errno of a broken conversation in words. */
 const char *talk_error(const struct talk *t, int error);

@@ -103,7 +103,7 @@ static int check_file_system(const struct queue_options *o, int dir, char error[
         return say(error, r, o->dir);
     if (kind == FILE_SYSTEM_LOCAL || o->unsafe_file_system || o->read_only)
         return 0;
-    snprintf(error, 256, "%s is on %s: what is accepted there does not survive a power cut", o->dir,
+    snprintf(error, 256, "%s is on %s: what is accepted there does not survive a power cut (unsafe_file_system)", o->dir,
              kind == FILE_SYSTEM_MEMORY ? "a file system in memory" : "a network file system");
     return -ENOTSUP;
 }
