@@ -169,6 +169,18 @@ static struct place place_of_value(const struct loader *l, const char *option, s
     return i == NULL ? (struct place){ l->c->path, 0 } : i->place;
 }
 
+static size_t count_values(const struct loader *l, const char *option)
+{
+    const struct scan_item *i = find_item(l, SCAN_OPTION, option, STR(""));
+    size_t count = 0;
+
+    while (i != NULL && i->next != NULL && i->next->type == SCAN_VALUE) {
+        i = i->next;
+        count++;
+    }
+    return count;
+}
+
 static int set_given(struct loader *l, const struct option *o, cfg_opt_t *opt)
 {
     size_t count = cfg_opt_size(opt), bad;
@@ -178,6 +190,10 @@ static int set_given(struct loader *l, const struct option *o, cfg_opt_t *opt)
 
     if (values == NULL)
         return -ENOMEM;
+    if (count != count_values(l, o->name)) {     /* our first look and libconfuse do not agree: neither is believed */
+        scan_error(l->error, place_of(l, o->name), "%s can be read in two ways: put its values in quotes", o->name);
+        return -EINVAL;
+    }
     for (size_t i = 0; i < count; i++)
         values[i] = str_of(cfg_opt_getnstr(opt, (unsigned)i));
     buf_init_fixed(&why, why_text, sizeof why_text);
