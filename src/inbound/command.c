@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define SHOWN_MAX 200                    /* of a stranger's command in the log */
+#define WORD_MAX  12                     /* of one that we do not know */
 
 /* What we announce to EHLO; all else that the parser knows is refused (RFC 5321, 4.1.1.11). */
 #define OFFERED_MAIL_PARAMS ((unsigned)PARAM_SIZE | PARAM_BODY)
@@ -96,6 +97,16 @@ static struct reply dispatch(struct session *s, const struct smtp_line *command)
     return r.code != 0 ? r : row->handler(s, command->args);
 }
 
+/* Of what is no command, the word that it begins with, if it looks like one: after a refused AUTH some send their password all the same. */
+static struct str word_shown(struct str line)
+{
+    size_t n = 0;
+
+    while (n < line.n && char_lower(line.p[n]) >= 'a' && char_lower(line.p[n]) <= 'z')
+        n++;
+    return n <= WORD_MAX && (n == line.n || line.p[n] == ' ') ? str_head(line, n) : STR("");
+}
+
 /* Arguments are shown only of commands in which nobody sends a password. */
 static struct str command_shown(const struct smtp_line *command, struct str line)
 {
@@ -103,8 +114,8 @@ static struct str command_shown(const struct smtp_line *command, struct str line
     case VERB_MAIL:
     case VERB_RCPT:
     case VERB_HELO:
-    case VERB_EHLO:
-    case VERB_UNKNOWN: return str_head(line, SHOWN_MAX);
+    case VERB_EHLO: return str_head(line, SHOWN_MAX);
+    case VERB_UNKNOWN: return word_shown(line);
     case VERB_LHLO:
     case VERB_DATA:
     case VERB_BDAT:
