@@ -13,7 +13,8 @@ Each fault stands in tests/mutants/list as
     killed by: unit queue/segment_test test_another_salt
 
 The text after the minus signs must stand exactly once in the file (space counts as space, however much of it); the text after the
-plus signs takes its place. A fault may need more than one such change, in one file or several. What may kill it:
+plus signs takes its place. A fault may need more than one such change, in one file or several. What may kill it (more than one line:
+each of them must):
 
     unit NAME [CASE]         build/unit/NAME; with CASE, that case must be what failed
     talk NAME                the conversation tests/talk/NAME.talk with a server
@@ -54,7 +55,12 @@ class Wrong(Exception):
 class Mutant:
     def __init__(self, name, where):
         self.name, self.where = name, where
-        self.what, self.changes, self.test, self.hangs = "", [], None, False
+        self.what, self.changes, self.killers = "", [], []
+
+
+class Killer:
+    def __init__(self, test, hangs):
+        self.test, self.hangs = test, hangs
 
 
 class Change:
@@ -71,7 +77,7 @@ def read_list(path):
         for number, line in enumerate(f, 1):
             read_line(mutants, line.rstrip("\n"), f"{os.path.relpath(path)}:{number}")
     for mutant in mutants:
-        if not mutant.test or not mutant.changes or any(not c.old for c in mutant.changes):
+        if not mutant.killers or not mutant.changes or any(not c.old for c in mutant.changes):
             raise Wrong(f"{mutant.where}: {mutant.name} needs a file, something to change and a test")
     names = [m.name for m in mutants]
     for name in names:
@@ -91,7 +97,7 @@ def read_line(mutants, line, where):
     mutant = mutants[-1]
     found = re.match(r"killed by( hanging)?: (.*)", line)
     if found:
-        mutant.hangs, mutant.test = bool(found.group(1)), tuple(found.group(2).split())
+        mutant.killers.append(Killer(tuple(found.group(2).split()), bool(found.group(1))))
     elif line.startswith("file: "):
         mutant.changes.append(Change(line[6:].strip()))
     elif line.startswith(("- ", "+ ")) or line == "+":
@@ -222,15 +228,16 @@ def is_case(output, case):
     return "tests run" not in output and begun and begun[-1] == case
 
 
-def check_test(mutant, tree):
+def check_test(killer, tree):
     """What became of it: "" if it was killed as it should be."""
-    code, output = run(command_of(mutant.test), tree, HANG_SECONDS if mutant.hangs else TEST_SECONDS)
+    test = killer.test
+    code, output = run(command_of(test), tree, HANG_SECONDS if killer.hangs else TEST_SECONDS)
     if code is None:
-        return "" if mutant.hangs else "SURVIVED: the test did not end"
+        return "" if killer.hangs else f"SURVIVED {' '.join(test)}, which did not end"
     if code == 0:
-        return "SURVIVED"
-    if mutant.test[0] == "unit" and len(mutant.test) > 2 and not is_case(output, mutant.test[2]):
-        return f"SURVIVED: another test failed\n{tail(output)}"
+        return f"SURVIVED {' '.join(test)}"
+    if test[0] == "unit" and len(test) > 2 and not is_case(output, test[2]):
+        return f"SURVIVED {' '.join(test)}, where another test failed\n{tail(output)}"
     if OPTIONS.verbose:
         print(output)
     return ""
@@ -242,8 +249,8 @@ def plant(mutant, tree):
         for path, text in texts.items():
             with open(os.path.join(tree, path), "w", encoding="utf-8") as f:
                 f.write(text)
-        build(tree, [program_of(mutant.test)])
-        return check_test(mutant, tree)
+        build(tree, sorted({program_of(k.test) for k in mutant.killers}))
+        return "; ".join(filter(None, (check_test(k, tree) for k in mutant.killers)))
     finally:
         for path in texts:
             shutil.copy(os.path.join(TOP, path), os.path.join(tree, path))
@@ -258,7 +265,7 @@ def judge(mutant, trees):
         verdict = f"ERROR {error}"
     finally:
         trees.put(tree)
-    print(f"{mutant.name}: {verdict or 'killed by ' + ' '.join(mutant.test)} ({time.monotonic() - began:.1f} s)", flush=True)
+    print(f"{mutant.name}: {verdict or 'killed by ' + ', '.join(' '.join(k.test) for k in mutant.killers)} ({time.monotonic() - began:.1f} s)", flush=True)
     return not verdict
 
 
@@ -285,7 +292,7 @@ def prepare(mutants, jobs):
     """Trees, built; and each test passes in one."""
     trees = [os.path.join(OPTIONS.build, f"tree-{i}") for i in range(jobs)]
     sync_tree(trees[0])
-    programs = sorted({program_of(m.test) for m in mutants})
+    programs = sorted({program_of(k.test) for m in mutants for k in m.killers})
     build(trees[0], programs, jobs)
     for tree in trees[1:]:
         if not os.path.exists(tree):
@@ -318,9 +325,9 @@ def main():
     for tree in trees:
         free.put(tree)
     with concurrent.futures.ThreadPoolExecutor(OPTIONS.jobs) as pool:
-        tests = list(dict.fromkeys(m.test for m in mutants))
+        tests = list(dict.fromkeys(k.test for m in mutants for k in m.killers))
         good = {t for t, passed in zip(tests, pool.map(lambda t: check_unplanted(t, trees[0]), tests)) if passed}
-        killed = sum(pool.map(lambda m: judge(m, free), [m for m in mutants if m.test in good]))
+        killed = sum(pool.map(lambda m: judge(m, free), [m for m in mutants if all(k.test in good for k in m.killers)]))
     print(f"mutants: {killed} passed, {len(mutants) - killed} failed")
     return 0 if killed == len(mutants) else 1
 
