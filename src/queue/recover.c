@@ -204,13 +204,18 @@ static void held_free(struct held_back *h)
     *h = (struct held_back){ 0 };
 }
 
+static const char *held_bytes(const struct held_back *h, size_t i)
+{
+    return h->bytes + (h->records[i].offset - h->records[0].offset);
+}
+
 static int apply_held(struct recovery *rc, bool doubtful)
 {
     struct held_back *h = &rc->held;
     int r = 0;
 
     for (size_t i = 0; i < h->count && r == 0; i++)
-        r = apply(rc, h->segment, &h->records[i], h->bytes + (h->records[i].offset - h->records[0].offset), doubtful);
+        r = apply(rc, h->segment, &h->records[i], held_bytes(h, i), doubtful);
     held_free(h);
     return r;
 }
@@ -234,31 +239,53 @@ static int hold_back(struct recovery *rc, struct segment *s, const struct segmen
     return 0;
 }
 
-/* A failed sync's records do not count, whether the disk kept them or not: callers were told so, or they are written again. */
-static void drop_region(struct recovery *rc, const struct record_region *region)
+static int doubt_held(struct recovery *rc, size_t i)
+{
+    const struct held_back *h = &rc->held;
+    const struct record_head *head = &h->records[i].head;
+    struct record r;
+
+    if (record_parse(head->type, head->flags, (struct str){ held_bytes(h, i) + RECORD_HEAD_SIZE, head->length }, &r) != RECORD_OK || r.id == 0)
+        return 0;
+    return doubt(rc, r.id);
+}
+
+/* A failed sync's records do not count, whether the disk kept them or not: callers were told so, or they are written again. If what says
+ * so may itself stand in the page cache only, what they are about is in doubt: without it they would come back. */
+static int drop_region(struct recovery *rc, const struct record_region *region, bool doubtful)
 {
     struct held_back *h = &rc->held;
 
+    int r = 0;
+
     if (h->segment == NULL || h->segment->generation != region->generation || h->segment->number != region->segment)
-        return;
+        return 0;
     size_t keep = 0;
     while (keep < h->count && h->records[keep].offset < region->from)
         keep++;
-    for (size_t i = keep; i < h->count; i++)
+    for (size_t i = keep; i < h->count && r == 0; i++) {
         rc->out->abandoned += h->records[i].head.type == RECORD_ACCEPTED;
+        if (doubtful)
+            r = doubt_held(rc, i);
+    }
     h->count = keep;
+    return r;
 }
 
 /* The abandoned regions that the first batch of a segment names stand at its beginning. */
-static void drop_abandoned(struct recovery *rc, const struct segment_scan *scan)
+static int drop_abandoned(struct recovery *rc, const struct segment_scan *scan)
 {
-    for (size_t i = 0; i < scan->count && scan->records[i].head.batch == scan->records[0].head.batch; i++) {
+    bool doubtful = scan->last_batch == 0;           /* nothing stands behind this batch */
+    int result = 0;
+
+    for (size_t i = 0; result == 0 && i < scan->count && scan->records[i].head.batch == scan->records[0].head.batch; i++) {
         const struct record_head *head = &scan->records[i].head;
         struct record r;
         struct str payload = { rc->bytes + scan->records[i].offset + RECORD_HEAD_SIZE, head->length };
         if (head->type == RECORD_ABANDONED && record_parse(head->type, head->flags, payload, &r) == RECORD_OK)
-            drop_region(rc, &r.region);
+            result = drop_region(rc, &r.region, doubtful);
     }
+    return result;
 }
 
 /* ---- a segment ---- */
@@ -301,8 +328,9 @@ static int apply_scan(struct recovery *rc, struct segment *s, const struct segme
     rc->out->torn_tails += scan->torn;
     if (scan->count == 0)
         return 0;
-    drop_abandoned(rc, scan);
-    r = apply_held(rc, false);
+    r = drop_abandoned(rc, scan);
+    if (r == 0)
+        r = apply_held(rc, false);
     for (size_t i = 0; i < scan->last_batch && r == 0; i++)
         r = apply(rc, s, &scan->records[i], rc->bytes + scan->records[i].offset, false);
     uint64_t next = scan->records[scan->count - 1].head.sequence + 1;
