@@ -323,9 +323,19 @@ uint64_t queue_new_id(struct queue *q)
 
 /* ---- due times ---- */
 
+/* A record may hold any number. */
+static int64_t time_between(int64_t from_ns, int64_t to_ns)
+{
+    int64_t ns;
+
+    if (__builtin_sub_overflow(to_ns, from_ns, &ns))
+        return to_ns < from_ns ? INT64_MIN : INT64_MAX;
+    return ns;
+}
+
 int64_t queue_due_mono(int64_t due_wall_ns, int64_t recorded_wall_ns)
 {
-    int64_t wait = due_wall_ns - clock_wall_ns(), asked = due_wall_ns - recorded_wall_ns;
+    int64_t wait = time_between(clock_wall_ns(), due_wall_ns), asked = time_between(recorded_wall_ns, due_wall_ns);
 
     if (wait > asked)
         wait = asked;                                /* the clock was set back since */

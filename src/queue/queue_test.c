@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "queue/queue.h"
+#include "queue/queue_internal.h"
 #include "base/cleanup.h"
 #include "run/loop.h"
 #include <dirent.h>
@@ -343,6 +343,31 @@ static void test_ids_never_come_again(void **state) { (void)state; run(ids_never
 static void test_one_at_a_time(void **state) { (void)state; run(one_at_a_time); }
 static void test_reads_side_by_side(void **state) { (void)state; run(reads_side_by_side); }
 
+/* Whatever a record says, and wherever the clock was set to meanwhile. */
+static void due_times(void **state)
+{
+    (void)state;
+    int64_t wall = clock_wall_ns();
+    const struct {
+        int64_t due, recorded, least, most;          /* of the wait */
+    } cases[] = {
+        /* due                  recorded                  the wait */
+        { wall + 50 * NS_PER_S, wall,                     40 * NS_PER_S, 50 * NS_PER_S },
+        { wall + 50 * NS_PER_S, wall + 40 * NS_PER_S,     0,             10 * NS_PER_S },   /* the clock was set back */
+        { wall + 50 * NS_PER_S, wall + 60 * NS_PER_S,     0,             0             },
+        { wall - 50 * NS_PER_S, wall - 60 * NS_PER_S,     0,             0             },
+        { INT64_MIN,            wall,                     0,             0             },
+        { INT64_MIN,            INT64_MAX,                0,             0             },
+        { INT64_MAX,            wall - 60 * NS_PER_S,     NS_PER_S,      INT64_MAX     },
+        { INT64_MAX,            INT64_MIN,                NS_PER_S,      INT64_MAX     },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t before = clock_mono_ns(), due = queue_due_mono(cases[i].due, cases[i].recorded);
+        assert_true(due - before >= cases[i].least);
+        assert_true(due - clock_mono_ns() <= cases[i].most);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_damage_keeps_bodies),
         cmocka_unit_test(test_ids_never_come_again),
         cmocka_unit_test(test_one_at_a_time),
+        cmocka_unit_test(due_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
