@@ -217,6 +217,7 @@ static bool complete(uint8_t type, const struct record *r, uint32_t seen)
     case RECORD_ACCEPTED:
     case RECORD_MOVED:
         return seen_all(seen, BIT(RECORD_TAG_ID) | BIT(RECORD_TAG_ENVELOPE) | BIT(RECORD_TAG_RCPTS)) && r->has_body && r->rcpts > 0 &&
+               r->rcpts <= r->envelope.n && /* each has an entry there: who reads a record allocates no more than it is long */
                (r->states.n == 0 || r->states.n == r->rcpts);
     case RECORD_OUTCOME:
     case RECORD_HELD:
