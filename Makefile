@@ -72,7 +72,7 @@ ALL_LIBS    = $(LINKHARD) $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lpthread
 SOURCES   := $(sort $(shell find src -name '*.c' ! -name '*_test.c' ! -name main.c))
 UNIT      := $(sort $(shell find src -name '*_test.c'))
 # Programs under tests/ that are C: tests/<folder>/<name>.c, linked with everything but main.c.
-TESTPROGS := $(sort $(wildcard tests/sim/*.c tests/model/*.c tests/crash/*.c tests/bench/*.c tests/dns/*.c))
+TESTPROGS := $(sort $(wildcard tests/sim/*.c tests/model/*.c tests/crash/*.c tests/bench/*.c tests/dns/*.c tests/fuzz/make_*.c))
 
 # Fuzzers: tests/fuzz/fuzz_<name>.c has LLVMFuzzerTestOneInput; its corpus is tests/fuzz/corpus/<name>/.
 FUZZERS   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
