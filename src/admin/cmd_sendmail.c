@@ -243,27 +243,28 @@ static int code_for_reply(int code)
     return code / 100 == 2 ? EX_OK : code / 100 == 4 ? EX_TEMPFAIL : EX_UNAVAILABLE;
 }
 
-static int refused(const struct sendmail *s, struct talk *t, enum talk_stage stage)
+static int result_of(struct talk *t, enum talk_stage stage)
 {
     int code = code_for_reply(t->reply.code);
-    for (size_t i = 0; i < s->rcpt_count; i++)
-        if (s->codes[i] / 100 > 3)
-            code = s->codes[i] / 100 == 4 ? EX_TEMPFAIL : EX_NOUSER;
     if (code == EX_OK && stage == TALK_TEXT)
         return EX_OK;
+    if (code == EX_UNAVAILABLE && stage == TALK_RCPT)
+        code = EX_NOUSER;
     return cli_fail("sendmail", code == EX_OK ? EX_UNAVAILABLE : code, "the server said %s", talk_refusal(t));
 }
 
 /* All or nobody: a caller that gives the message again after an error must not make it arrive twice at some. */
 static int hand_over(struct sendmail *s, struct talk *t)
 {
-    struct talk_mail mail = { .sender = s->sender, .rcpts = s->rcpts, .rcpt_count = s->rcpt_count, .message = buf_str(&s->message) };
+    struct talk_mail mail = {
+        .sender = s->sender, .rcpts = s->rcpts, .rcpt_count = s->rcpt_count, .message = buf_str(&s->message), .all = true,
+    };
     for (size_t i = 0; i < mail.message.n && !mail.eightbit; i++)
         mail.eightbit = (unsigned char)mail.message.p[i] >= 0x80;
     enum talk_stage stage;
     t->pipelining = false;
     int r = talk_mail(t, &mail, s->codes, &stage);
-    return r < 0 ? cli_fail("sendmail", EX_TEMPFAIL, "%s", talk_error(t, r)) : refused(s, t, stage);
+    return r < 0 ? cli_fail("sendmail", EX_TEMPFAIL, "%s", talk_error(t, r)) : result_of(t, stage);
 }
 
 static void sendmail_task(void *arg)

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "smtp/command.h"
 #include "smtp/data.h"
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -213,18 +214,22 @@ int talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enu
         args.seen = PARAM_BODY;
         args.body = BODY_8BITMIME;
     }
+    assert(!mail->all || !t->pipelining);
     *out_stage = TALK_MAIL;
     t->refusal[0] = '\0';
     smtp_put_mail(&line, &args);
     int r = put_line(t, &line);
     if (r < 0 || (!t->pipelining && t->reply.code / 100 != 2))
         return r;
+    *out_stage = TALK_RCPT;
     for (size_t i = 0; i < mail->rcpt_count; i++) {
         struct rcpt_args rcpt = { .rcpt = mail->rcpts[i] };
         smtp_put_rcpt(&line, &rcpt);
         if ((r = put_line(t, &line)) < 0)
             return r;
         rcpt_codes[i] = t->reply.code;
+        if (mail->all && t->reply.code / 100 != 2)
+            return 0;
     }
     if (t->pipelining) {
         if ((r = talk_put(t, STR("DATA"))) < 0 || (r = talk_reply(t)) < 0)

@@ -51,6 +51,7 @@ struct talk_mail {
     size_t                rcpt_count;
     struct str            message;
     bool                  eightbit;
+    bool                  all;           /* or nobody: given up at the first recipient that is refused. Needs t->pipelining off */
 };
 int  talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enum talk_stage *out_stage);
 

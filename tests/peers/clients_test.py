@@ -105,6 +105,17 @@ def test_sendmail_t_i(server):
     assert b"\nBcc:" not in arrived(server, 1)[0]
 
 
+def test_sendmail_gives_it_to_all_or_to_nobody(server):
+    """Whoever gives it again after an error must not make it arrive twice."""
+    r = server.command("sendmail", "-i", "-C", server.conf, "bob@here.example", "nobody@here.example", "carol@here.example",
+                       input=b"Subject: for three\n\nhello\n")
+    assert r.returncode == 67 and b"550" in r.stderr, r.stderr
+    r = server.command("sendmail", "-i", "-C", server.conf, "bob@here.example", "carol@here.example", input=b"Subject: for two\n\nhello\n")
+    assert r.returncode == 0, r.stderr
+    for user in (BOB, CAROL):
+        assert subject_of(arrived(server, 1, user)[0]) == "for two"
+
+
 def test_sendmail_with_the_server_down_says_try_again(server):
     assert server.stop() == 0
     r = server.command("sendmail", "-t", "-i", "-C", server.conf, input=b"To: bob@here.example\n\nhello\n")
