@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define DNS_WAIT_NS (30 * NS_PER_S)
+#define LOOKUP_NS (60 * NS_PER_S)        /* for all questions about one destination: twenty hosts, each slow, hold a delivery no longer */
 
 struct host {
     uint16_t   preference;
@@ -19,83 +19,94 @@ struct host {
     struct str name;
 };
 
-static enum mx_status fail(struct outcome *out, enum rcpt_state state, const char *status, const char *text)
+struct lookup {
+    struct arena   *a;
+    uint16_t        port;
+    int64_t         deadline_ns;
+    bool            unsure;              /* an answer could not be had */
+    struct mx_list *list;
+    struct outcome *failure;
+};
+
+static enum mx_status fail(struct lookup *l, enum rcpt_state state, const char *status, const char *text)
 {
-    *out = outcome_of_ours(state, status, text);
+    *l->failure = outcome_of_ours(state, status, text);
     return MX_FAILED;
 }
 
-static enum mx_status dns_error(int r, struct outcome *out)
+static enum mx_status fail_without_memory(struct lookup *l)
+{
+    return fail(l, RCPT_PENDING, "4.3.0", "out of memory");
+}
+
+static enum mx_status dns_error(struct lookup *l, int r)
 {
     if (r == -ECANCELED)
         return MX_CANCELED;
-    return fail(out, RCPT_PENDING, "4.4.3", "the domain name system gave no answer in time");
+    return fail(l, RCPT_PENDING, "4.4.3", "the domain name system gave no answer in time");
 }
 
 /* -- addresses of one host --------------------------------------------------------------------------------------------- */
 
-/* Awaits; appends what it finds. A negative errno only for those that end the whole lookup; *out_unsure when an answer could not be had. */
-static int add_addresses(struct arena *a, struct str host, enum dns_type type, uint16_t port, struct mx_list *list, bool *out_unsure)
+/* Awaits; appends what it finds. A negative errno only for those that end the whole lookup. */
+static int add_addresses(struct lookup *l, struct str host, enum dns_type type)
 {
     struct dns_answer answer;
-    int r = dns_query(a, host, type, task_deadline_in(DNS_WAIT_NS), &answer);
-    if (r == -ETIMEDOUT)
-        *out_unsure = true;
+    int r = dns_query(l->a, host, type, l->deadline_ns, &answer);
+    l->unsure |= r == -ETIMEDOUT;
     if (r < 0)
         return r == -ETIMEDOUT ? 0 : r;
     switch (answer.status) {
     case DNS_FOUND: break;
     case DNS_NO_DATA: case DNS_NO_NAME: return 0;
     case DNS_SERVFAIL: case DNS_BOGUS:
-        *out_unsure = true;
+        l->unsure = true;
         return 0;
     }
-    for (size_t i = 0; i < answer.count && list->count < MX_ADDRESSES_MAX; i++) {
-        struct mx_address *item = &list->items[list->count++];
-        net_addr_from_ip(answer.records[i].ip, type == DNS_A ? 4 : 16, port, &item->addr);
+    for (size_t i = 0; i < answer.count && l->list->count < MX_ADDRESSES_MAX; i++) {
+        struct mx_address *item = &l->list->items[l->list->count++];
+        net_addr_from_ip(answer.records[i].ip, type == DNS_A ? 4 : 16, l->port, &item->addr);
         item->host = host;
     }
     return 0;
 }
 
-static int add_host(struct arena *a, struct str host, uint16_t port, struct mx_list *list, bool *out_unsure)
+static int add_host(struct lookup *l, struct str host)
 {
-    int r = add_addresses(a, host, DNS_AAAA, port, list, out_unsure);
-    return r < 0 ? r : add_addresses(a, host, DNS_A, port, list, out_unsure);
+    int r = add_addresses(l, host, DNS_AAAA);
+    return r < 0 ? r : add_addresses(l, host, DNS_A);
 }
 
-static enum mx_status resolve_hosts(struct arena *a, const struct host *hosts, size_t count, uint16_t port, struct mx_list *list,
-                                    struct outcome *out_failure)
+static enum mx_status resolve_hosts(struct lookup *l, const struct host *hosts, size_t count)
 {
-    bool unsure = false;
-    list->count = 0;
-    list->items = arena_array(a, MX_ADDRESSES_MAX, sizeof(*list->items));
-    if (list->items == NULL)
-        return fail(out_failure, RCPT_PENDING, "4.3.0", "out of memory");
-    for (size_t i = 0; i < count && i < MX_HOSTS_MAX; i++) {
-        int r = add_host(a, hosts[i].name, port, list, &unsure);
+    l->list->count = 0;
+    l->list->items = arena_array(l->a, MX_ADDRESSES_MAX, sizeof(*l->list->items));
+    if (l->list->items == NULL)
+        return fail_without_memory(l);
+    for (size_t i = 0; i < count && i < MX_HOSTS_MAX && clock_mono_ns() < l->deadline_ns; i++) {
+        int r = add_host(l, hosts[i].name);
         if (r < 0)
-            return dns_error(r, out_failure);
+            return dns_error(l, r);
     }
-    if (list->count > 0)
+    if (l->list->count > 0)
         return MX_FOUND;
-    if (unsure)
-        return fail(out_failure, RCPT_PENDING, "4.4.3", "the addresses of the domain's mail servers cannot be found now");
-    return fail(out_failure, RCPT_BOUNCED, "5.4.4", "none of the domain's mail servers has an address");
+    if (l->unsure)
+        return fail(l, RCPT_PENDING, "4.4.3", "the addresses of the domain's mail servers cannot be found now");
+    return fail(l, RCPT_BOUNCED, "5.4.4", "none of the domain's mail servers has an address");
 }
 
 /* -- destinations -------------------------------------------------------------------------------------------------------- */
 
-static enum mx_status literal(struct arena *a, struct str text, uint16_t port, struct mx_list *list, struct outcome *out_failure)
+static enum mx_status literal(struct lookup *l, struct str text)
 {
-    list->items = arena_array(a, 1, sizeof(*list->items));
-    if (list->items == NULL)
-        return fail(out_failure, RCPT_PENDING, "4.3.0", "out of memory");
-    if (!net_addr_parse(domain_literal_ip(text), port, &list->items[0].addr))
-        return fail(out_failure, RCPT_BOUNCED, "5.1.2", "the domain is no address that one can connect to");
-    net_addr_set_port(&list->items[0].addr, port);
-    list->items[0].host = text;
-    list->count = 1;
+    l->list->items = arena_array(l->a, 1, sizeof(*l->list->items));
+    if (l->list->items == NULL)
+        return fail_without_memory(l);
+    if (!net_addr_parse(domain_literal_ip(text), l->port, &l->list->items[0].addr))
+        return fail(l, RCPT_BOUNCED, "5.1.2", "the domain is no address that one can connect to");
+    net_addr_set_port(&l->list->items[0].addr, l->port);
+    l->list->items[0].host = text;
+    l->list->count = 1;
     return MX_FOUND;
 }
 
@@ -121,63 +132,70 @@ static size_t before_ourselves(const struct conf *conf, const struct host *hosts
     return count;
 }
 
-static enum mx_status by_records(struct arena *a, const struct conf *conf, const struct dns_answer *answer, struct mx_list *list,
-                                 struct outcome *out_failure)
+static enum mx_status by_records(struct lookup *l, const struct conf *conf, const struct dns_answer *answer)
 {
-    if (answer->count == 1 && answer->records[0].name.n == 0)
-        return fail(out_failure, RCPT_BOUNCED, "5.1.10", "the domain accepts no mail (null MX)");   /* RFC 7505, 4.2 */
-    struct host *hosts = arena_array(a, answer->count, sizeof(*hosts));
+    struct host *hosts = arena_array(l->a, answer->count, sizeof(*hosts));
     if (hosts == NULL)
-        return fail(out_failure, RCPT_PENDING, "4.3.0", "out of memory");
+        return fail_without_memory(l);
     size_t count = 0;
     for (size_t i = 0; i < answer->count; i++)
         if (answer->records[i].name.n > 0)
             hosts[count++] = (struct host){ answer->records[i].preference, clock_random_u64(), answer->records[i].name };
+    if (count == 0)                                           /* RFC 7505, 4.2 */
+        return fail(l, RCPT_BOUNCED, "5.1.10", "the domain accepts no mail (null MX)");
     qsort(hosts, count, sizeof(*hosts), by_preference);
     count = before_ourselves(conf, hosts, count);
     if (count == 0)
-        return fail(out_failure, RCPT_BOUNCED, "5.4.6", "the domain's mail comes to this server, which does not know it as its own");
-    return resolve_hosts(a, hosts, count, conf->smtp_port, list, out_failure);
+        return fail(l, RCPT_BOUNCED, "5.4.6", "the domain's mail comes to this server, which does not know it as its own");
+    return resolve_hosts(l, hosts, count);
 }
 
-static enum mx_status by_domain(struct arena *a, const struct conf *conf, struct str domain, struct mx_list *list,
-                                struct outcome *out_failure)
+/* Implicit MX: the domain itself (RFC 5321, 5.1). */
+static enum mx_status by_address(struct lookup *l, const struct conf *conf, struct str domain)
+{
+    struct host self = { .name = domain };
+    if (str_eq_nocase(domain, str_of(conf->hostname)))
+        return fail(l, RCPT_BOUNCED, "5.4.6", "the domain is this server, which does not know it as its own");
+    enum mx_status status = resolve_hosts(l, &self, 1);
+    if (status == MX_FAILED && l->failure->state == RCPT_BOUNCED)
+        return fail(l, RCPT_BOUNCED, "5.4.4", "the domain has neither a mail server nor an address");
+    return status;
+}
+
+static enum mx_status by_domain(struct lookup *l, const struct conf *conf, struct str domain)
 {
     struct dns_answer answer;
-    int r = dns_query(a, domain, DNS_MX, task_deadline_in(DNS_WAIT_NS), &answer);
+    int r = dns_query(l->a, domain, DNS_MX, l->deadline_ns, &answer);
     if (r < 0)
-        return dns_error(r, out_failure);
+        return dns_error(l, r);
     switch (answer.status) {
-    case DNS_FOUND: return by_records(a, conf, &answer, list, out_failure);
-    case DNS_NO_DATA: {                                       /* implicit MX: the domain itself (RFC 5321, 5.1) */
-        if (str_eq_nocase(domain, str_of(conf->hostname)))
-            return fail(out_failure, RCPT_BOUNCED, "5.4.6", "the domain is this server, which does not know it as its own");
-        struct host self = { .name = domain };
-        enum mx_status status = resolve_hosts(a, &self, 1, conf->smtp_port, list, out_failure);
-        if (status == MX_FAILED && out_failure->state == RCPT_BOUNCED)
-            return fail(out_failure, RCPT_BOUNCED, "5.4.4", "the domain has neither a mail server nor an address");
-        return status;
-    }
-    case DNS_NO_NAME:  return fail(out_failure, RCPT_BOUNCED, "5.1.2", "the domain does not exist");
-    case DNS_BOGUS:    return fail(out_failure, RCPT_PENDING, "4.7.0", "the domain's DNS answers fail DNSSEC validation");
+    case DNS_FOUND:    return by_records(l, conf, &answer);
+    case DNS_NO_DATA:  return by_address(l, conf, domain);
+    case DNS_NO_NAME:  return fail(l, RCPT_BOUNCED, "5.1.2", "the domain does not exist");
+    case DNS_BOGUS:    return fail(l, RCPT_PENDING, "4.7.0", "the domain's DNS answers fail DNSSEC validation");
     case DNS_SERVFAIL: break;
     }
-    return fail(out_failure, RCPT_PENDING, "4.4.3", "the domain's mail servers cannot be found now");
+    return fail(l, RCPT_PENDING, "4.4.3", "the domain's mail servers cannot be found now");
+}
+
+static enum mx_status by_relay_host(struct lookup *l, struct str name)
+{
+    struct host host = { .name = name };
+    if (domain_is_literal(name))
+        return literal(l, name);
+    enum mx_status status = resolve_hosts(l, &host, 1);
+    if (status == MX_FAILED)                                  /* a mistake in our configuration, say, is no reason to bounce the world's mail */
+        l->failure->state = RCPT_PENDING, l->failure->status = STR("4.4.4");
+    return status;
 }
 
 enum mx_status mx_lookup(struct arena *a, const struct conf *conf, const struct route *route, struct mx_list *out,
                          struct outcome *out_failure)
 {
+    struct lookup l = { .a = a, .port = conf->smtp_port, .deadline_ns = task_deadline_in(LOOKUP_NS), .list = out, .failure = out_failure };
     if (route->kind == ROUTE_HOST) {
-        struct host host = { .name = route->host };
-        if (domain_is_literal(route->host))
-            return literal(a, route->host, route->port, out, out_failure);
-        enum mx_status status = resolve_hosts(a, &host, 1, route->port, out, out_failure);
-        if (status == MX_FAILED)                              /* a mistake in our configuration, say, is no reason to bounce the world's mail */
-            out_failure->state = RCPT_PENDING, out_failure->status = STR("4.4.4");
-        return status;
+        l.port = route->port;
+        return by_relay_host(&l, route->host);
     }
-    if (domain_is_literal(route->domain))
-        return literal(a, route->domain, conf->smtp_port, out, out_failure);
-    return by_domain(a, conf, route->domain, out, out_failure);
+    return domain_is_literal(route->domain) ? literal(&l, route->domain) : by_domain(&l, conf, route->domain);
 }

@@ -19,6 +19,8 @@ static const char zone[] = "plain.example. 300 IN MX 20 b.mx.example.\n"
                            "equal.example. 300 IN MX 10 b.mx.example.\n"
                            "both.example. 300 IN MX 10 both.mx.example.\n"
                            "null.example. 300 IN MX 0 .\n"
+                           "nulls.example. 300 IN MX 0 .\n"
+                           "nulls.example. 300 IN MX 10 .\n"
                            "implicit.example. 300 IN A 192.0.2.9\n"
                            "nothing.example. 300 IN TXT \"no mail here\"\n"
                            "lost.example. 300 IN MX 10 gone.mx.example.\n"
@@ -52,6 +54,7 @@ static const struct {
     { "ours.example",          NULL,                       "5.4.6",  true  },
     { "us.example",            NULL,                       "5.4.6",  true  },
     { "null.example",          NULL,                       "5.1.10", true  },
+    { "nulls.example",         NULL,                       "5.1.10", true  },
     { "nothing.example",       NULL,                       "5.4.4",  true  },
     { "lost.example",          NULL,                       "5.4.4",  true  },
     { "absent.example",        NULL,                       "5.1.2",  true  },
@@ -126,6 +129,36 @@ static void a_relay_host_never_bounces_for_want_of_an_address(void *arg)
     arena_reset(&a);
 }
 
+/* However many hosts, and however slow their name servers: what was found in a minute will do. */
+static void there_is_an_end_of_asking(void *arg)
+{
+    (void)arg;
+    struct arena a;
+    struct route route = { .kind = ROUTE_MX, .domain = STR("many.example") };
+    struct mx_list list;
+    struct outcome failure;
+    char text[4096] = "";
+    struct buf records;
+    buf_init(&records, sizeof text);
+    for (int i = 0; i < 20; i++)
+        buf_printf(&records, "many.example. 300 IN MX %d h%d.example.\nh%d.example. 300 IN A 192.0.2.%d\n", i, i, i, i);
+    buf_put_char(&records, '\0');
+    assert_int_equal(sim_dns_zone(records.p), 0);
+    sim_dns_latency(20 * NS_PER_S, 20 * NS_PER_S);
+    arena_init(&a, 1 << 20);
+    int64_t began = clock_mono_ns();
+    assert_int_equal(mx_lookup(&a, &conf, &route, &list, &failure), MX_FOUND);
+    put_list(text, sizeof text, &list);
+    assert_string_equal(text, "192.0.2.0");
+    assert_true(clock_mono_ns() - began <= 60 * NS_PER_S);
+
+    sim_dns_latency(70 * NS_PER_S, 70 * NS_PER_S);
+    assert_int_equal(mx_lookup(&a, &conf, &route, &list, &failure), MX_FAILED);
+    assert_int_equal(failure.state, RCPT_PENDING);
+    arena_reset(&a);
+    buf_free(&records);
+}
+
 static int in_world(task_fn *fn, void *arg)
 {
     sim_begin(&(struct sim_options){ .seed = 3 });
@@ -158,12 +191,19 @@ static void relay_host(void **state)
     assert_int_equal(in_world(a_relay_host_never_bounces_for_want_of_an_address, NULL), 0);
 }
 
+static void slow_name_servers(void **state)
+{
+    (void)state;
+    assert_int_equal(in_world(there_is_an_end_of_asking, NULL), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table),
         cmocka_unit_test(shuffle),
         cmocka_unit_test(relay_host),
+        cmocka_unit_test(slow_name_servers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
