@@ -310,6 +310,8 @@ static void keep_words(char out[DOWN_TEXT_MAX], struct str words)
 void site_set_down(struct site *site, const struct outcome *why, int64_t for_ns)
 {
     site->proven = false;
+    if (site->sites->by_key.used > SITES_DOWN_MAX)
+        return;
     site->down_until_ns = task_deadline_in(for_ns);
     (void)start_reaper(site->sites);                          /* if not: it is forgotten when the next one starts */
     keep_words(site->down_text, why->text);

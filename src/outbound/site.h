@@ -12,6 +12,8 @@
 #include "outbound/outcome.h"
 #include "policy/route.h"
 
+#define SITES_DOWN_MAX 20000             /* dead ones remembered (1 KiB each); with more, each delivery finds out for itself */
+
 struct sites;
 struct site;
 
