@@ -477,7 +477,7 @@ static void a_dead_site(void *arg)
     end();
 }
 
-/* A thousand messages to a server that never says a word hold nobody else up. */
+/* Three times as many messages as may be delivered at a time, to a server that never says a word, hold nobody else up. */
 static void a_silent_site(void *arg)
 {
     (void)arg;
@@ -485,14 +485,14 @@ static void a_silent_site(void *arg)
     w.fakes[0].words[AT_CONNECT] = FAKE_SILENT;
     w.conf->deliveries_max = 100;
     start();
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 300; i++)
         put("ann@us.example", "x@a.example");
     (void)task_sleep(NS_PER_S);
     put("ann@us.example", "y@b.example,bob@us.example");
     (void)task_sleep(10 * NS_PER_S);
     assert_int_equal(fake_count(&w.fakes[1], "y@b.example"), 1);
     assert_int_equal(mails_of("bob"), 1);
-    assert_int_equal(queue_count(w.q), 1000);
+    assert_int_equal(queue_count(w.q), 300);
     end();
 }
 
