@@ -145,13 +145,6 @@ bool smtp_parse_xtext(struct arena *a, struct str xtext, struct str *out)
 
 /* -- values of parameters; each false if its value is bad ------------------------------------------------------------ */
 
-static bool read_nothing(struct arena *a, struct str value, void *args)
-{
-    (void)a;
-    (void)args;
-    return value.n == 0;
-}
-
 /* size-value = 1*20DIGIT (RFC 1870, 6): some are more than a uint64_t holds, and all of those are too big. */
 static bool read_size(struct arena *a, struct str value, void *args)
 {
@@ -334,34 +327,35 @@ static bool read_rrvs(struct arena *a, struct str value, void *args)
     return (rcpt->rrvs_reject || str_eq_nocase(action, STR("C"))) && read_seconds(time, &rcpt->rrvs_ns);
 }
 
+// clang-format off
 struct param_row {
-    const char *name;
+    const char     *name;
     enum smtp_param bit;
-    bool takes_value;
-    bool (*read)(struct arena *a, struct str value, void *args);
+    bool          (*read)(struct arena *a, struct str value, void *args);   /* NULL: it takes no value */
 };
 
 static const struct param_row mail_params[] = {
-    {"SIZE",      PARAM_SIZE, true, read_size },
-    { "BODY",       PARAM_BODY, true, read_body },
-    { "SMTPUTF8",          PARAM_SMTPUTF8, false, read_nothing },
-    { "RET",PARAM_RET, true, read_ret },
-    { "ENVID",  PARAM_ENVID, true, read_envid },
-    { "AUTH", PARAM_AUTH, true, read_auth },
-    { "REQUIRETLS",      PARAM_REQUIRETLS, false, read_nothing },
-    { "MT-PRIORITY",          PARAM_MT_PRIORITY, true, read_priority },
-    { "HOLDFOR",        PARAM_HOLDFOR, true, read_hold_for },
-    { "HOLDUNTIL",   PARAM_HOLDUNTIL, true, read_hold_until },
-    { "BY",    PARAM_BY, true, read_by },
-    { NULL      },
+    { "SIZE",        PARAM_SIZE,        read_size       },
+    { "BODY",        PARAM_BODY,        read_body       },
+    { "SMTPUTF8",    PARAM_SMTPUTF8,    NULL            },
+    { "RET",         PARAM_RET,         read_ret        },
+    { "ENVID",       PARAM_ENVID,       read_envid      },
+    { "AUTH",        PARAM_AUTH,        read_auth       },
+    { "REQUIRETLS",  PARAM_REQUIRETLS,  NULL            },
+    { "MT-PRIORITY", PARAM_MT_PRIORITY, read_priority   },
+    { "HOLDFOR",     PARAM_HOLDFOR,     read_hold_for   },
+    { "HOLDUNTIL",   PARAM_HOLDUNTIL,   read_hold_until },
+    { "BY",          PARAM_BY,          read_by         },
+    { NULL },
 };
 
 static const struct param_row rcpt_params[] = {
-    {"NOTIFY",     PARAM_NOTIFY, true, read_notify },
-    { "ORCPT",        PARAM_ORCPT, true, read_orcpt },
-    { "RRVS",           PARAM_RRVS, true, read_rrvs },
-    { NULL},
+    { "NOTIFY",      PARAM_NOTIFY,      read_notify     },
+    { "ORCPT",       PARAM_ORCPT,       read_orcpt      },
+    { "RRVS",        PARAM_RRVS,        read_rrvs       },
+    { NULL },
 };
+// clang-format on
 
 /* -- MAIL and RCPT -------------------------------------------------------------------------------------------------- */
 
@@ -405,7 +399,7 @@ static enum smtp_parse read_param(struct arena *a, struct str word, const struct
         return SMTP_UNKNOWN_PARAMETER;
     if (*seen & row->bit)
         return SMTP_DUPLICATE_PARAMETER;
-    if (has_value != row->takes_value || (has_value && !is_value(value)) || !row->read(a, value, args))
+    if (has_value != (row->read != NULL) || (has_value && (!is_value(value) || !row->read(a, value, args))))
         return arena_failed(a) ? SMTP_NO_MEMORY : SMTP_BAD_PARAMETER;
     *seen |= row->bit;
     return SMTP_OK;
