@@ -217,7 +217,7 @@ static struct str next_character(struct str *s)
 /* What may stand for itself wherever an encoded word may stand (RFC 2047, 5 (3)). */
 static bool is_q_literal(char c)
 {
-    return (c >= '0' && c <= '9') || (char_lower(c) >= 'a' && char_lower(c) <= 'z') || (c != '\0' && strchr("!*+-/ ", c) != NULL);
+    return char_is_alnum(c) || (c != '\0' && strchr("!*+-/ ", c) != NULL);
 }
 
 static size_t q_width(struct str s)

@@ -13,11 +13,6 @@ struct str str_of(const char *z)
     return z == NULL ? STR("") : (struct str){ z, strlen(z) };
 }
 
-char char_lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
 /* memcmp may not be given NULL, and an empty string may well be { NULL, 0 }. */
 static bool bytes_eq(const char *a, const char *b, size_t n)
 {
@@ -67,16 +62,11 @@ bool str_ends_nocase(struct str s, struct str suffix)
     return s.n >= suffix.n && str_eq_nocase(str_from(s, s.n - suffix.n), suffix);
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
 struct str str_trim(struct str s)
 {
-    while (s.n > 0 && is_blank(s.p[s.n - 1]))
+    while (s.n > 0 && char_is_blank(s.p[s.n - 1]))
         s.n--;
-    while (s.n > 0 && is_blank(s.p[0]))
+    while (s.n > 0 && char_is_blank(s.p[0]))
         s = str_from(s, 1);
     return s;
 }

@@ -50,6 +50,11 @@ struct str  str_lower(struct arena *a, struct str s);          /* ASCII */
 const char *str_z(struct arena *a, struct str s);
 struct str  str_printf(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-char char_lower(char c);                                       /* ASCII */
+/* Characters, of ASCII whatever the machine's language. */
+static inline char char_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
+static inline bool char_is_digit(char c) { return c >= '0' && c <= '9'; }
+static inline bool char_is_alpha(char c) { return char_lower(c) >= 'a' && char_lower(c) <= 'z'; }
+static inline bool char_is_alnum(char c) { return char_is_digit(c) || char_is_alpha(c); }
+static inline bool char_is_blank(char c) { return c == ' ' || c == '\t'; }
 
 #endif

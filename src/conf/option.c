@@ -115,9 +115,9 @@ static bool parse_units(struct str text, const struct unit *units, size_t unit_c
         return false;
     while (text.n > 0) {
         size_t digits = 0, letters = 0;
-        while (digits < text.n && text.p[digits] >= '0' && text.p[digits] <= '9')
+        while (digits < text.n && char_is_digit(text.p[digits]))
             digits++;
-        while (digits + letters < text.n && (text.p[digits + letters] < '0' || text.p[digits + letters] > '9'))
+        while (digits + letters < text.n && !char_is_digit(text.p[digits + letters]))
             letters++;
         uint64_t n, part, factor = 0;
         struct str unit = str_head(str_from(text, digits), letters);

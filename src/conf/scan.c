@@ -53,7 +53,7 @@ bool scan_error(struct buf *error, struct place at, const char *format, ...)
 /* libconfuse drops an asterisk outside quotes without a word, so that "a*" would be read as "a": here it must stand in quotes. */
 static bool is_bare(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c != '\0' && strchr("_.:/@%-[]", c) != NULL);
+    return char_is_alnum(c) || (c != '\0' && strchr("_.:/@%-[]", c) != NULL);
 }
 
 /* -- tokens -------------------------------------------------------------------------------------------------------- */

@@ -102,7 +102,7 @@ static struct str word_shown(struct str line)
 {
     size_t n = 0;
 
-    while (n < line.n && char_lower(line.p[n]) >= 'a' && char_lower(line.p[n]) <= 'z')
+    while (n < line.n && char_is_alpha(line.p[n]))
         n++;
     return n <= WORD_MAX && (n == line.n || line.p[n] == ' ') ? str_head(line, n) : STR("");
 }

@@ -21,8 +21,7 @@ static void skip(struct str *s, size_t n)
 
 static bool is_atext(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           (c != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
+    return char_is_alnum(c) || (c != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
 }
 
 /* The character of an atom or quoted string that is not ASCII: its length, or 0 if it is broken or a control (U+0080-9F). */
@@ -85,8 +84,7 @@ static bool parse_dot_string(struct str *s, unsigned options, struct local_part 
 
 static bool is_domain_char(char c, unsigned options)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' ||
-           ((unsigned char)c >= 0x80 && (options & (ADDRESS_IDN | ADDRESS_UTF8)));
+    return char_is_alnum(c) || c == '-' || c == '.' || ((unsigned char)c >= 0x80 && (options & (ADDRESS_IDN | ADDRESS_UTF8)));
 }
 
 /* The text of a domain or an address literal at the beginning of s. */

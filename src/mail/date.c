@@ -146,18 +146,12 @@ static bool take_char(struct str *s, char c)
     return true;
 }
 
-static bool is_alpha(char c)
-{
-    c = char_lower(c);
-    return c >= 'a' && c <= 'z';
-}
-
 static struct str take_word(struct str *s)
 {
     size_t n = 0;
 
     skip_cfws(s);
-    while (n < s->n && is_alpha(s->p[n]))
+    while (n < s->n && char_is_alpha(s->p[n]))
         n++;
     struct str word = str_head(*s, n);
     *s = str_from(*s, n);
@@ -170,9 +164,9 @@ static bool take_number(struct str *s, size_t least, size_t most, int *out, size
     size_t n = 0;
     int value = 0;
 
-    while (n < s->n && n < most && s->p[n] >= '0' && s->p[n] <= '9')
+    while (n < s->n && n < most && char_is_digit(s->p[n]))
         value = value * 10 + (s->p[n++] - '0');
-    if (n < least || (n < s->n && s->p[n] >= '0' && s->p[n] <= '9'))
+    if (n < least || (n < s->n && char_is_digit(s->p[n])))
         return false;
     *s = str_from(*s, n);
     *out = value;
@@ -296,7 +290,7 @@ static bool take_fraction(struct str *s, int64_t *out)
     int64_t unit = NS / 10, value = 0;
     size_t n = 0;
 
-    for (; n < s->n && s->p[n] >= '0' && s->p[n] <= '9'; n++, unit /= 10)
+    for (; n < s->n && char_is_digit(s->p[n]); n++, unit /= 10)
         value += (s->p[n] - '0') * unit;
     *s = str_from(*s, n);
     *out = value;

@@ -12,15 +12,6 @@
 #include <libpsl.h>
 #include <string.h>
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-static bool is_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
 static bool label_valid(struct str label, bool underscores)
 {
     if (label.n == 0 || label.n > DOMAIN_LABEL_MAX)
@@ -28,7 +19,7 @@ static bool label_valid(struct str label, bool underscores)
     for (size_t i = 0; i < label.n; i++) {
         char c = label.p[i];
         bool inside = i > 0 && i + 1 < label.n;
-        if (!is_letter(c) && !is_digit(c) && !(c == '-' && (inside || underscores)) && !(c == '_' && underscores))
+        if (!char_is_alpha(c) && !char_is_digit(c) && !(c == '-' && (inside || underscores)) && !(c == '_' && underscores))
             return false;
     }
     return true;
@@ -58,7 +49,7 @@ bool domain_valid(struct str name)
         return false;
     /* No top-level domain is a number (RFC 3696, 2); 192.0.2.1 without brackets is no domain. */
     for (size_t i = 0; i < last.n; i++)
-        if (!is_digit(last.p[i]))
+        if (!char_is_digit(last.p[i]))
             return true;
     return false;
 }

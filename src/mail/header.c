@@ -6,11 +6,6 @@
 
 #include <string.h>
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
 /* Length of the first line with its CRLF; all of s if it has none. */
 static size_t line_length(struct str s)
 {
@@ -41,12 +36,12 @@ bool header_next(struct header_iter *it, struct header_field *out)
     if (rest.n == 0 || str_starts(rest, STR("\r\n")))
         return false;
     size_t n = line_length(rest);
-    while (n < rest.n && is_blank(rest.p[n]))
+    while (n < rest.n && char_is_blank(rest.p[n]))
         n += line_length(str_from(rest, n));
     struct str raw = str_head(rest, n);
     struct str text = raw.n >= 2 && str_eq(str_from(raw, raw.n - 2), STR("\r\n")) ? str_head(raw, raw.n - 2) : raw;
     bool colon = str_cut(text, ':', &name, &value);
-    name = is_blank(text.n > 0 ? text.p[0] : ' ') ? STR("") : str_trim(name); /* "Name :" is obsolete, and a field (RFC 5322, 4.5) */
+    name = char_is_blank(text.n > 0 ? text.p[0] : ' ') ? STR("") : str_trim(name); /* "Name :" is obsolete, and a field (RFC 5322, 4.5) */
     bool field = colon && name_valid(name);
     *out = (struct header_field){
         .raw = raw,

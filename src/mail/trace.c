@@ -18,7 +18,7 @@ static void put_token(struct buf *out, struct str token, const char *if_empty)
         buf_put_z(out, if_empty);
     for (size_t i = 0; i < token.n && i < TOKEN_MAX; i++) {
         char c = token.p[i];
-        bool allowed = (c >= '0' && c <= '9') || (char_lower(c) >= 'a' && char_lower(c) <= 'z') || (c != '\0' && strchr("-._:[]/+", c));
+        bool allowed = char_is_alnum(c) || (c != '\0' && strchr("-._:[]/+", c) != NULL);
         buf_put_char(out, allowed ? c : '?');
     }
 }

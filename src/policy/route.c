@@ -64,17 +64,16 @@ static bool stands_as_it_is(struct str part, size_t i)
 
     if (c == '.')        /* inside only: "." and ".." and hidden names must not come out */
         return i > 0 && i + 1 < part.n;
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '+' || c == '=';
+    return char_is_alnum(c) || c == '_' || c == '-' || c == '+' || c == '=';
 }
 
 static void put_part(struct buf *out, struct str part)
 {
     for (size_t i = 0; i < part.n; i++) {
-        char c = char_lower(part.p[i]);
-        if ((c >= 'a' && c <= 'z') || stands_as_it_is(part, i))
-            buf_put_char(out, c);
+        if (stands_as_it_is(part, i))
+            buf_put_char(out, char_lower(part.p[i]));
         else
-            buf_printf(out, "%%%02X", (unsigned char)c);
+            buf_printf(out, "%%%02X", (unsigned char)part.p[i]);
     }
 }
 

@@ -20,22 +20,9 @@ static const char *const verb_names[VERB_COUNT] = {
 };
 // clang-format on
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-static bool is_alnum(char c)
-{
-    return is_digit(c) || (char_lower(c) >= 'a' && char_lower(c) <= 'z');
-}
-
 static struct str skip_blanks(struct str s)
 {
-    while (s.n > 0 && is_blank(s.p[0]))
+    while (s.n > 0 && char_is_blank(s.p[0]))
         s = str_from(s, 1);
     return s;
 }
@@ -45,7 +32,7 @@ static struct str take_word(struct str s, struct str *rest)
 {
     size_t n = 0;
 
-    while (n < s.n && !is_blank(s.p[n]))
+    while (n < s.n && !char_is_blank(s.p[n]))
         n++;
     *rest = skip_blanks(str_from(s, n));
     return str_head(s, n);
@@ -115,7 +102,7 @@ void smtp_put_xtext(struct buf *out, struct str text)
 
 static int hex_value(char c) /* upper case only (RFC 3461, 4) */
 {
-    return is_digit(c) ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return char_is_digit(c) ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 bool smtp_parse_xtext(struct arena *a, struct str xtext, struct str *out)
@@ -154,7 +141,7 @@ static bool read_size(struct arena *a, struct str value, void *args)
     if (value.n > 20)
         return false;
     for (size_t i = 0; i < value.n; i++)
-        if (!is_digit(value.p[i]))
+        if (!char_is_digit(value.p[i]))
             return false;
     if (!str_to_u64(value, UINT64_MAX, &mail->size))
         mail->size = UINT64_MAX;
@@ -304,7 +291,7 @@ static bool read_orcpt(struct arena *a, struct str value, void *args)
     if (value.n > SMTP_ORCPT_MAX || !str_cut(value, ';', &type, &text) || type.n == 0 || text.n == 0)
         return false;
     for (size_t i = 0; i < type.n; i++)
-        if (!is_alnum(type.p[i]) && type.p[i] != '-')
+        if (!char_is_alnum(type.p[i]) && type.p[i] != '-')
             return false;
     if (is_utf8_type(type) ? !utf8_is_ascii(text) || str_find(text, '+') >= 0 : !smtp_parse_xtext(a, text, &text))
         return false;
@@ -365,7 +352,7 @@ static bool is_keyword(struct str name)
     if (name.n == 0 || name.p[0] == '-')
         return false;
     for (size_t i = 0; i < name.n; i++)
-        if (!is_alnum(name.p[i]) && name.p[i] != '-')
+        if (!char_is_alnum(name.p[i]) && name.p[i] != '-')
             return false;
     return true;
 }
@@ -433,7 +420,7 @@ static enum smtp_parse read_path(struct arena *a, struct str args, struct str ke
         return SMTP_BAD_SYNTAX;
     if (!address_parse_path(a, args, options, out, &consumed))
         return arena_failed(a) ? SMTP_NO_MEMORY : SMTP_BAD_ADDRESS;
-    if (consumed < args.n && !is_blank(args.p[consumed]))
+    if (consumed < args.n && !char_is_blank(args.p[consumed]))
         return SMTP_BAD_SYNTAX;
     *written = str_head(args, consumed);
     *rest = skip_blanks(str_from(args, consumed));

@@ -7,11 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
 /* -- ours ---------------------------------------------------------------------------------------------------------- */
 
 static size_t width_of(char c)
@@ -94,7 +89,7 @@ static size_t count_digits(struct str s)
 {
     size_t n = 0;
 
-    while (n < s.n && is_digit(s.p[n]))
+    while (n < s.n && char_is_digit(s.p[n]))
         n++;
     return n;
 }
