@@ -19,8 +19,8 @@
 #define WORD_MAX  12                     /* of one that we do not know */
 
 /* What we announce to EHLO; all else that the parser knows is refused (RFC 5321, 4.1.1.11). */
-#define OFFERED_MAIL_PARAMS ((unsigned)PARAM_SIZE | PARAM_BODY)
-#define OFFERED_RCPT_PARAMS 0u
+#define OFFERED_MAIL_PARAMS ((unsigned)PARAM_SIZE | PARAM_BODY | PARAM_RET | PARAM_ENVID)
+#define OFFERED_RCPT_PARAMS ((unsigned)PARAM_NOTIFY | PARAM_ORCPT)
 
 static struct reply on_helo(struct session *s, struct str args);
 static struct reply on_ehlo(struct session *s, struct str args);
@@ -188,7 +188,7 @@ static struct reply on_ehlo(struct session *s, struct str args)
 
     if (r.code != 250)
         return r;
-    return session_reply(s, 250, NULL, "%s greets %s\nPIPELINING\nSIZE %llu\n8BITMIME\nENHANCEDSTATUSCODES\nHELP", s->conf->hostname, s->helo,
+    return session_reply(s, 250, NULL, "%s greets %s\nPIPELINING\nSIZE %llu\n8BITMIME\nDSN\nENHANCEDSTATUSCODES\nHELP", s->conf->hostname, s->helo,
                          (unsigned long long)s->conf->message_size_max);
 }
 
@@ -314,7 +314,7 @@ static struct reply add_rcpt(struct session *s, struct str args)
     struct reply r = check_rcpt(s, &parsed.rcpt);
     if (r.code != 0)
         return r;
-    struct recipient rcpt = { .addr = parsed.rcpt };
+    struct recipient rcpt = { .addr = parsed.rcpt, .original = parsed.orcpt, .notify = parsed.notify };
     if (!redirect_postmaster(s, &rcpt) || transaction_add(t, &rcpt) < 0)
         return reply(452, "4.3.1", "No memory for more recipients");
     return reply(250, "2.1.5", "Recipient ok");

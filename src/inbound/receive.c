@@ -288,6 +288,8 @@ static struct reply put_message(struct receiving *r)
         .helo = str_of(s->helo),
         .login = str_of(s->login),
         .protocol = str_of(s->client.local ? "local" : s->esmtp ? "ESMTP" : "SMTP"),
+        .envid = t->mail.envid,
+        .ret = t->mail.ret,
         .body_8bit = r->decoder.has_8bit,        /* what it is, not what it was said to be: many say 8BITMIME of everything */
         .size = body_size(r->body),
     };

@@ -106,6 +106,8 @@ static void note_extension(struct client *c, struct str line)
         c->extensions |= CLIENT_PIPELINING;
     } else if (str_eq_nocase(word, STR("8BITMIME"))) {
         c->extensions |= CLIENT_8BITMIME;
+    } else if (str_eq_nocase(word, STR("DSN"))) {
+        c->extensions |= CLIENT_DSN;
     } else if (str_eq_nocase(word, STR("SIZE"))) {
         c->extensions |= CLIENT_SIZE;
         (void)str_to_u64(str_trim(rest), UINT64_MAX, &c->size_max);   /* SIZE without a number sets no limit (RFC 1870, 4) */
@@ -301,6 +303,11 @@ static void put_mail(struct transaction *t)
         args.seen |= PARAM_BODY;
         args.body = BODY_8BITMIME;
     }
+    if (t->c->extensions & CLIENT_DSN) {
+        args.seen |= (env->ret != RET_UNSET ? PARAM_RET : 0u) | (env->envid.n > 0 ? PARAM_ENVID : 0u);
+        args.ret = env->ret;
+        args.envid = env->envid;
+    }
     CLEANUP_BUF struct buf line;
     buf_init(&line, SMTP_LINE_MAX);
     smtp_put_mail(&line, &args);
@@ -310,7 +317,10 @@ static void put_mail(struct transaction *t)
 static void put_rcpt(struct transaction *t, size_t i)
 {
     const struct envelope *env = &t->mail->claim->env;
-    struct rcpt_args args = { .rcpt = env->rcpts[t->mail->outcomes[i]->rcpt].addr };
+    const struct recipient *rcpt = &env->rcpts[t->mail->outcomes[i]->rcpt];
+    struct rcpt_args args = { .rcpt = rcpt->addr, .notify = rcpt->notify, .orcpt = rcpt->original };
+    if (t->c->extensions & CLIENT_DSN)
+        args.seen |= (rcpt->notify != 0 ? PARAM_NOTIFY : 0u) | (rcpt->original.n > 0 ? PARAM_ORCPT : 0u);
     CLEANUP_BUF struct buf line;
     buf_init(&line, SMTP_LINE_MAX);
     smtp_put_rcpt(&line, &args);
@@ -490,6 +500,7 @@ static int send_data(struct transaction *t)
     }
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
     t->taken = o.state == RCPT_DELIVERED;
+    o.dsn_handed_on = t->taken && (t->c->extensions & CLIENT_DSN);
     settle_all(t, &o);
     if (!text_sent)
         reset(t->c);

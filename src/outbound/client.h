@@ -17,6 +17,7 @@ enum client_extension {
     CLIENT_PIPELINING = 1 << 0,
     CLIENT_SIZE       = 1 << 1,
     CLIENT_8BITMIME   = 1 << 2,
+    CLIENT_DSN        = 1 << 3,
 };
 
 struct client {
