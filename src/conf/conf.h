@@ -76,6 +76,7 @@ struct conf {
     struct conf_retry retry;             /* 1m 5m 15m 30m 1h 2h */
     int64_t           expire_ns;         /* 5 d */
     int64_t           bounce_expire_ns;  /* 2 d: for messages with the null sender */
+    int64_t           delay_warning_ns;  /* 4 h: then senders who asked (NOTIFY=DELAY) hear of it; 0: never */
 
     /* DNS; the lists are NULL-ended */
     const char *const *dns_forwarders;

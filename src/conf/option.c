@@ -66,6 +66,7 @@ const struct option options[] = {
     { "retry",                      OPTION_TIMES,   F(retry), 0,                                     "1m 5m 15m 30m 1h 2h", NS_PER_MS,  30 * DAYS },
     { "expire",                     OPTION_TIME,    F(expire_ns), 0,                                 "5d",                 0,           90 * DAYS },
     { "bounce_expire",              OPTION_TIME,    F(bounce_expire_ns), 0,                          "2d",                 0,           90 * DAYS },
+    { "delay_warning",              OPTION_TIME,    F(delay_warning_ns), 0,                          "4h",                 0,           90 * DAYS },
 
     { "dns_forwarders",             OPTION_SERVERS, F(dns_forwarders), 0,                            "",                   0,           0 },
     { "dns_zone_files",             OPTION_ZONES,   F(dns_zone_files), 0,                            "",                   0,           0 },

@@ -6,7 +6,7 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
-#include "outbound/bounce.h"
+#include "outbound/dsn.h"
 #include "outbound/mx.h"
 #include "outbound/retry.h"
 #include "policy/route.h"
@@ -16,6 +16,7 @@
 
 #define PARTS_AT_A_TIME 20               /* routes of one message tried side by side */
 #define DSN_RCPTS       1000             /* that one DSN tells of; more would make it larger than senders take */
+#define DETAILS_MEMORY  (16 * 1024 * 1024)   /* the record of a message with its recipients, to look at */
 #define LOOKUP_MEMORY   (1024 * 1024)    /* for the answers about one destination */
 #define HOSTS_TRIED_MAX 5                /* addresses of a destination tried in one attempt */
 #define DOWN_MAX_NS     (60 * NS_PER_S)  /* a dead site is probed again at least this often */
@@ -327,11 +328,31 @@ static void log_trouble(uint64_t message, const char *event, int error)
     log_event(LOG_ERROR, event, LOG_Z("id", id), LOG_I64("errno", -error));
 }
 
-/* Awaits. Without its DSN on disk a failure is not told yet: it stays pending and is tried again. */
-static void tell_sender(const struct attempt *at, struct outcome *outcomes, size_t count)
+/* Awaits. Is this the first attempt after delay_warning? The one before it left a record. */
+static bool is_first_since_warning(const struct attempt *at, int64_t now_wall_ns)
 {
+    const struct claim *c = at->c;
+    int64_t limit = c->env.arrived_ns + at->conf->delay_warning_ns;
+    struct arena arena;
+    struct queue_details details;
+
+    if (at->conf->delay_warning_ns == 0 || now_wall_ns < limit)
+        return false;
+    if (c->attempts == 0)
+        return true;
+    arena_init(&arena, DETAILS_MEMORY);
+    bool first = queue_show(c->queue, c->id, &arena, &details) == 0 && details.changed_wall_ns < limit;
+    arena_reset(&arena);
+    return first;
+}
+
+/* Awaits. Without its DSN on disk a failure is not told yet: it stays pending and is tried again. */
+static void tell_sender(const struct attempt *at, struct outcome *outcomes, size_t count, int64_t now_wall_ns)
+{
+    struct dsn dsn = { .conf = at->conf, .claim = at->c, .outcomes = outcomes, .count = count, .now_wall_ns = now_wall_ns };
+    dsn.tell_delay = dsn_wants_delay(&dsn) && is_first_since_warning(at, now_wall_ns);
     uint64_t dsn_id;
-    int r = bounce_send(at->conf, at->c, outcomes, count, &dsn_id);
+    int r = dsn_send(&dsn, &dsn_id);
     if (r < 0)
         log_trouble(at->c->id, "dsn-not-kept", r);
     for (size_t i = 0; i < count; i++) {
@@ -354,7 +375,7 @@ static void conclude(struct attempt *at)
     if (retry_is_over(at->conf, &c->env, now))
         expire(at, count);
     for (size_t i = 0; i < count; i += DSN_RCPTS)
-        tell_sender(at, at->outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS);
+        tell_sender(at, at->outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS, now);
     int r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
     if (r < 0 && r != -ECANCELED)
         log_trouble(id, "settle-not-durable", r);

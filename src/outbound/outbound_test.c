@@ -120,6 +120,16 @@ static void check_bounce(const char *words)
     buf_free(&text);
 }
 
+static void check_not_in_bounce(const char *words)
+{
+    struct scene_names names;
+    struct buf text;
+    assert_int_equal(scene_list("us/mail/us.example/ann/new", &names), 1);
+    scene_read("us/mail/us.example/ann/new", names.names[0], &text);
+    assert_true(str_find_str(buf_str(&text), str_of(words)) < 0);
+    buf_free(&text);
+}
+
 /* -- partial success ---------------------------------------------------------------------------------------------------------------- */
 
 static void many_domains(void *arg)
@@ -410,6 +420,43 @@ static void five_days(void *arg)
     end();
 }
 
+/* RFC 3461: who offers DSN gets what was asked for and answers for it; of those who do not, we tell ourselves. */
+static void a_receipt_is_asked_for(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-DSN\r\n250 PIPELINING\r\n";
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example,y@b.example,bob@us.example", STR(MESSAGE), .envid = "QQ=1",
+                                                  .original = "rfc822;z@old.example", .notify = NOTIFY_SUCCESS });
+    (void)drain(60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 1);
+    assert_string_equal(w.fakes[0].mails[0].sender, "<ann@us.example> ENVID=QQ+3D1");
+    assert_string_equal(w.fakes[0].mails[0].rcpts, "<x@a.example> NOTIFY=SUCCESS ORCPT=rfc822;z@old.example");
+    assert_string_equal(w.fakes[1].mails[0].rcpts, "<y@b.example>");
+    check_bounce("Final-Recipient: rfc822; y@b.example\nAction: relayed\n");
+    check_bounce("Final-Recipient: rfc822; bob@us.example\nAction: delivered\n");
+    check_bounce("Original-Envelope-Id: QQ=1\n");
+    check_not_in_bounce("x@a.example");
+    end();
+}
+
+/* One warning, at the first attempt after delay_warning; and none to those who did not ask. */
+static void a_delay_is_told_once(void *arg)
+{
+    (void)arg;
+    begin();
+    w.conf->expire_ns = DAY;
+    start();
+    put("bob@us.example", "450.full@a.example");
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "450.full@a.example", STR(MESSAGE), .notify = NOTIFY_DELAY });
+    (void)drain(2 * DAY);
+    assert_int_equal(mails_of("bob"), 1);                              /* that it was given up */
+    check_bounce("Action: delayed\n");
+    check_bounce("450 4.1.1 as you wish");
+    end();
+}
+
 /* What an operator must look after is named by its queue id. */
 static void trouble_line(void *arg, enum log_level level, struct str line)
 {
@@ -623,6 +670,8 @@ TEST(a_relay_host)
 TEST(five_days)
 TEST(bounces_have_an_end)
 TEST(trouble_is_named)
+TEST(a_receipt_is_asked_for)
+TEST(a_delay_is_told_once)
 TEST(a_dead_site)
 TEST(a_silent_site)
 TEST(limits_of_a_site)
@@ -656,7 +705,8 @@ int main(void)
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_trouble_is_named),
+        cmocka_unit_test(test_trouble_is_named),    cmocka_unit_test(test_a_receipt_is_asked_for),
+        cmocka_unit_test(test_a_delay_is_told_once),
         cmocka_unit_test(test_too_many_recipients),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);

@@ -1,7 +1,7 @@
 /*
  * From what happened to the outcome of a recipient.
  *
- * In outbound/, RCPT_BOUNCED means "failed for good": whether a DSN is owed is decided once, in bounce.c.
+ * In outbound/, RCPT_BOUNCED means "failed for good": whether a DSN is owed is decided once, in dsn.c.
  */
 #ifndef OUTBOUND_OUTCOME_H
 #define OUTBOUND_OUTCOME_H

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include <assert.h>
 
-static int64_t expiry(const struct conf *conf, const struct envelope *env)
+int64_t retry_end(const struct conf *conf, const struct envelope *env)
 {
     return env->arrived_ns + (env->null_sender ? conf->bounce_expire_ns : conf->expire_ns);
 }
@@ -21,11 +21,11 @@ int64_t retry_next(const struct conf *conf, const struct envelope *env, uint32_t
     assert(attempts > 0 && conf->retry.count > 0);
     size_t step = attempts - 1 < conf->retry.count ? attempts - 1 : conf->retry.count - 1;
     int64_t next = now_wall_ns + with_jitter(conf->retry.delays_ns[step]);
-    int64_t end = expiry(conf, env);
+    int64_t end = retry_end(conf, env);
     return next > end && now_wall_ns < end ? end : next;
 }
 
 bool retry_is_over(const struct conf *conf, const struct envelope *env, int64_t now_wall_ns)
 {
-    return now_wall_ns >= expiry(conf, env);
+    return now_wall_ns >= retry_end(conf, env);
 }

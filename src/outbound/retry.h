@@ -11,6 +11,9 @@
  * again and again, each with a tenth of jitter both ways, and one last attempt when the message expires. */
 int64_t retry_next(const struct conf *conf, const struct envelope *env, uint32_t attempts, int64_t now_wall_ns);
 
+/* The wall time at which the message expires. */
+int64_t retry_end(const struct conf *conf, const struct envelope *env);
+
 /* Whether a deferral now is the last one. */
 bool    retry_is_over(const struct conf *conf, const struct envelope *env, int64_t now_wall_ns);
 

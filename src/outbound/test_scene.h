@@ -77,6 +77,7 @@ static inline struct conf *scene_conf(const char *hostname, const char *dir)
         c->retry.delays_ns[i] = delays_s[i] * NS_PER_S;
     c->expire_ns = 5 * 86400 * NS_PER_S;
     c->bounce_expire_ns = 2 * 86400 * NS_PER_S;
+    c->delay_warning_ns = 4 * 3600 * NS_PER_S;
     return c;
 }
 

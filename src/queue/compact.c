@@ -108,7 +108,8 @@ static int load(struct move *m)
         last[i].rcpt = i;
     const struct segment *from = e->last_segment != NULL ? e->last_segment : e->segment;
     uint64_t at = (uint64_t)(e->last_segment != NULL ? e->last_place : e->place) * RECORD_ALIGN;
-    r = load_outcomes(m->queue, from, at, &m->arena, last, e->rcpts);
+    int64_t newest_ns;
+    r = load_outcomes(m->queue, from, at, &m->arena, last, e->rcpts, &newest_ns);
     if (r < 0)                                       /* the words are lost, the message is not */
         memset(last, 0, e->rcpts * sizeof *last);
     return build(m, &record, last);

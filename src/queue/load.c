@@ -68,7 +68,8 @@ static void take_outcomes(const struct record *r, struct outcome *last, uint32_t
             last[o.rcpt] = o;
 }
 
-int load_outcomes(struct queue *q, const struct segment *s, uint64_t offset, struct arena *arena, struct outcome *last, uint32_t rcpts)
+int load_outcomes(struct queue *q, const struct segment *s, uint64_t offset, struct arena *arena, struct outcome *last, uint32_t rcpts,
+                  int64_t *out_newest_ns)
 {
     for (int i = 0; s != NULL && i < CHAIN_MAX; i++) {
         struct record_head head;
@@ -76,6 +77,8 @@ int load_outcomes(struct queue *q, const struct segment *s, uint64_t offset, str
         int r = load_at((struct segment *)s, offset, arena, &head, &record);
         if (r < 0)
             return r;
+        if (i == 0)
+            *out_newest_ns = record.time_ns;
         take_outcomes(&record, last, rcpts);
         /* A move has everything that was before it. */
         if (head.type != RECORD_OUTCOME || record.previous.generation == 0)

@@ -216,7 +216,7 @@ static int read_details(struct show_job *job)
     }
     const struct segment *from = e->last_segment != NULL ? e->last_segment : e->segment;
     uint64_t at = (uint64_t)(e->last_segment != NULL ? e->last_place : e->place) * RECORD_ALIGN;
-    return load_outcomes(job->queue, from, at, job->arena, d->last, e->rcpts);
+    return load_outcomes(job->queue, from, at, job->arena, d->last, e->rcpts, &d->changed_wall_ns);
 }
 
 static void show_job(void *arg)

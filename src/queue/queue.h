@@ -130,6 +130,7 @@ struct queue_details {
     struct envelope   env;
     enum rcpt_state  *states;
     struct outcome   *last;              /* env.rcpt_count; status and text empty: never tried */
+    int64_t           changed_wall_ns;   /* when the newest record was made: of the last attempt, or the accept, or a move since */
 };
 int queue_show(struct queue *q, uint64_t id, struct arena *arena, struct queue_details *out);
 

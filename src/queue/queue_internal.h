@@ -90,8 +90,10 @@ int  load_bytes(struct segment *s, uint64_t offset, uint32_t length, void *memor
 /* The entry's accept or move, parsed; views into memory. length and salt are of the record that was read: the entry may have been moved
  * since. Negative errno; -EBADMSG: it is damaged. */
 int  load_parse(const struct entry *e, uint32_t length, uint32_t salt, const void *memory, struct record *out);
-/* The last outcome of each recipient, from the newest record back: fills last[] (e->rcpts, zeroed) with views into the arena. BLOCKS. */
-int  load_outcomes(struct queue *q, const struct segment *s, uint64_t offset, struct arena *arena, struct outcome *last, uint32_t rcpts);
+/* The last outcome of each recipient, from the newest record back: fills last[] (e->rcpts, zeroed) with views into the arena, and says
+ * when the newest was made. BLOCKS. */
+int  load_outcomes(struct queue *q, const struct segment *s, uint64_t offset, struct arena *arena, struct outcome *last, uint32_t rcpts,
+                   int64_t *out_newest_ns);
 
 /* compact.c */
 void queue_maintain(struct queue *q);                /* look, in a job, for segments to retire, spares to make, messages to move */

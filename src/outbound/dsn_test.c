@@ -1,5 +1,5 @@
 /*
- * outbound/bounce: the text of a DSN, read back as a mail program would, and who gets one.
+ * outbound/dsn: the text of a DSN, read back as a mail program would, and who gets one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,7 @@
 #include "base/codec.h"
 #include "mail/date.h"
 #include "mail/header.h"
-#include "outbound/bounce.h"
+#include "outbound/dsn.h"
 #include "outbound/test_scene.h"
 
 #define RCPTS_MAX 8
@@ -20,26 +20,27 @@
 
 /* -- a DSN and its parts ---------------------------------------------------------------------------------------------------- */
 
-struct dsn {
+struct letter {
     struct arena a;
     struct conf *conf;
     struct claim claim;
     struct recipient rcpts[RCPTS_MAX];
     struct outcome outcomes[RCPTS_MAX];
+    bool tell_delay;
     struct buf text;
     struct str head, words, report, original; /* views into text: the whole's header, and the three parts with theirs */
 };
 
-static struct address address(struct dsn *d, const char *text)
+static struct address address(struct letter *d, const char *text)
 {
     struct address addr;
     assert_true(address_parse(&d->a, str_of(text), &addr));
     return addr;
 }
 
-static struct dsn *dsn_new(const char *sender)
+static struct letter *letter_new(const char *sender)
 {
-    struct dsn *d = calloc(1, sizeof *d);
+    struct letter *d = calloc(1, sizeof *d);
     assert_non_null(d);
     arena_init(&d->a, 1 << 20);
     buf_init(&d->text, 1 << 24);
@@ -51,7 +52,7 @@ static struct dsn *dsn_new(const char *sender)
     return d;
 }
 
-static void dsn_add(struct dsn *d, const char *rcpt, enum rcpt_state state, const char *status, const char *remote, struct str text)
+static void letter_add(struct letter *d, const char *rcpt, enum rcpt_state state, const char *status, const char *remote, struct str text)
 {
     uint32_t i = (uint32_t)d->claim.env.rcpt_count++;
     d->rcpts[i].addr = address(d, rcpt);
@@ -98,11 +99,13 @@ static void check_lines(struct str text)
     }
 }
 
-static void dsn_write(struct dsn *d, struct str original)
+static void letter_write(struct letter *d, struct str original)
 {
     struct str boundary, rest;
     char delimiter[128];
-    bounce_put(&d->text, d->conf, &d->claim, d->outcomes, d->claim.env.rcpt_count, original, 78, NOW);
+    struct dsn dsn = { .conf = d->conf, .claim = &d->claim, .outcomes = d->outcomes, .count = d->claim.env.rcpt_count, .now_wall_ns = NOW };
+    dsn.tell_delay = d->tell_delay;
+    dsn_put(&d->text, &dsn, original, 78);
     assert_true(buf_ok(&d->text));
     struct str text = buf_str(&d->text);
     check_lines(text);
@@ -125,7 +128,7 @@ static void dsn_write(struct dsn *d, struct str original)
     assert_true(str_starts(value_of(d->words, "Content-Type"), STR("text/plain")));
 }
 
-static void dsn_free(struct dsn *d)
+static void letter_free(struct letter *d)
 {
     buf_free(&d->text);
     arena_reset(&d->a);
@@ -134,7 +137,7 @@ static void dsn_free(struct dsn *d)
 }
 
 /* The fields of the i-th recipient in the report; 0 is the message's own group. */
-static struct str group(const struct dsn *d, unsigned i)
+static struct str group(const struct letter *d, unsigned i)
 {
     struct str rest = str_from(d->report, header_end(d->report));
     for (; i > 0; i--)
@@ -147,9 +150,9 @@ static struct str group(const struct dsn *d, unsigned i)
 static void a_plain_bounce(void **state)
 {
     (void)state;
-    struct dsn *d = dsn_new("ann@here.example");
-    dsn_add(d, "bob@there.example", RCPT_BOUNCED, "5.1.1", "mx.there.example [192.0.2.1]", STR("550 5.1.1 No such user"));
-    dsn_write(d, STR(ORIGINAL));
+    struct letter *d = letter_new("ann@here.example");
+    letter_add(d, "bob@there.example", RCPT_BOUNCED, "5.1.1", "mx.there.example [192.0.2.1]", STR("550 5.1.1 No such user"));
+    letter_write(d, STR(ORIGINAL));
 
     int64_t date;
     assert_str(value_of(d->head, "To"), STR("<ann@here.example>"));
@@ -180,20 +183,20 @@ static void a_plain_bounce(void **state)
     struct str original = str_from(d->original, header_end(d->original));
     assert_str(value_of(original, "Subject"), STR("Lunch?"));
     assert_true(str_find_str(original, STR("The body")) < 0);
-    dsn_free(d);
+    letter_free(d);
 }
 
 static void only_those_that_failed(void **state)
 {
     (void)state;
-    struct dsn *d = dsn_new("ann@here.example");
+    struct letter *d = letter_new("ann@here.example");
     d->claim.env.envid = STR("QQ 314159\r\nX: y");
-    dsn_add(d, "delivered@x.example", RCPT_DELIVERED, "2.0.0", "", STR("ok"));
-    dsn_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1", "", STR("there is no such mailbox here"));
-    dsn_add(d, "deferred@x.example", RCPT_PENDING, "4.2.2", "", STR("full"));
-    dsn_add(d, "never@x.example", RCPT_FAILED, "5.1.1", "", STR("no"));
+    letter_add(d, "delivered@x.example", RCPT_DELIVERED, "2.0.0", "", STR("ok"));
+    letter_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1", "", STR("there is no such mailbox here"));
+    letter_add(d, "deferred@x.example", RCPT_PENDING, "4.2.2", "", STR("full"));
+    letter_add(d, "never@x.example", RCPT_FAILED, "5.1.1", "", STR("no"));
     d->rcpts[1].original = STR("rfc822;Bob+list@elsewhere.example");
-    dsn_write(d, STR(ORIGINAL));
+    letter_write(d, STR(ORIGINAL));
     assert_true(str_find_str(d->words, STR("following recipient.")) > 0); /* one of four */
     for (unsigned i = 0; i < 4; i++)
         if (i != 1) {
@@ -205,18 +208,18 @@ static void only_those_that_failed(void **state)
     assert_str(value_of(group(d, 1), "Remote-MTA"), STR("(missing)"));
     assert_str(value_of(group(d, 1), "Diagnostic-Code"), STR("X-Nightmail; there is no such mailbox here"));
     assert_int_equal(group(d, 2).n, 0);
-    dsn_free(d);
+    letter_free(d);
 }
 
 /* What we say about a server is not put into its mouth. */
 static void our_own_words(void **state)
 {
     (void)state;
-    struct dsn *d = dsn_new("ann@here.example");
-    dsn_add(d, "a@x.example", RCPT_BOUNCED, "4.4.7", "mx.x.example [192.0.2.1]", STR("cannot connect: timed out"));
-    dsn_add(d, "b@x.example", RCPT_BOUNCED, "4.4.7", "mx.x.example [192.0.2.1]", STR("450 4.2.0 greylisted"));
-    dsn_add(d, "c@x.example", RCPT_BOUNCED, "4.4.7", "", STR("the disk is full"));
-    dsn_write(d, STR(ORIGINAL));
+    struct letter *d = letter_new("ann@here.example");
+    letter_add(d, "a@x.example", RCPT_BOUNCED, "4.4.7", "mx.x.example [192.0.2.1]", STR("cannot connect: timed out"));
+    letter_add(d, "b@x.example", RCPT_BOUNCED, "4.4.7", "mx.x.example [192.0.2.1]", STR("450 4.2.0 greylisted"));
+    letter_add(d, "c@x.example", RCPT_BOUNCED, "4.4.7", "", STR("the disk is full"));
+    letter_write(d, STR(ORIGINAL));
     assert_true(str_find_str(d->words, STR("last answer was:\r\n    at mx.x.example [192.0.2.1]:\r\n    cannot connect: timed out\r\n")) > 0);
     assert_true(str_find_str(d->words, STR("last answer was:\r\n    mx.x.example [192.0.2.1] said:\r\n    450 4.2.0 greylisted\r\n")) > 0);
     assert_true(str_find_str(d->words, STR("last answer was:\r\n    the disk is full\r\n")) > 0);
@@ -224,7 +227,7 @@ static void our_own_words(void **state)
     assert_str(value_of(group(d, 1), "Diagnostic-Code"), STR("X-Nightmail; cannot connect: timed out"));
     assert_str(value_of(group(d, 2), "Diagnostic-Code"), STR("smtp; 450 4.2.0 greylisted"));
     assert_str(value_of(group(d, 3), "Diagnostic-Code"), STR("X-Nightmail; the disk is full"));
-    dsn_free(d);
+    letter_free(d);
 }
 
 /* Whatever a remote says, it stays one line of its own. dsn_write checks every line for what may not stand there. */
@@ -242,22 +245,22 @@ static void hostile_words(void **state)
         " ",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        struct dsn *d = dsn_new("ann@here.example");
-        dsn_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1\r\nX: y", "mx\r\nBcc: z [192.0.2.1]", str_of(texts[i]));
-        dsn_write(d, STR(ORIGINAL));
+        struct letter *d = letter_new("ann@here.example");
+        letter_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1\r\nX: y", "mx\r\nBcc: z [192.0.2.1]", str_of(texts[i]));
+        letter_write(d, STR(ORIGINAL));
         assert_str(value_of(group(d, 1), "X"), STR("(missing)"));
         assert_str(value_of(d->head, "Bcc"), STR("(missing)"));
         assert_int_equal(header_count(group(d, 1), STR("Final-Recipient")), 1);
         assert_int_equal(group(d, 2).n, 0);
-        dsn_free(d);
+        letter_free(d);
     }
     char *endless = malloc(QUEUE_OUTCOME_TEXT_MAX);
     memset(endless, 'x', QUEUE_OUTCOME_TEXT_MAX);
-    struct dsn *d = dsn_new("ann@here.example");
-    dsn_add(d, "bob@x.example", RCPT_BOUNCED, "", "mx [192.0.2.1]", (struct str){ endless, QUEUE_OUTCOME_TEXT_MAX });
-    dsn_write(d, STR(ORIGINAL));
+    struct letter *d = letter_new("ann@here.example");
+    letter_add(d, "bob@x.example", RCPT_BOUNCED, "", "mx [192.0.2.1]", (struct str){ endless, QUEUE_OUTCOME_TEXT_MAX });
+    letter_write(d, STR(ORIGINAL));
     assert_str(value_of(group(d, 1), "Status"), STR("5.0.0"));
-    dsn_free(d);
+    letter_free(d);
     free(endless);
 }
 
@@ -281,16 +284,16 @@ static void the_original_header(void **state)
         { NULL,                          "7bit"            }, /* the big one */
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct dsn *d = dsn_new("ann@here.example");
-        dsn_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1", "", STR("no"));
-        dsn_write(d, rows[i].original != NULL ? str_of(rows[i].original) : buf_str(&big));
+        struct letter *d = letter_new("ann@here.example");
+        letter_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1", "", STR("no"));
+        letter_write(d, rows[i].original != NULL ? str_of(rows[i].original) : buf_str(&big));
         assert_str(value_of(str_head(d->original, header_end(d->original)), "Content-Transfer-Encoding"), str_of(rows[i].encoding));
         assert_true(str_find_str(d->original, STR("body")) < 0);
         if (rows[i].original == NULL) { /* cut, at the end of a line */
             assert_true(d->original.n > 60000 && d->original.n < 66000);
             assert_true(str_ends_nocase(d->original, STR("...\r\n")));
         }
-        dsn_free(d);
+        letter_free(d);
     }
     buf_free(&big);
 }
@@ -304,12 +307,79 @@ static void one_long_line(void **state)
     for (unsigned i = 0; i < 70000; i++)
         buf_put_char(&line, 'x');
     for (size_t n = 5000; n <= line.n; n += line.n - 5000) { /* longer than a line may be; and no line end in all that is kept */
-        struct dsn *d = dsn_new("ann@here.example");
-        dsn_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1", "", STR("no"));
-        dsn_write(d, str_head(buf_str(&line), n));
-        dsn_free(d);
+        struct letter *d = letter_new("ann@here.example");
+        letter_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1", "", STR("no"));
+        letter_write(d, str_head(buf_str(&line), n));
+        letter_free(d);
     }
     buf_free(&line);
+}
+
+/* -- other news ---------------------------------------------------------------------------------------------------------------------- */
+
+/* One recipient of each kind, told of as the action that RFC 3464, 2.3.3 has for it; the others are not mentioned. */
+static void what_was_asked_for(void **state)
+{
+    (void)state;
+    struct letter *d = letter_new("ann@here.example");
+    letter_add(d, "gone@x.example", RCPT_BOUNCED, "5.1.1", "mx [192.0.2.1]", STR("550 5.1.1 no"));
+    letter_add(d, "late@x.example", RCPT_PENDING, "4.2.1", "mx [192.0.2.1]", STR("450 4.2.1 later"));
+    letter_add(d, "far@x.example", RCPT_DELIVERED, "2.0.0", "mx [192.0.2.1]", STR("250 2.0.0 ok"));
+    letter_add(d, "here@x.example", RCPT_DELIVERED, "2.0.0", "", STR("in the mailbox"));
+    letter_add(d, "handed-on@x.example", RCPT_DELIVERED, "2.0.0", "mx [192.0.2.1]", STR("250 2.0.0 ok"));
+    letter_add(d, "unasked@x.example", RCPT_DELIVERED, "2.0.0", "", STR("in the mailbox"));
+    letter_add(d, "patient@x.example", RCPT_PENDING, "4.2.1", "mx [192.0.2.1]", STR("450 4.2.1 later"));
+    for (size_t i = 0; i < 5; i++)
+        d->rcpts[i].notify = NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY;
+    d->outcomes[4].dsn_handed_on = true;
+    d->tell_delay = true;
+    letter_write(d, STR(ORIGINAL));
+    static const char *const expected[] = { "failed", "delayed", "relayed", "delivered" };
+    for (unsigned i = 0; i < 4; i++)
+        assert_str(value_of(group(d, i + 1), "Action"), str_of(expected[i]));
+    assert_int_equal(group(d, 5).n, 0);
+    assert_str(value_of(d->head, "Subject"), STR("Your message could not be delivered"));
+    int64_t until;
+    assert_true(date_parse(value_of(group(d, 2), "Will-Retry-Until"), &until, NULL));
+    assert_int_equal(until, d->claim.env.arrived_ns + d->conf->expire_ns);
+    assert_str(value_of(group(d, 1), "Will-Retry-Until"), STR("(missing)"));
+    assert_true(str_find_str(d->words, STR("it is still being tried")) > 0);
+    assert_true(str_find_str(d->words, STR("<unasked@x.example>")) < 0);
+    letter_free(d);
+}
+
+static void good_news_has_a_subject_of_its_own(void **state)
+{
+    (void)state;
+    struct letter *d = letter_new("ann@here.example");
+    letter_add(d, "here@x.example", RCPT_DELIVERED, "2.0.0", "", STR("in the mailbox"));
+    d->rcpts[0].notify = NOTIFY_SUCCESS;
+    d->claim.env.ret = RET_FULL;
+    letter_write(d, STR(ORIGINAL));
+    assert_str(value_of(d->head, "Subject"), STR("Your message has been delivered"));
+    assert_str(value_of(d->original, "Content-Type"), STR("text/rfc822-headers"));   /* RET is about failures (RFC 3461, 4.3) */
+    letter_free(d);
+}
+
+static void the_whole_message_where_asked_for(void **state)
+{
+    (void)state;
+    static const struct { uint8_t ret; uint64_t size; const char *type; } rows[] = {
+        { RET_FULL,  sizeof ORIGINAL - 1, "message/rfc822"      },
+        { RET_FULL,  70000,               "text/rfc822-headers" },   /* too large: only its beginning was read */
+        { RET_HDRS,  sizeof ORIGINAL - 1, "text/rfc822-headers" },
+        { RET_UNSET, sizeof ORIGINAL - 1, "text/rfc822-headers" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct letter *d = letter_new("ann@here.example");
+        letter_add(d, "bob@x.example", RCPT_BOUNCED, "5.1.1", "", STR("no"));
+        d->claim.env.ret = rows[i].ret;
+        d->claim.body_size = rows[i].size;
+        letter_write(d, STR(ORIGINAL));
+        assert_str(value_of(d->original, "Content-Type"), str_of(rows[i].type));
+        assert_int_equal(str_find_str(d->original, STR("The body")) > 0, i == 0);
+        letter_free(d);
+    }
 }
 
 /* -- who gets one ------------------------------------------------------------------------------------------------------------------- */
@@ -319,6 +389,7 @@ struct sending {
     uint8_t notify;
     bool eightbit;
     enum rcpt_state expected;
+    bool told;
 };
 
 static void sending_task(void *arg)
@@ -337,12 +408,13 @@ static void sending_task(void *arg)
         {0,  RCPT_BOUNCED,   STR("5.1.1"), STR("mx [192.0.2.1]"), STR("550 no")},
         { 1, RCPT_DELIVERED, STR("2.0.0"), STR("mx [192.0.2.1]"), STR("250 ok")}
     };
-    assert_int_equal(bounce_send(conf, claim, outcomes, 2, &dsn_id), 0);
+    struct dsn about = { .conf = conf, .claim = claim, .outcomes = outcomes, .count = 2, .now_wall_ns = clock_wall_ns() };
+    assert_int_equal(dsn_send(&about, &dsn_id), 0);
     assert_int_equal(outcomes[0].state, s->expected);
     assert_int_equal(outcomes[1].state, RCPT_DELIVERED);
     assert_int_equal(queue_settle(claim, outcomes, 2, 0), 0);
     int r = queue_claim(q, task_deadline_in(NS_PER_S), &dsn);
-    if (s->expected == RCPT_BOUNCED) {
+    if (s->told) {
         char text[400];
         size_t got;
         assert_int_equal(r, 0);
@@ -365,13 +437,15 @@ static void who_gets_one(void **state)
 {
     (void)state;
     static struct sending rows[] = {
-        {"ann@here.example",  0,                             false, RCPT_BOUNCED},
-        { "ann@here.example", 0,                             true,  RCPT_BOUNCED},
-        { "ann@here.example", NOTIFY_FAILURE | NOTIFY_DELAY, false, RCPT_BOUNCED},
-        { "ann@here.example", NOTIFY_NEVER,                  false, RCPT_FAILED },
-        { "ann@here.example", NOTIFY_SUCCESS,                false, RCPT_FAILED },
-        { "",                 0,                             false, RCPT_FAILED }, /* never a bounce for a bounce */
-        { "",                 NOTIFY_FAILURE,                false, RCPT_FAILED },
+        { "ann@here.example", 0,                             false, RCPT_BOUNCED, true  },
+        { "ann@here.example", 0,                             true,  RCPT_BOUNCED, true  },
+        { "ann@here.example", NOTIFY_FAILURE | NOTIFY_DELAY, false, RCPT_BOUNCED, true  },
+        { "ann@here.example", NOTIFY_NEVER,                  false, RCPT_FAILED,  false },
+        { "ann@here.example", NOTIFY_DELAY,                  false, RCPT_FAILED,  false },
+        { "ann@here.example", NOTIFY_SUCCESS,                false, RCPT_FAILED,  true  },   /* of the other one, that it was handed on */
+        { "",                 0,                             false, RCPT_FAILED,  false },   /* never a bounce for a bounce */
+        { "",                 NOTIFY_FAILURE,                false, RCPT_FAILED,  false },
+        { "",                 NOTIFY_SUCCESS,                false, RCPT_FAILED,  false },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         sim_begin(&(struct sim_options){ .seed = i });
@@ -392,9 +466,10 @@ static void no_room_task(void *arg)
     assert_int_equal(queue_claim(q, task_deadline_in(NS_PER_S), &claim), 0);
     struct outcome outcome = { 0, RCPT_BOUNCED, STR("5.1.1"), STR(""), STR("no") };
     sim_disk_fail(sim_disk_ops(), EIO, true);
-    assert_true(bounce_send(conf, claim, &outcome, 1, &dsn_id) < 0);
+    struct dsn about = { .conf = conf, .claim = claim, .outcomes = &outcome, .count = 1, .now_wall_ns = clock_wall_ns() };
+    assert_true(dsn_send(&about, &dsn_id) < 0);
     sim_disk_heal();
-    assert_int_equal(bounce_send(conf, claim, &outcome, 1, &dsn_id), 0);
+    assert_int_equal(dsn_send(&about, &dsn_id), 0);
     assert_int_equal(queue_settle(claim, &outcome, 1, 0), 0);
     assert_int_equal(queue_count(q), 1);
     queue_close(q);
@@ -414,7 +489,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plain_bounce), cmocka_unit_test(only_those_that_failed),
         cmocka_unit_test(our_own_words), cmocka_unit_test(hostile_words),  cmocka_unit_test(the_original_header),
-        cmocka_unit_test(one_long_line),  cmocka_unit_test(who_gets_one),
+        cmocka_unit_test(one_long_line),  cmocka_unit_test(what_was_asked_for), cmocka_unit_test(good_news_has_a_subject_of_its_own),
+        cmocka_unit_test(the_whole_message_where_asked_for), cmocka_unit_test(who_gets_one),
         cmocka_unit_test(no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
