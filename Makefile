@@ -160,9 +160,9 @@ peers: $B/nightmail $B/tests/dns/dns_query
 
 ## make bench           side by side with Postfix on the same disk, about a quarter of an hour; BENCH=--quick for a look
 .PHONY: bench
-bench: $B/nightmail $B/slow_sync.so
+bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal
 	@tools/setup bench
-	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
+	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --journal $B/tests/bench/journal --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
 
 $B/slow_sync.so: tests/bench/preload/slow_sync.c
 	@mkdir -p $(@D)

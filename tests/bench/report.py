@@ -1,7 +1,7 @@
 """
 The bench's figures: rounds of both sides, their ratio, the target of each, a table and JSON.
 
-A ratio is Nightmail's figure over Postfix's, round by round; its median meets a target, and it is missed only when the whole
+A ratio is Nightmail's figure over Postfix's (or the bare disk's), round by round; its median meets a target, and it is missed only when the whole
 range misses it. Between the two it is open: more rounds or a quieter machine would tell.
 """
 import json
@@ -15,9 +15,9 @@ def number(value):
 
 
 class Figure:
-    def __init__(self, section, name, unit, target=None, lower_is_better=False, note=None):
+    def __init__(self, section, name, unit, target=None, lower_is_better=False, note=None, against="postfix"):
         self.section, self.name, self.unit, self.target, self.lower = section, name, unit, target, lower_is_better
-        self.values = {"nightmail": [], "postfix": []}
+        self.values = {"nightmail": [], against: []}
         self.note = note
         self.failed = None
 
@@ -69,9 +69,9 @@ class Figure:
         return out
 
 
-def heading(section, unit):
+def heading(section, unit, sides):
     print(f"\n{section} ({unit})", flush=True)
-    print(f"  {'':<34} {'nightmail':<25} {'postfix':<25} {'ratio':<22} target", flush=True)
+    print(f"  {'':<34} {' '.join(f'{side:<25}' for side in sides)} {'ratio':<22} target", flush=True)
 
 
 class Report:
@@ -87,7 +87,7 @@ class Report:
     def show(self, figure):
         if figure.section != self.section:
             self.section = figure.section
-            heading(figure.section, figure.unit)
+            heading(figure.section, figure.unit, figure.values)
         print(figure.line(), flush=True)
 
     def show_summary(self):

@@ -6,7 +6,7 @@ Everything runs in a network, mount and PID namespace of this run, which ends wi
 take turns (A B A B), so that whatever else the machine does hits both. See sides.py for how each is set up, report.py for what
 the verdicts mean. Needs root, for the namespaces and for Postfix.
 
-    run.py [--quick] [--rounds N] [--only accept,relay,local,latency,memory,syncs] [--slow-only | --fast-only]
+    run.py [--quick] [--rounds N] [--only accept,relay,local,latency,memory,syncs,journal] [--slow-only | --fast-only]
 """
 import argparse
 import os
@@ -30,7 +30,7 @@ from sides import NOTES, SINK_ADDRESS, SYNC_KINDS, USER, Sides              # no
 from sink import Sink                                                       # noqa: E402
 
 SLOW_US = 5000
-PHASES = ("accept", "relay", "local", "latency", "memory", "syncs")
+PHASES = ("accept", "relay", "local", "latency", "memory", "syncs", "journal")
 
 # The aims of the issue that asked for this bench; where it names none, never below Postfix.
 ACCEPT_NEW, ACCEPT_KEPT, RELAY_NEW, RELAY_KEPT, CPU, NEVER_BELOW = 4, 8, 5, 12, 0.1, 1
@@ -39,6 +39,7 @@ ACCEPT_NEW, ACCEPT_KEPT, RELAY_NEW, RELAY_KEPT, CPU, NEVER_BELOW = 4, 8, 5, 12, 
 def arguments():
     p = argparse.ArgumentParser(description="Nightmail and Postfix, side by side")
     p.add_argument("--nightmail", type=Path, default=BUILD / "native/nightmail")
+    p.add_argument("--journal", type=Path, default=BUILD / "native/tests/bench/journal")
     p.add_argument("--slow-sync", type=Path, default=BUILD / "native/slow_sync.so")
     p.add_argument("--json", type=Path, default=BUILD / "bench/result.json")
     p.add_argument("--rounds", type=int, default=None, help="of each case (7; quick: 3)")
@@ -214,6 +215,34 @@ class Bench:
                     figure.failed = str(e)[:200]
             self.report.show(figure)
 
+    # -- the journal alone --
+
+    def journal_round(self, folder):
+        """(case, queue's messages/s, disk's, messages in a batch) of each case, by tests/bench/journal.c."""
+        folder.mkdir()
+        got = subprocess.run([self.args.journal, folder, "--ms", "150"], capture_output=True, text=True, timeout=120, check=True)
+        shutil.rmtree(folder)
+        for line in got.stdout.splitlines()[1:]:
+            tasks, size, queue, disk, batch, _ = line.split()
+            yield f"{tasks} waiting, {int(size) // 1024} KiB", float(queue), float(disk), batch
+
+    def journal(self):
+        """The bare queue beside what the disk could do at most: no SMTP, no Postfix."""
+        section, figures = "Bare journal beside the bare disk", {}
+        try:
+            for i in range(self.args.rounds):
+                for case, queue, disk, batch in self.journal_round(self.folder / f"journal.{i}"):
+                    if case not in figures:
+                        figures[case] = self.figure(section, case, "messages/s", against="disk")
+                    figures[case].add("nightmail", queue)
+                    figures[case].add("disk", disk)
+                    figures[case].note = f"{batch} in a batch"
+        except (subprocess.SubprocessError, OSError, ValueError) as e:
+            figures["failed"] = self.figure(section, "all of it", "messages/s", against="disk")
+            figures["failed"].failed = str(e)[:200]
+        for figure in figures.values():
+            self.report.show(figure)
+
     # -- the whole --
 
     def run(self):
@@ -221,7 +250,7 @@ class Bench:
         slow = [] if self.args.fast_only else [SLOW_US]
         for self.slow_us in fast + slow:
             for phase in PHASES:
-                if phase in self.args.only and not (self.slow_us and phase in ("memory", "syncs")):
+                if phase in self.args.only and not (self.slow_us and phase in ("memory", "syncs", "journal")):
                     getattr(self, phase)()
             for figure in self.report.figures:
                 if figure.section == self.section("CPU of the server"):
