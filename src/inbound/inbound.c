@@ -43,7 +43,7 @@ struct inbound {
 };
 
 static int  bind_all(struct inbound *in, const struct conf *c, char error[256]);
-static int  start_on_loop(unsigned index, const char *name, task_fn *fn, void *arg);
+static void start_on_loop(unsigned index, const char *name, task_fn *fn, void *arg);
 static void begin_loop(void *arg);
 static void end_loop(void *arg);
 static void loop_ended(void *arg);
@@ -112,7 +112,7 @@ int inbound_start(struct queue *q, struct inbound **out, char error[256])
         return r;
     }
     for (unsigned i = 0; i < in->loop_count; i++) {
-        (void)start_on_loop(i, "inbound", begin_loop, &in->loops[i]);    /* does not give up */
+        start_on_loop(i, "inbound", begin_loop, &in->loops[i]);
         in->running++;
     }
     *out = in;
@@ -198,15 +198,12 @@ void inbound_address(const struct inbound *in, size_t index, struct net_addr *ou
 /* -- on each loop ---------------------------------------------------------------------------------------------------------- */
 
 /* A full queue of messages to a loop empties by itself: wait, and try again. Awaits, whatever the caller's cancellation. */
-static int start_on_loop(unsigned index, const char *name, task_fn *fn, void *arg)
+static void start_on_loop(unsigned index, const char *name, task_fn *fn, void *arg)
 {
-    int r;
-
     task_shield_begin();
-    while ((r = loop_start_on(index, name, fn, arg)) < 0)
+    while (loop_start_on(index, name, fn, arg) < 0)
         (void)task_sleep(START_RETRY_NS);
     task_shield_end();
-    return r;
 }
 
 static void begin_loop(void *arg)
@@ -232,7 +229,7 @@ static void end_loop(void *arg)
     l->shared.stop_deadline_ns = task_deadline_in(l->in->grace_ns);
     task_group_cancel(&l->sessions);
     (void)task_group_wait(&l->sessions, TASK_FOREVER);
-    (void)start_on_loop(0, "inbound-ended", loop_ended, l->in);
+    start_on_loop(0, "inbound-ended", loop_ended, l->in);
     /* From here on loop 0 may have freed all of it. */
 }
 
@@ -252,7 +249,7 @@ void inbound_stop(struct inbound *in)
     in->stopper = task_self();
     task_shield_begin();
     for (unsigned i = 0; i < in->loop_count; i++)
-        (void)start_on_loop(i, "inbound-end", end_loop, &in->loops[i]);
+        start_on_loop(i, "inbound-end", end_loop, &in->loops[i]);
     while (in->running > 0)
         (void)task_park(TASK_FOREVER);
     task_shield_end();
