@@ -7,7 +7,8 @@ Twenty sessions send messages of 200 bytes to 300 KiB, each with a token and a t
 random moments (some of them during its start) and started again. Mode `local` delivers to Maildirs; mode `relay` hands on to a
 `nightmail sink` that defers one recipient in five. At the end the queue drains and every text that came out is compared with what was
 sent. A message that was acknowledged must be there; one that was not may be there (its 250 was lost with the connection), whole.
-Duplicates are allowed only to kills, and are counted.
+Duplicates are counted: a Maildir gets none, whenever the server dies; a next hop those whose delivery had just ended, at most one for each
+connection to it and kill.
 """
 import argparse
 import asyncio
@@ -25,6 +26,7 @@ import tempfile
 import time
 
 SESSIONS = 20
+CONNECTIONS_MAX = 20             # to the next hop: site_connections_max
 USERS = ["alice", "bob", "carol", "dave"]
 DRAIN_SECONDS = 120
 
@@ -40,8 +42,9 @@ class Server:
             self.process = subprocess.Popen([self.binary, "serve", "-c", self.conf], stderr=log, stdout=log)
 
     def kill(self):
+        """What it ended with: -SIGKILL, unless it had ended by itself."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        return self.process.wait()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -123,18 +126,20 @@ async def session(address, ledger, rng, domain, stop):
             await asyncio.sleep(0.005)            # the server is down for a moment: knock again
 
 
-async def kill_rounds(server, rounds, rng):
+async def kill_rounds(server, rounds, rng, problems):
     for n in range(rounds):
         # One in five dies while it starts and recovers, the others under load.
         await asyncio.sleep(rng.uniform(0.0, 0.06) if n % 5 == 0 else rng.uniform(0.1, 0.6))
-        server.kill()
+        code = server.kill()
+        if code != -signal.SIGKILL:
+            problems.append("round %d: the server had ended by itself: %s" % (n, code))
         server.start()
 
 
-async def rounds_under_load(server, address, ledger, args, rng, domain):
+async def rounds_under_load(server, address, ledger, args, rng, domain, problems):
     stop = asyncio.Event()
     sessions = [asyncio.create_task(session(address, ledger, random.Random(rng.getrandbits(64)), domain, stop)) for _ in range(SESSIONS)]
-    await kill_rounds(server, args.rounds, rng)
+    await kill_rounds(server, args.rounds, rng, problems)
     await asyncio.sleep(1)
     stop.set()
     await asyncio.wait(sessions, timeout=60)
@@ -237,7 +242,7 @@ def main():
     started = time.monotonic()
     server.start()
     try:
-        asyncio.run(rounds_under_load(server, ("127.0.0.1", port), ledger, args, rng, "crash.example"))
+        asyncio.run(rounds_under_load(server, ("127.0.0.1", port), ledger, args, rng, "crash.example", problems))
         if server.process.poll() is not None:
             problems.append("the server ended by itself: %s" % server.process.returncode)
         if not drain(binary, conf):
@@ -262,6 +267,8 @@ def main():
     twice, unacked = judge(ledger, came, problems)
     print("crash %s: seed %d, %d rounds in %.0f s, %d sent, %d acknowledged, %d delivered without their 250 having arrived, %d duplicates"
           % (args.mode, seed, args.rounds, time.monotonic() - started, len(ledger.sent), len(ledger.acked), unacked, twice))
+    if twice > (args.rounds * CONNECTIONS_MAX if args.mode == "relay" else 0):
+        problems.append("%d duplicates" % twice)
     if ledger.refused:
         print("  refused: %s" % dict(ledger.refused))
     if len(ledger.acked) < args.rounds:
