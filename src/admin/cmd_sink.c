@@ -303,7 +303,9 @@ static void session_task(void *arg)
         r = say(&s, 220, NULL, s.sink->helo);
     while (r == 0)
         r = next_line(&s);
+    task_shield_begin();                                      /* what was said is sent, also when the sink stops after it */
     (void)stream_flush(s.stream, task_deadline_in(NS_PER_S));
+    task_shield_end();
     stream_close(s.stream);
 }
 
@@ -358,8 +360,6 @@ static void sink_task(void *arg)
         task_group_start(&s->group, "sink", listen_task, s) == 0)
         while (!s->done && task_park(TASK_FOREVER) == 0)
             ;
-    if (s->stop_after > 0)
-        (void)task_sleep(50 * NS_PER_MS);                     /* the last reply is on its way */
     task_group_cancel(&s->group);
     (void)task_group_wait(&s->group, TASK_FOREVER);
     net_listener_close(s->listener);
