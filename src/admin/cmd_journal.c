@@ -160,19 +160,22 @@ static void tell_problem(void *arg, const char *words)
 
 static void print_report(const struct verify_report *r, bool json)
 {
-    unsigned long long n[] = { r->segments, r->records, r->torn_tails, r->bodies, r->bad_headers, r->bad_records, r->bad_bodies, r->newer };
+    unsigned long long n[] = { r->segments,    r->records,     r->torn_tails, r->bodies,   r->sidecars,    r->torn_sidecars,
+                               r->bad_headers, r->bad_records, r->bad_bodies, r->bad_sidecars, r->newer };
     if (json)
-        printf("{\"segments\": %llu, \"records\": %llu, \"torn_tails\": %llu, \"bodies\": %llu, \"bad_headers\": %llu, "
-               "\"bad_records\": %llu, \"bad_bodies\": %llu, \"newer\": %llu}\n",
-               n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]);
+        printf("{\"segments\": %llu, \"records\": %llu, \"torn_tails\": %llu, \"bodies\": %llu, \"sidecars\": %llu, "
+               "\"torn_sidecars\": %llu, \"bad_headers\": %llu, \"bad_records\": %llu, \"bad_bodies\": %llu, \"bad_sidecars\": %llu, "
+               "\"newer\": %llu}\n",
+               n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10]);
     else
-        printf("%llu segments, %llu records, %llu torn tails, %llu bodies; damaged: %llu headers, %llu records, %llu bodies; newer: %llu\n", n[0],
-               n[1], n[2], n[3], n[4], n[5], n[6], n[7]);
+        printf("%llu segments, %llu records, %llu torn tails, %llu bodies, %llu sidecars (and %llu torn); "
+               "damaged: %llu headers, %llu records, %llu bodies, %llu sidecars; newer: %llu\n",
+               n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10]);
 }
 
 static int code_of(const struct verify_report *r)
 {
-    if (r->bad_headers > 0 || r->bad_records > 0 || r->bad_bodies > 0)
+    if (r->bad_headers > 0 || r->bad_records > 0 || r->bad_bodies > 0 || r->bad_sidecars > 0)
         return EX_DATAERR;
     return r->newer > 0 ? EX_PROTOCOL : EX_OK;
 }

@@ -88,7 +88,8 @@ static int start_queue(struct server *s)
     int r = queue_open(&options, &s->queue, &found, error);
     if (r < 0)
         return fail(s, r == -EWOULDBLOCK ? EX_TEMPFAIL : EX_OSERR, "queue", error);
-    log_event(LOG_INFO, "recovered", LOG_U64("messages", found.messages), LOG_U64("segments", found.segments), LOG_U64("records", found.records),
+    log_event(LOG_INFO, "recovered", LOG_U64("messages", found.messages), LOG_U64("segments", found.segments), LOG_U64("sidecars", found.sidecars),
+              LOG_U64("records", found.records),
               LOG_U64("torn-tails", found.torn_tails), LOG_U64("bad-records", found.bad_records), LOG_U64("abandoned", found.abandoned),
               LOG_U64("orphan-bodies", found.orphan_bodies));
     return 0;

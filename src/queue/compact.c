@@ -2,8 +2,9 @@
  * Reclaim: segments whose messages are over become spares, oldest first; the few messages that linger in the oldest one are
  * written again at the newest end, so that it becomes free too.
  *
- * One maintenance job at a time: it retires what can be retired, sees that a spare is there, and starts some moves when the
- * journal has grown beyond twice what lives in it (so every byte is copied about once at most) or when space is short.
+ * One maintenance job at a time: it retires what can be retired, sees that a spare is there, starts some moves when the
+ * journal has grown beyond twice what lives in it (so every byte is copied about once at most) or when space is short, and writes the
+ * sidecar of a segment that was sealed.
  *
  * Oldest first is what keeps a settle as long as the accept it settles: the settle stands in the same or a newer segment, and no
  * newer segment goes before an older one has gone durably. Runs in the worker, on the disk pool.
@@ -11,6 +12,7 @@
 #include "queue/queue_internal.h"
 
 #include "base/log.h"
+#include "queue/sidecar.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -258,6 +260,45 @@ static void compact(struct queue *q)
         start_moves(q, s);
 }
 
+static void make_sidecar(struct queue *q, struct segment *s)
+{
+    int r = sidecar_make(&q->journal, s);
+
+    s->sidecar_wanted = false;                       /* once, whatever came of it: the next start can try again */
+    if (r < 0 && r != -ENOTSUP)
+        log_event(LOG_WARN, "journal-sidecar", LOG_Z("segment", s->name), LOG_Z("error", strerror(-r)));
+}
+
+/* The oldest segment, of this generation or later ones, that is sealed without a sidecar. Only this job takes segments away. */
+static struct segment *without_sidecar(struct journal *j, uint32_t generation)
+{
+    pthread_mutex_lock(&j->lock);
+    struct segment *s = j->oldest;
+    while (s != NULL && !(s->sealed && s->sidecar_wanted && !s->condemned && s->generation >= generation))
+        s = s->newer;
+    pthread_mutex_unlock(&j->lock);
+    return s;
+}
+
+/* One at a time, so that spares do not wait for many. Not while space is short: others need what is left. True if there may be more. */
+static bool add_sidecar(struct queue *q, uint32_t generation)
+{
+    struct segment *s = q->journal.short_of_space ? NULL : without_sidecar(&q->journal, generation);
+
+    if (s != NULL)
+        make_sidecar(q, s);
+    return s != NULL;
+}
+
+/* Only our own, so that nobody waits for those of a long life without sidecars. */
+void compact_close(struct queue *q)
+{
+    if (q->commit.active != NULL)
+        q->commit.active->sealed = true;
+    while (add_sidecar(q, q->journal.generation))
+        continue;
+}
+
 static void maintain_job(void *arg)
 {
     struct queue *q = arg;
@@ -271,8 +312,9 @@ static void maintain_job(void *arg)
         (void)retire(q);
         prepare(q);
         compact(q);
+        bool more = add_sidecar(q, 0);
         queue_lock(q);
-        again = q->maintain_again && !q->closing;
+        again = (q->maintain_again || more) && !q->closing;
         q->maintain_again = false;
         q->maintaining = again;
         queue_unlock(q);

@@ -4,6 +4,7 @@
  */
 #include "queue/journal.h"
 #include "base/clock.h"
+#include "queue/sidecar.h"
 #include "run/file.h"
 #include <assert.h>
 #include <errno.h>
@@ -298,6 +299,7 @@ int journal_extend(struct journal *j, uint64_t id_floor, bool reserved, struct s
         return r;
     }
     file = -1;
+    s->sidecar_wanted = true;
     append_segment(j, s);
     *out = s;
     return 0;
@@ -372,6 +374,7 @@ int journal_retire_oldest(struct journal *j)
     if (r < 0)
         return r;
     unlink_oldest(j, s);
+    sidecar_remove(j->segments.file, s->generation, s->number);
     bool good = !s->condemned && s->size == j->segment_size && journal_spare_parse(s->name, &number);
     if (good && add_spare(j, number))
         j->short_of_space = false;

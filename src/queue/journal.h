@@ -32,6 +32,7 @@ struct segment {
     _Atomic bool     sealed;                         /* nothing is written to it any more */
     bool             condemned;                      /* a sync failed: the file is not used again */
     bool             renamed;                        /* retired, but the directory could not be synced yet */
+    bool             sidecar_wanted;                 /* all of it was surely synced, unless it is condemned, and no sidecar says it yet */
     char             name[SEGMENT_NAME_SIZE];        /* of the file now */
     /* Under the queue's lock: */
     uint32_t         pins;                           /* readers that need this and all newer segments to stay */

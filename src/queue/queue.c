@@ -273,8 +273,10 @@ void queue_close(struct queue *q)
     offload_free(q->disk_pool);
     q->commit.pool = NULL;
     q->commit.sealed = NULL;
-    if (!q->options.read_only)
+    if (!q->options.read_only) {
         commit_close(&q->commit);
+        compact_close(q);
+    }
     assert(q->claimer == NULL && q->arriving == 0);
     metric_add(METRIC_queue_messages, -(int64_t)q->index.count);
     commit_free(&q->commit);

@@ -27,11 +27,13 @@ struct queue_options {
     uint64_t    free_floor;              /* bytes to leave free on the disk: below, queue_put says -ENOSPC; 0: none */
     bool        unsafe_file_system;      /* allow tmpfs and network file systems */
     bool        read_only;               /* look only: no lock, no repair, no writing */
+    bool        scan_all;                /* read every segment, whatever its sidecar says: for tests, and to measure */
 };
 
 /* What recovery found, for one log line and for tests. */
 struct queue_recovery {
     uint64_t segments, records, messages, bytes;
+    uint64_t sidecars;                   /* so many of the segments did not have to be scanned */
     uint64_t torn_tails;                 /* segments whose tail was cut at a torn batch: normal after a crash */
     uint64_t bad_records;                /* in the middle: corruption, skipped, reported */
     uint64_t abandoned;                  /* accept records not revived because their sync had failed */

@@ -100,6 +100,7 @@ void queue_maintain(struct queue *q);                /* look, in a job, for segm
 /* Write the message again with its state, in the newest segment. The entry must not be writing or moving; queue.lock is held and
  * released meanwhile. done(q) is called for each at its end. -ENOMEM, -EIO, ... if it could not be read. BLOCKS. */
 int  compact_move(struct queue *q, struct entry *e);
+void compact_close(struct queue *q);                 /* at an orderly end: the sidecars that were not made yet. BLOCKS */
 
 /* recover.c. BLOCKS. */
 int  recover_run(struct queue *q, struct queue_recovery *out, char error[256]);

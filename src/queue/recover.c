@@ -6,6 +6,8 @@
  * nobody can say whether its sync was done: what it says is believed, since it may have been acknowledged, but it is in doubt, since
  * it may stand in the page cache only. So what it is about is written again by us before anything is built on it.
  *
+ * A segment with a good sidecar (sidecar.h) is not scanned: all its records count and had been synced.
+ *
  * A read-only open does the same and writes nothing. Runs in the worker, and in the tools.
  */
 #include "queue/queue_internal.h"
@@ -14,6 +16,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/metrics.h"
+#include "queue/sidecar.h"
 #include "run/file.h"
 #include <assert.h>
 #include <errno.h>
@@ -34,6 +37,7 @@ struct held_back {
     struct segment_record *records;                  /* owned */
     size_t                 count;
     char                  *bytes;                    /* owned; from the first record's offset on */
+    bool                   sound;                    /* nothing in the segment is damaged or torn */
 };
 
 struct recovery {
@@ -216,6 +220,8 @@ static int apply_held(struct recovery *rc, bool doubtful)
 
     for (size_t i = 0; i < h->count && r == 0; i++)
         r = apply(rc, h->segment, &h->records[i], held_bytes(h, i), doubtful);
+    if (h->segment != NULL)
+        h->segment->sidecar_wanted = h->sound && !doubtful && !h->segment->condemned;
     held_free(h);
     return r;
 }
@@ -234,6 +240,7 @@ static int hold_back(struct recovery *rc, struct segment *s, const struct segmen
         held_free(h);
         return -ENOMEM;
     }
+    h->sound = !scan->torn && scan->bad_records == 0;
     memcpy(h->records, first, count * sizeof *first);
     memcpy(h->bytes, rc->bytes + first->offset, bytes);
     return 0;
@@ -260,6 +267,7 @@ static int drop_region(struct recovery *rc, const struct record_region *region, 
 
     if (h->segment == NULL || h->segment->generation != region->generation || h->segment->number != region->segment)
         return 0;
+    h->segment->condemned = true;
     size_t keep = 0;
     while (keep < h->count && h->records[keep].offset < region->from)
         keep++;
@@ -319,9 +327,16 @@ static int read_all(struct recovery *rc, int file, uint64_t size)
     return 0;
 }
 
+static void skip_sequences(struct recovery *rc, uint64_t last)
+{
+    struct journal *j = &rc->queue->journal;
+
+    if (last + 1 > j->next_sequence)
+        j->next_sequence = last + 1;
+}
+
 static int apply_scan(struct recovery *rc, struct segment *s, const struct segment_scan *scan)
 {
-    struct queue *q = rc->queue;
     int r = 0;
 
     rc->out->bad_records += scan->bad_records;
@@ -333,9 +348,7 @@ static int apply_scan(struct recovery *rc, struct segment *s, const struct segme
         r = apply_held(rc, false);
     for (size_t i = 0; i < scan->last_batch && r == 0; i++)
         r = apply(rc, s, &scan->records[i], rc->bytes + scan->records[i].offset, false);
-    uint64_t next = scan->records[scan->count - 1].head.sequence + 1;
-    if (next > q->journal.next_sequence)
-        q->journal.next_sequence = next;
+    skip_sequences(rc, scan->records[scan->count - 1].head.sequence);
     /* If the torn one left nothing, those before it had been synced: there is nothing to doubt. */
     return r < 0 || scan->last_batch == scan->count ? r : hold_back(rc, s, scan);
 }
@@ -355,6 +368,41 @@ static int read_segment(struct recovery *rc, struct segment *s, const struct seg
     r = apply_scan(rc, s, &scan);
     segment_scan_free(&scan);
     return r;
+}
+
+static int apply_sidecar(struct recovery *rc, struct segment *s, const struct sidecar *sc)
+{
+    struct segment_record at;
+    struct record record;
+    size_t cursor = 0;
+    int r = apply_held(rc, false);                   /* no abandoned record here says otherwise */
+
+    while (r == 0 && sidecar_next(sc, &cursor, &at, &record))
+        r = apply_parsed(rc, s, &at, &record, false);
+    s->end = sc->end;
+    rc->out->records += sc->records;
+    rc->out->sidecars++;
+    skip_sequences(rc, sc->last_sequence);
+    if (sc->last_id > rc->queue->last_id)
+        rc->queue->last_id = sc->last_id;
+    return r;
+}
+
+/* 1: the sidecar said it all; 0: there is none that can be used. */
+static int read_sidecar(struct recovery *rc, struct segment *s, const struct segment_header *header)
+{
+    struct sidecar sc;
+    CLEANUP_BUF struct buf bytes = { 0 };
+
+    if (rc->queue->options.scan_all)
+        return 0;
+    int r = sidecar_read(rc->queue->journal.segments.file, header, s->size, &bytes, &sc);
+    if (r < 0 && r != -ENOENT)
+        log_event(LOG_WARN, "journal-sidecar", LOG_Z("segment", s->name), LOG_Z("error", strerror(-r)));
+    if (r < 0)
+        return 0;
+    r = apply_sidecar(rc, s, &sc);
+    return r < 0 ? r : 1;
 }
 
 /* A header that cannot be read: without its salt nothing in the segment can. It stays where it is, for people to look at. */
@@ -400,7 +448,7 @@ static int read_file(struct recovery *rc, const struct found *f, const char *nam
     if (r == 0 && info.size > SEGMENT_SIZE_MAX)
         return bad_header(rc, name);
     if (r == 0)
-        r = read_all(rc, file, info.size);
+        r = read_all(rc, file, info.size < SEGMENT_HEADER_SIZE ? info.size : SEGMENT_HEADER_SIZE);
     if (r == 0)
         r = check_header(rc, name, f, info.size, &header);
     if (r <= 0)
@@ -414,7 +462,11 @@ static int read_file(struct recovery *rc, const struct found *f, const char *nam
         q->journal.next_sequence = header.first_sequence;
     if (header.id_floor > q->last_id)
         q->last_id = header.id_floor;
-    return read_segment(rc, s, &header, info.size);
+    r = read_sidecar(rc, s, &header);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = read_all(rc, file, info.size);
+    return r < 0 ? r : read_segment(rc, s, &header, info.size);
 }
 
 static int recover_segment(struct recovery *rc, const struct found *f)
@@ -486,6 +538,8 @@ static int recover_segments(struct recovery *rc)
         r = recover_segment(rc, &rc->found[i]);
     if (r == 0)
         r = apply_held(rc, true);
+    if (r == 0 && !rc->queue->options.read_only)
+        sidecar_remove_strays(j->segments.file);
     j->generation = rc->found_count == 0 ? 1 : rc->found[rc->found_count - 1].generation + 1;
     return r;
 }

@@ -9,6 +9,7 @@
 #include "base/codec.h"
 #include "base/map.h"
 #include "queue/journal.h"
+#include "queue/sidecar.h"
 #include "run/file.h"
 #include <errno.h>
 #include <stdio.h>
@@ -70,6 +71,7 @@ struct walk {
     verify_problem_fn    *problem;
     void                 *problem_arg;
     struct verify_report *report;
+    bool                  sidecars;          /* look at them, too */
 };
 
 static void tell(const struct walk *w, const char *what, const char *where, uint64_t number)
@@ -102,7 +104,32 @@ static void show_record(const struct walk *w, const char *name, struct str bytes
         w->each(w->arg, &shown);
 }
 
-static int show_segment(const struct walk *w, const char *name, struct str bytes, const struct segment_header *header)
+/* A start believes a sidecar that is whole. So it must be, byte for byte, what its segment gives; and everything in that had been synced
+ * before it was written, so that nothing may be torn there. Of a damaged segment it says what had been there. */
+static int check_sidecar(const struct walk *w, int dir, const char *name, struct str bytes, const struct segment_header *header,
+                         const struct segment_scan *scan)
+{
+    struct sidecar sc;
+    CLEANUP_BUF struct buf there = { 0 }, wanted;
+    buf_init(&wanted, SIZE_MAX);
+    int r = sidecar_read(dir, header, bytes.n, &there, &sc);
+    if (r == -EBADMSG)
+        w->report->torn_sidecars++;
+    if (r == -EBADMSG || r == -ENOENT)
+        return 0;
+    if (r == 0)
+        r = sidecar_build(bytes, header, scan, &wanted);
+    if (r < 0 && r != -ENOTSUP)
+        return r;
+    w->report->sidecars++;
+    if (r == 0 && str_eq(buf_str(&there), buf_str(&wanted)))
+        return 0;
+    w->report->bad_sidecars++;
+    tell(w, "its sidecar says something else, up to this offset", name, sc.end);
+    return 0;
+}
+
+static int show_segment(const struct walk *w, int dir, const char *name, struct str bytes, const struct segment_header *header)
 {
     struct segment_scan scan;
     int r = segment_scan(bytes, header, &scan);
@@ -115,8 +142,10 @@ static int show_segment(const struct walk *w, const char *name, struct str bytes
         tell(w, "damaged records", name, scan.bad_records);
     for (size_t i = 0; i < scan.count; i++)
         show_record(w, name, bytes, &scan.records[i]);
+    if (w->sidecars && scan.bad_records == 0)
+        r = check_sidecar(w, dir, name, bytes, header, &scan);
     segment_scan_free(&scan);
-    return 0;
+    return r;
 }
 
 static int read_bytes(int file, struct buf *out)
@@ -156,7 +185,7 @@ static int walk_segment(const struct walk *w, int dir, const struct name *n)
     if (bytes.n >= SEGMENT_HEADER_SIZE)
         result = segment_header_get((const unsigned char *)bytes.p, &header);
     if (result == SEGMENT_HEADER_OK && header.generation == n->generation && header.number == n->number)
-        return show_segment(w, name, buf_str(&bytes), &header);
+        return show_segment(w, dir, name, buf_str(&bytes), &header);
     if (!still_there(dir, name))
         return 0;
     if (result == SEGMENT_HEADER_NEWER)
@@ -288,7 +317,7 @@ int verify_all(const char *path, verify_problem_fn *problem, void *arg, struct v
 {
     struct bodies b = { 0 };
     *out = (struct verify_report){ 0 };
-    struct walk w = { .each = follow, .arg = &b, .problem = problem, .problem_arg = arg, .report = out };
+    struct walk w = { .each = follow, .arg = &b, .problem = problem, .problem_arg = arg, .report = out, .sidecars = true };
     map_u64_init(&b.live);
     int r = walk_all(path, &w);
     if (r == 0)

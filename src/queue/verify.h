@@ -14,6 +14,8 @@ struct verify_report {
     uint64_t torn_tails;                 /* a last write cut short by a crash, or being written right now: no damage */
     uint64_t newer;                      /* records or segments of a newer version */
     uint64_t bodies, bad_bodies;         /* files of messages that are not over yet */
+    uint64_t sidecars, torn_sidecars;    /* beside sound segments; and those that a start passes over: no damage */
+    uint64_t bad_sidecars;               /* they say something else than their segments */
 };
 
 struct verify_record {
@@ -28,7 +30,7 @@ typedef void verify_each_fn(void *arg, const struct verify_record *r);
  * from reading the directory. */
 int verify_records(const char *dir, verify_each_fn *each, void *arg, struct verify_report *out);
 
-/* That, and the body files of all messages that are not over, by size and checksum. problem is told each finding in words. */
+/* That, and the body files of all messages that are not over, by size and checksum, and the sidecars, by what their segments say. problem is told each finding in words. */
 typedef void verify_problem_fn(void *arg, const char *words);
 int verify_all(const char *dir, verify_problem_fn *problem, void *arg, struct verify_report *out);
 

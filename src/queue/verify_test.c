@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "queue/queue.h"
+#include "queue/sidecar.h"
 #include "run/loop.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -100,7 +101,7 @@ static struct verify_report verify(void)
     struct verify_report r;
     size_t said = 0;
     assert_int_equal(verify_all(dir, count_words, &said, &r), 0);
-    assert_true((said > 0) == (r.bad_headers + r.bad_records + r.bad_bodies + r.newer > 0));
+    assert_true((said > 0) == (r.bad_headers + r.bad_records + r.bad_bodies + r.bad_sidecars + r.newer > 0));
     return r;
 }
 
@@ -166,7 +167,8 @@ static void sound(void **state)
     assert_int_equal(r.segments, 1);
     assert_int_equal(r.records, MESSAGES + 2);       /* the big one, and the mark at the end */
     assert_int_equal(r.bodies, 1);
-    assert_int_equal(r.bad_headers + r.bad_records + r.bad_bodies + r.torn_tails + r.newer, 0);
+    assert_int_equal(r.sidecars, 1);
+    assert_int_equal(r.bad_headers + r.bad_records + r.bad_bodies + r.bad_sidecars + r.torn_sidecars + r.torn_tails + r.newer, 0);
 }
 
 static void damaged_record(void **state)
@@ -188,6 +190,30 @@ static void damaged_record(void **state)
         flip(segment_path(), at);
     }
     assert_int_equal(verify().bad_records, 0);
+}
+
+/* One that a start would pass over is no damage; one that it would believe, though it says something else, is. */
+static void other_sidecar(void **state)
+{
+    (void)state;
+    char name[SEGMENT_NAME_SIZE];
+    unsigned char block[SIDECAR_HEADER_SIZE];
+    sidecar_name(name, 1, 1);
+    const char *path = path_of("journal", name);
+    flip(path, SIDECAR_HEADER_SIZE + 3);
+    struct verify_report r = verify();
+    assert_int_equal(r.torn_sidecars, 1);
+    assert_int_equal(r.sidecars + r.bad_sidecars, 0);
+    flip(path, SIDECAR_HEADER_SIZE + 3);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, block, sizeof block, 0), sizeof block);
+    block[56]--;                                     /* it knows of one record less */
+    codec_set_u32(block + 68, codec_crc32c(0, block, 68));
+    assert_int_equal(pwrite(fd, block, sizeof block, 0), sizeof block);
+    close(fd);
+    r = verify();
+    assert_int_equal(r.bad_sidecars, 1);
+    assert_int_equal(r.torn_sidecars + r.bad_records, 0);
 }
 
 static void damaged_header(void **state)
@@ -229,8 +255,8 @@ static void damaged_body(void **state)
     assert_int_equal(r.bad_records, 0);
 }
 
-/* Cut in its last batch: a torn tail, and no damage. Cut further up, the segment just ends earlier: nothing in it can tell. Cut in the
- * header: there is none. */
+/* Cut in its last batch: a torn tail, and no damage. Cut further up, the segment just ends earlier: nothing in it can tell, but the sidecar
+ * does not fit it any more. Cut in the header: there is none. */
 static void truncated_segment(void **state)
 {
     (void)state;
@@ -239,6 +265,7 @@ static void truncated_segment(void **state)
     struct verify_report r = verify();
     assert_int_equal(r.records, MESSAGES);
     assert_int_equal(r.bad_headers + r.bad_records + r.bad_bodies, 0);
+    assert_int_equal(r.torn_sidecars, 1);
     assert_int_equal(truncate(segment_path(), SEGMENT_HEADER_SIZE - 1), 0);
     assert_int_equal(verify().bad_headers, 1);
     assert_int_equal(truncate(segment_path(), 0), 0);
@@ -318,6 +345,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_DIRECTORY(sound),          IN_DIRECTORY(damaged_record),    IN_DIRECTORY(damaged_header), IN_DIRECTORY(newer_version),
         IN_DIRECTORY(damaged_body),   IN_DIRECTORY(truncated_segment), IN_DIRECTORY(torn_tail),      IN_DIRECTORY(live_directory),
+        IN_DIRECTORY(other_sidecar),
         cmocka_unit_test(no_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

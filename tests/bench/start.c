@@ -148,14 +148,16 @@ static int time_start(int argc, char **argv)
     struct queue_recovery found;
     struct rusage used;
 
+    /* Seconds on a machine that does nothing else are nearer to the processor's than to the clock's. */
     bench.scan = argc > 3 && strcmp(argv[3], "scan") == 0;
     int64_t begun_ns = clock_mono_ns();
     if (open_queue(&found) < 0)
         return 1;
     int64_t took_ns = clock_mono_ns() - begun_ns;
     (void)getrusage(RUSAGE_SELF, &used);
-    printf("ready in %.2f s: %" PRIu64 " messages, %" PRIu64 " records, %" PRIu64 " segments (%" PRIu64 " by sidecar), %.0f MB of records; %ld MiB of memory\n",
-           (double)took_ns / 1e9, found.messages, found.records, found.segments, found.sidecars, (double)found.bytes / 1e6, used.ru_maxrss / 1024);
+    double cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+    printf("ready in %.2f s (%.2f s of CPU): %" PRIu64 " messages, %" PRIu64 " records, %" PRIu64 " segments (%" PRIu64 " by sidecar), %.0f MB of records; %ld MiB of memory\n",
+           (double)took_ns / 1e9, cpu, found.messages, found.records, found.segments, found.sidecars, (double)found.bytes / 1e6, used.ru_maxrss / 1024);
     return loop_run(1, close_it, NULL) < 0;
 }
 

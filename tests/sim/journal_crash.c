@@ -7,7 +7,8 @@
  * Each workload is a row of a table. They run in rounds, each with a seed of its own: first clean, then with each operation (or every
  * EVERY-th) failing with EIO and with ENOSPC, once or for some seconds. After a clean run an image may become the start of another one, so
  * recovery itself is cut, and what comes after it. A point is one distinct image: workload, round, failing operation, operation, surviving
- * set. All of it follows from the seed: `--seed N --workload NAME` repeats a failure, --verbose shows the journal that it met.
+ * set. Where sidecars had a part in a recovery, a recovery without them must come to the same. All of it follows from the seed:
+ * `--seed N --workload NAME` repeats a failure, --verbose shows the journal that it met.
  * The last line is `sim journal: N points, 0 failures`.
  */
 #include "journal_ledger.h"
@@ -95,6 +96,10 @@ static const struct workload workloads[] = {
       .deliverers = 1, .defer = 40, .phases = 4 },
     { .name = "recovery-recycled", .putters = 3, .messages = 8, .size_min = 6000, .size_max = 15000, .rcpts_max = 1,
       .deliverers = 3, .defer = 10, .operations = 3, .phases = 3 },
+    { .name = "sidecars",       .putters = 3, .messages = 12, .size_min = 6000, .size_max = 15000, .rcpts_max = 2,
+      .deliverers = 2, .defer = 60, .operations = 8, .discards = 10, .reopen = 1, .phases = 2 },
+    { .name = "sidecars-small", .putters = 4, .messages = 30, .size_min = 1000, .size_max = 1500, .rcpts_max = 2,
+      .deliverers = 4, .defer = 30, .operations = 6, .phases = 2 },
     { .name = "killed",         .putters = 3, .messages = 4,  .size_max = 5000,  .rcpts_max = 2,
       .deliverers = 2, .defer = 30, .kill = true, .phases = 2 },
     { .name = "killed-recycled", .putters = 3, .messages = 9, .size_min = 6000, .size_max = 15000, .rcpts_max = 1,
@@ -127,7 +132,7 @@ struct run {
 };
 
 static struct {
-    uint64_t    seed, points_wanted, points, failures, runs;
+    uint64_t    seed, points_wanted, points, failures, runs, compared;
     const char *only;
     bool        verbose;
     uint64_t    fault_every;
@@ -753,6 +758,82 @@ static void use_queue(struct check *c, struct queue *q)
         (void)queue_settle(claim, &(struct outcome){ .state = RCPT_DELIVERED }, claim->env.rcpt_count == 1 && claim->states[0] == RCPT_PENDING, 0);
 }
 
+/* ---- what sidecars say is what a scan says ---- */
+
+static bool same_place(const struct segment *a, const struct segment *b)
+{
+    return a == NULL || b == NULL ? a == b : a->generation == b->generation && a->number == b->number;
+}
+
+static bool same_entry(const struct entry *a, const struct entry *b)
+{
+    return a->id == b->id && a->due_mono_ns == b->due_mono_ns && a->arrived_wall_ns == b->arrived_wall_ns && a->body_size == b->body_size &&
+           same_place(a->segment, b->segment) && same_place(a->last_segment, b->last_segment) && a->place == b->place && a->length == b->length &&
+           (a->last_segment == NULL || a->last_place == b->last_place) && a->attempts == b->attempts && a->rcpts == b->rcpts &&
+           a->pending == b->pending && a->life == b->life && a->body_in_file == b->body_in_file && a->body_seen == b->body_seen &&
+           a->node.key == b->node.key && memcmp(a->states, b->states, a->rcpts) == 0;
+}
+
+static void same_segments(struct check *c, const struct queue *a, const struct queue *b)
+{
+    const struct segment *s = a->journal.oldest, *t = b->journal.oldest;
+
+    for (; s != NULL && t != NULL; s = s->newer, t = t->newer)
+        if (!same_place(s, t) || s->end != t->end || s->live != t->live || s->live_bytes != t->live_bytes)
+            wrong(c, "with sidecars, %s is another than in a scan", s->name);
+    if (s != t)
+        wrong(c, "with sidecars, the segments are others than in a scan");
+}
+
+/* A scan may doubt more: it does not know that the end of the last segment had been synced. */
+static bool doubts_fit(const struct queue *a, const struct queue *scanned)
+{
+    for (size_t i = 0; i < a->doubt_count; i++) {
+        size_t k = 0;
+        while (k < scanned->doubt_count && scanned->doubts[k] != a->doubts[i])
+            k++;
+        if (k == scanned->doubt_count)
+            return false;
+    }
+    return true;
+}
+
+static void same_queues(struct check *c, const struct queue *a, const struct queue *b)
+{
+    struct entry *e, *f;
+    uint64_t after = 0;
+
+    if (a->index.count != b->index.count || a->live_bytes != b->live_bytes || a->journal.next_sequence != b->journal.next_sequence ||
+        a->journal.generation != b->journal.generation || a->last_id != b->last_id || !doubts_fit(a, b))
+        wrong(c, "with sidecars, the queue is another than after a scan");
+    for (; index_after(&a->index, after, &e, 1) == 1 && index_after(&b->index, after, &f, 1) == 1; after = e->id)
+        if (!same_entry(e, f))
+            wrong(c, "with sidecars, message %llx is another than after a scan", (unsigned long long)e->id);
+    same_segments(c, a, b);
+}
+
+static void compare_with_scan(struct check *c)
+{
+    struct queue_options options = options_of(c->run->workload);
+    struct queue_recovery found, scanned;
+    struct queue *a, *b;
+    char error[256];
+
+    options.read_only = true;
+    if (queue_open(&options, &a, &found, error) < 0)
+        return;                                      /* whoever opens it for good says so */
+    options.scan_all = true;
+    if (found.sidecars > 0 && queue_open(&options, &b, &scanned, error) == 0) {
+        same_queues(c, a, b);
+        if (found.records != scanned.records || found.messages != scanned.messages || found.bad_records != scanned.bad_records ||
+            found.torn_tails != scanned.torn_tails || found.abandoned != scanned.abandoned)
+            wrong(c, "with sidecars, recovery finds other things than a scan");
+        test.compared++;
+        queue_close(b);
+    }
+    queue_close(a);
+}
+
 static void check_task(void *arg)
 {
     struct check *c = arg;
@@ -760,8 +841,10 @@ static void check_task(void *arg)
     struct queue_recovery recovery;
     struct queue *q;
     char error[256];
-    int r = queue_open(&options, &q, &recovery, error);
 
+    if (!c->damaged)
+        compare_with_scan(c);
+    int r = queue_open(&options, &q, &recovery, error);
     if (r < 0) {
         if (!c->damaged)
             wrong(c, "it does not open: %s", error);
@@ -1063,6 +1146,7 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < WORKLOADS && test.failures == 0 && !(enough() && test.round > 0); i++)
             if (test.only == NULL || strcmp(test.only, workloads[i].name) == 0)
                 clean_and_faulty(&workloads[i]);
+    printf("sim journal: %llu recoveries were compared with a scan\n", (unsigned long long)test.compared);
     printf("sim journal: %llu points, %llu failures\n", (unsigned long long)test.points, (unsigned long long)test.failures);
     return test.failures > 0;
 }
