@@ -6,6 +6,7 @@
  */
 #include "base/log.h"
 #include "base/metrics.h"
+#include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include "policy/access.h"
 #include "policy/route.h"
@@ -17,10 +18,6 @@
 
 #define SHOWN_MAX 200                    /* of a stranger's command in the log */
 #define WORD_MAX  12                     /* of one that we do not know */
-
-/* What we announce to EHLO; all else that the parser knows is refused (RFC 5321, 4.1.1.11). */
-#define OFFERED_MAIL_PARAMS ((unsigned)PARAM_SIZE | PARAM_BODY | PARAM_RET | PARAM_ENVID)
-#define OFFERED_RCPT_PARAMS ((unsigned)PARAM_NOTIFY | PARAM_ORCPT)
 
 static struct reply on_helo(struct session *s, struct str args);
 static struct reply on_ehlo(struct session *s, struct str args);
@@ -46,6 +43,7 @@ enum when {
 static const struct verb_row {
     struct reply (*handler)(struct session *s, struct str args);   /* NULL: known, and not offered here: 502 */
     unsigned       when;
+    enum extension extension;                                      /* that brings it: not offered, 502; left out: none does */
 } verbs[VERB_COUNT] = {
     /* verb            handler   when                            */
     [VERB_HELO]     = { on_helo, ANY_TIME                        },
@@ -91,7 +89,7 @@ static struct reply dispatch(struct session *s, const struct smtp_line *command)
 
     if (command->verb == VERB_UNKNOWN)
         return reply(500, "5.5.2", "I do not know that command");
-    if (row->handler == NULL)
+    if (row->handler == NULL || !extension_offered(s, row->extension))
         return reply(502, "5.5.1", "That command is not offered here");
     struct reply r = check_when(s, row->when, command->args);
     return r.code != 0 ? r : row->handler(s, command->args);
@@ -185,11 +183,16 @@ static struct reply on_helo(struct session *s, struct str args)
 static struct reply on_ehlo(struct session *s, struct str args)
 {
     struct reply r = hello(s, args, true);
+    struct buf text;
 
     if (r.code != 250)
         return r;
-    return session_reply(s, 250, NULL, "%s greets %s\nPIPELINING\nSIZE %llu\n8BITMIME\nDSN\nENHANCEDSTATUSCODES\nHELP", s->conf->hostname, s->helo,
-                         (unsigned long long)s->conf->message_size_max);
+    buf_init_fixed(&text, s->text, sizeof s->text);
+    buf_printf(&text, "%s greets %s", s->conf->hostname, s->helo);
+    extensions_put(s, &text);
+    buf_put_char(&text, '\0');
+    assert(buf_ok(&text));                       /* SESSION_TEXT_MAX has room for all of them */
+    return reply(250, NULL, s->text);
 }
 
 /* -- MAIL ---------------------------------------------------------------------------------------------------------------- */
@@ -217,7 +220,7 @@ static struct reply on_mail(struct session *s, struct str args)
     enum smtp_parse result = smtp_parse_mail(&s->transaction.arena, args, &mail, &culprit);
     if (result != SMTP_OK)
         return refuse_arguments(s, result, "5.1.7", culprit);
-    if (mail.seen & ~OFFERED_MAIL_PARAMS)
+    if (mail.seen & ~extensions_mail_params(s))
         return reply(555, "5.5.4", "A parameter that is not offered here");
     if (mail.body == BODY_BINARYMIME)            /* RFC 3030: only together with CHUNKING */
         return reply(504, "5.5.4", "BINARYMIME is not offered here");
@@ -305,7 +308,7 @@ static struct reply add_rcpt(struct session *s, struct str args)
     enum smtp_parse result = smtp_parse_rcpt(&t->arena, args, &parsed, &culprit);
     if (result != SMTP_OK)
         return refuse_arguments(s, result, "5.1.3", culprit);
-    if (parsed.seen & ~OFFERED_RCPT_PARAMS)
+    if (parsed.seen & ~extensions_rcpt_params(s))
         return reply(555, "5.5.4", "A parameter that is not offered here");
     if (transaction_has(t, &parsed.rcpt))        /* one copy is what the sender meant */
         return reply(250, "2.1.5", "Recipient ok, named before");

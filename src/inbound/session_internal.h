@@ -11,7 +11,7 @@
 #include "smtp/reply.h"
 
 #define SESSION_HELO_MAX 256
-#define SESSION_TEXT_MAX 768             /* of a reply made for one occasion */
+#define SESSION_TEXT_MAX 1536            /* of a reply made for one occasion; EHLO's is the longest: two names of 255 and the extensions */
 
 struct session {
     struct session_shared *shared;

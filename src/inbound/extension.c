@@ -1,0 +1,71 @@
+/*
+ * The table of extensions: keyword, when it is offered, what stands behind it, what it allows. Runs in the worker, in the
+ * session's task.
+ */
+#include "inbound/extension.h"
+#include "inbound/session_internal.h"
+#include <inttypes.h>
+
+static void put_size(const struct session *s, struct buf *out);
+
+// clang-format off
+static const struct extension_row {
+    const char *keyword;
+    bool      (*offered)(const struct session *s);                       /* NULL: always */
+    void      (*put)(const struct session *s, struct buf *out);          /* what follows the keyword and a space; NULL: nothing does */
+    unsigned    mail_params, rcpt_params;                                /* enum smtp_param */
+} extensions[EXTENSION_COUNT] = {
+    /*                                  keyword                offered  put       parameters of MAIL       parameters of RCPT */
+    [EXTENSION_NONE]                = { "",                    NULL,    NULL,     0,                       0                         },
+    [EXTENSION_PIPELINING]          = { "PIPELINING",          NULL,    NULL,     0,                       0                         },
+    [EXTENSION_SIZE]                = { "SIZE",                NULL,    put_size, PARAM_SIZE,              0                         },
+    [EXTENSION_8BITMIME]            = { "8BITMIME",            NULL,    NULL,     PARAM_BODY,              0                         },
+    [EXTENSION_DSN]                 = { "DSN",                 NULL,    NULL,     PARAM_RET | PARAM_ENVID, PARAM_NOTIFY | PARAM_ORCPT },
+    [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", NULL,    NULL,     0,                       0                         },
+    [EXTENSION_HELP]                = { "HELP",                NULL,    NULL,     0,                       0                         },
+};
+// clang-format on
+
+bool extension_offered(const struct session *s, enum extension e)
+{
+    return extensions[e].offered == NULL || extensions[e].offered(s);
+}
+
+void extensions_put(const struct session *s, struct buf *out)
+{
+    for (enum extension e = EXTENSION_NONE + 1; e < EXTENSION_COUNT; e++) {
+        if (!extension_offered(s, e))
+            continue;
+        buf_put_char(out, '\n');
+        buf_put_z(out, extensions[e].keyword);
+        if (extensions[e].put == NULL)
+            continue;
+        buf_put_char(out, ' ');
+        extensions[e].put(s, out);
+    }
+}
+
+unsigned extensions_mail_params(const struct session *s)
+{
+    unsigned params = 0;
+
+    for (enum extension e = 0; e < EXTENSION_COUNT; e++)
+        params |= extension_offered(s, e) ? extensions[e].mail_params : 0;
+    return params;
+}
+
+unsigned extensions_rcpt_params(const struct session *s)
+{
+    unsigned params = 0;
+
+    for (enum extension e = 0; e < EXTENSION_COUNT; e++)
+        params |= extension_offered(s, e) ? extensions[e].rcpt_params : 0;
+    return params;
+}
+
+/* -- what follows a keyword ---------------------------------------------------------------------------------------------- */
+
+static void put_size(const struct session *s, struct buf *out)
+{
+    buf_printf(out, "%" PRIu64, s->conf->message_size_max);
+}
