@@ -7,9 +7,11 @@
  */
 #include "outbound/client.h"
 #include "base/cleanup.h"
+#include "base/codec.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "mail/domain.h"
+#include "outbound/text.h"
 #include "run/stream.h"
 #include "smtp/command.h"
 #include "smtp/data.h"
@@ -19,8 +21,11 @@
 #include <string.h>
 
 #define WINDOW_RCPTS      50             /* recipients in one pipelined write */
-#define BODY_CHUNK        (32 * 1024)    /* bytes of the message per read */
+#define WIRE_MAX          (1024 * 1024)  /* one piece, converted, with its dots doubled: 32 KiB become 702 at most */
 #define QUIT_WAIT_NS      (1 * NS_PER_S)
+#define NO_8BITMIME       "the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME)"
+#define TOO_LARGE         "the message is larger than the next server takes"
+#define TOO_LARGE_IN_7BIT "the message, converted to 7 bits because the next server takes only those, is larger than it takes"
 #define FINAL_REPLY_FACTOR 2             /* the final dot's reply may take twice as long as others: 10 minutes (RFC 5321, 4.5.3.2.6) */
 
 /* -- replies ----------------------------------------------------------------------------------------------------------- */
@@ -275,6 +280,7 @@ struct transaction {
     const struct client_mail *mail;
     struct arena             *a;
     struct str                remote;
+    struct text               text;
     size_t                    answered;      /* recipients with a reply to their RCPT */
     size_t                    accepted;
     size_t                    beyond;        /* too many for this transaction: they stand first among the outcomes */
@@ -297,7 +303,7 @@ static void put_mail(struct transaction *t)
     struct mail_args args = { .sender = env->sender, .null_sender = env->null_sender };
     if (t->c->extensions & CLIENT_SIZE) {
         args.seen |= PARAM_SIZE;
-        args.size = t->mail->claim->body_size;
+        args.size = t->text.size;
     }
     if (env->body_8bit && (t->c->extensions & CLIENT_8BITMIME)) {
         args.seen |= PARAM_BODY;
@@ -427,34 +433,49 @@ static int send_envelope(struct transaction *t)
     return 0;
 }
 
+/* The signature's owner will find it broken, and this is where to see why. */
+static void log_conversion(const struct transaction *t)
+{
+    char id[CODEC_ID_LEN + 1];
+    bool breaks = convert_breaks_signature(t->text.convert);
+    codec_id_format(t->mail->claim->id, id);
+    log_event(breaks ? LOG_WARN : LOG_INFO, "converted-to-7bit", LOG_Z("id", id), LOG_Z("remote", t->c->remote),
+              LOG_U64("size", t->text.size), LOG_Z("signature", breaks ? "broken" : "none"));
+}
+
+/* Awaits: up to the end of the text, with the line with the dot. */
+static int send_pieces(struct transaction *t)
+{
+    CLEANUP_BUF struct buf wire;
+    buf_init(&wire, WIRE_MAX);
+    struct data_encoder encoder = { 0 };
+    struct str piece = STR("");
+    int r;
+    do {
+        if ((r = text_read(&t->text, &piece)) < 0)
+            return lost(t->c, r);                             /* in the middle of a text: nothing but closing ends it honestly */
+        buf_clear(&wire);
+        if (r > 0)
+            data_encode(&encoder, piece, &wire);
+        else
+            data_encode_end(&encoder, &wire);
+        if (!buf_ok(&wire))
+            return lost(t->c, -ENOMEM);                       /* likewise: it has a hole */
+        stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
+        int put = put_text(t->c, buf_str(&wire));
+        if (put < 0)
+            return put;
+    } while (r > 0);
+    return 0;
+}
+
 static int send_text(struct transaction *t)
 {
-    char *chunk = malloc(BODY_CHUNK);
-    if (chunk == NULL)
-        return lost(t->c, -ENOMEM);
-    CLEANUP_BUF struct buf wire;
-    buf_init(&wire, 3 * BODY_CHUNK);
-    struct data_encoder encoder = { 0 };
-    uint64_t offset = 0;
-    size_t got = 0;
-    int r;
-    stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
-    do {
-        r = queue_read_body(t->mail->claim, offset, chunk, BODY_CHUNK, &got);
-        if (r < 0) {
-            (void)lost(t->c, r);                              /* in the middle of a text: nothing but closing ends it honestly */
-            break;
-        }
-        offset += got;
-        data_encode(&encoder, (struct str){ chunk, got }, &wire);
-        if (got < BODY_CHUNK)
-            data_encode_end(&encoder, &wire);
-        r = put_text(t->c, buf_str(&wire));
-        buf_clear(&wire);
-        stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
-    } while (r == 0 && got == BODY_CHUNK);
-    free(chunk);
+    if (t->text.convert != NULL)
+        log_conversion(t);
+    int r = send_pieces(t);
     log_lines(t->c, "we_say", STR("(the message, and a line with a dot)"));
+    stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
     return r < 0 ? r : flush(t->c);
 }
 
@@ -507,21 +528,26 @@ static int send_data(struct transaction *t)
     return 0;
 }
 
-/* What this server cannot take is known before a word is said. */
-static bool refuse_beforehand(struct transaction *t)
+/* Awaits. What this server cannot take is known before a word is said. 1: all outcomes say so; 0: go on; or the error. */
+static int refuse_beforehand(struct transaction *t)
 {
-    const struct claim *claim = t->mail->claim;
+    const struct client *c = t->c;
+    enum convert_verdict verdict;
     struct outcome o;
-    if (claim->env.body_8bit && !(t->c->extensions & CLIENT_8BITMIME)) {
-        o = outcome_of_ours(RCPT_BOUNCED, "5.6.3", "the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME)");
-    } else if ((t->c->extensions & CLIENT_SIZE) && t->c->size_max > 0 && claim->body_size > t->c->size_max) {
-        o = outcome_of_ours(RCPT_BOUNCED, "5.3.4", "the message is larger than the next server takes");
-    } else {
-        return false;
-    }
+    int r = text_open(&t->text, t->mail->claim, !(c->extensions & CLIENT_8BITMIME), &verdict);
+    if (r == -ECANCELED)
+        return r;
+    if (r < 0)
+        o = outcome_with_detail(t->a, RCPT_PENDING, "4.3.0", t->remote, "we cannot read the message", words_for(r));
+    else if (verdict != CONVERT_NOTHING && verdict != CONVERT_POSSIBLE)
+        o = outcome_with_detail(t->a, RCPT_BOUNCED, "5.6.3", t->remote, NO_8BITMIME, convert_words(verdict));
+    else if ((c->extensions & CLIENT_SIZE) && c->size_max > 0 && t->text.size > c->size_max)
+        o = outcome_of_ours(RCPT_BOUNCED, "5.3.4", t->text.convert != NULL ? TOO_LARGE_IN_7BIT : TOO_LARGE);
+    else
+        return 0;
     o.remote = t->remote;
     settle_all(t, &o);
-    return true;
+    return 1;
 }
 
 /* Every further transaction has delivered to somebody, so there is an end of them. */
@@ -535,25 +561,32 @@ static enum client_sent sent(const struct transaction *t, struct client_mail *ma
     return CLIENT_MORE;
 }
 
+static enum client_sent send_message(struct transaction *t, struct client_mail *mail)
+{
+    int r = refuse_beforehand(t);
+    if (r != 0)
+        return r < 0 ? CLIENT_CANCELED : CLIENT_SENT;
+    t->reused = t->c->transactions++ > 0;
+    r = send_envelope(t);
+    if (r == 0 && (t->accepted > 0 || t->data_sent || t->c->usable))
+        r = send_data(t);
+    if (r == 0)
+        return sent(t, mail);
+    if (r == -ECANCELED)
+        return CLIENT_CANCELED;
+    if (t->reused && !t->any_reply)
+        return CLIENT_STALE;
+    struct outcome o = outcome_with_detail(t->a, RCPT_PENDING, "4.4.2", t->remote, "lost connection", words_for(r));
+    settle_all(t, &o);
+    return CLIENT_SENT;
+}
+
 enum client_sent client_send(struct client *c, struct client_mail *mail)
 {
     assert(c->usable && mail->count > 0);
     struct transaction t = { .c = c, .mail = mail, .a = &mail->claim->arena };
     t.remote = str_copy(t.a, str_of(c->remote));
-    if (refuse_beforehand(&t))
-        return CLIENT_SENT;
-    t.reused = c->transactions++ > 0;
-
-    int r = send_envelope(&t);
-    if (r == 0 && (t.accepted > 0 || t.data_sent || c->usable))
-        r = send_data(&t);
-    if (r == 0)
-        return sent(&t, mail);
-    if (r == -ECANCELED)
-        return CLIENT_CANCELED;
-    if (t.reused && !t.any_reply)
-        return CLIENT_STALE;
-    struct outcome o = outcome_with_detail(t.a, RCPT_PENDING, "4.4.2", t.remote, "lost connection", words_for(r));
-    settle_all(&t, &o);
-    return CLIENT_SENT;
+    enum client_sent result = send_message(&t, mail);
+    text_close(&t.text);
+    return result;
 }

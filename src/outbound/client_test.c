@@ -114,8 +114,10 @@ static const struct client_case cases[] = {
     { "SIZE without a number",   { [AT_EHLO] = "250-x\r\n250 SIZE\r\n" },             ONE, "D 2.0.0", 1 },
     { "SIZE beyond 64 bits",     { [AT_EHLO] = "250-x\r\n250 SIZE 99999999999999999999\r\n" }, ONE, "D 2.0.0", 1 },
     { "8-bit to 8BITMIME",       { [AT_EHLO] = "250-x\r\n250 8bitmime\r\n" },         ONE, "D 2.0.0", 1, false, true },
-    { "8-bit to 7-bit only",     { [AT_EHLO] = "250 x\r\n" },                         TWO, "B 5.6.3, B 5.6.3", 0, false, true },
-    { "8-bit after HELO",        { [AT_EHLO] = "500 what\r\n" },                      ONE, "B 5.6.3", 0, false, true },
+    { "8-bit to 7-bit only",     { [AT_EHLO] = "250 x\r\n" },                         TWO, "D 2.0.0, D 2.0.0", 1, false, true },
+    { "8-bit after HELO",        { [AT_EHLO] = "500 what\r\n" },                      ONE, "D 2.0.0", 1, false, true },
+    { "SIZE enough for 8-bit",   { [AT_EHLO] = "250-x\r\n250-8BITMIME\r\n250 SIZE 40\r\n" }, ONE, "D 2.0.0", 1, false, true },
+    { "SIZE too small for 7-bit", { [AT_EHLO] = "250-x\r\n250 SIZE 40\r\n" },       ONE, "B 5.3.4", 0, false, true },
     { "a server named SIZE",     { [AT_EHLO] = "250 SIZE 10\r\n" },                   ONE, "D 2.0.0", 1 },
 };
 // clang-format on

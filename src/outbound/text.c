@@ -1,0 +1,95 @@
+/*
+ * The text of a message as it goes to one server: see text.h.
+ */
+#include "outbound/text.h"
+#include <errno.h>
+#include <stdlib.h>
+
+#define CHUNK (32 * 1024)                /* bytes of the body per read */
+
+/* Awaits. */
+static int read_chunk(struct text *t, struct str *out)
+{
+    size_t got = 0;
+    if (t->chunk == NULL && (t->chunk = malloc(CHUNK)) == NULL)
+        return -ENOMEM;
+    int r = queue_read_body(t->claim, t->offset, t->chunk, CHUNK, &got);
+    if (r < 0)
+        return r;
+    t->offset += got;
+    t->ended = got < CHUNK;
+    *out = (struct str){ t->chunk, got };
+    return 0;
+}
+
+static void release_chunk(struct text *t)
+{
+    free(t->chunk);
+    t->chunk = NULL;
+}
+
+/* Awaits: the first of the two passes. */
+static int scan(struct text *t, enum convert_verdict *out_verdict)
+{
+    struct str piece;
+    if ((t->convert = convert_new()) == NULL)
+        return -ENOMEM;
+    while (!t->ended) {
+        int r = read_chunk(t, &piece);
+        if (r < 0)
+            return r;
+        convert_scan(t->convert, piece);
+    }
+    int r = convert_scan_end(t->convert, out_verdict);
+    if (r < 0)
+        return r;
+    if (*out_verdict == CONVERT_POSSIBLE) {
+        t->size = convert_size(t->convert);
+    } else {
+        convert_free(t->convert);
+        t->convert = NULL;
+    }
+    release_chunk(t);                                         /* it may be long until the server wants the text */
+    t->offset = 0;
+    t->ended = false;
+    return 0;
+}
+
+int text_open(struct text *t, struct claim *claim, bool only_7bit, enum convert_verdict *out_verdict)
+{
+    *t = (struct text){ .claim = claim, .size = claim->body_size };
+    buf_init(&t->converted, CONVERT_GROWTH_MAX * CHUNK + CONVERT_EXTRA_MAX);
+    if (only_7bit && claim->env.body_8bit)
+        return scan(t, out_verdict);
+    *out_verdict = CONVERT_NOTHING;
+    return 0;
+}
+
+int text_read(struct text *t, struct str *out)
+{
+    if (t->ended) {
+        text_close(t);                                        /* and its last reply */
+        return 0;
+    }
+    int r = read_chunk(t, out);
+    if (r < 0)
+        return r;
+    if (t->convert == NULL)
+        return 1;
+    buf_clear(&t->converted);
+    convert_write(t->convert, *out, &t->converted);
+    if (t->ended)
+        convert_write_end(t->convert, &t->converted);
+    if (!buf_ok(&t->converted))
+        return -ENOMEM;
+    *out = buf_str(&t->converted);
+    return 1;
+}
+
+void text_close(struct text *t)
+{
+    convert_free(t->convert);
+    release_chunk(t);
+    buf_free(&t->converted);
+    *t = (struct text){ .ended = true };
+}
