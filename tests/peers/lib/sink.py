@@ -7,6 +7,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+from nightmail import PROGRAM
 from postfix import tool
 from proc import end, free_port, listens, spawn, wait_until
 
@@ -61,3 +62,31 @@ class Sink:
 
     def __exit__(self, *_):
         self.stop()
+
+
+class OwnSink:
+    """`nightmail sink`, as a next hop that says what `args` ask for; keeps every message."""
+
+    def __init__(self, folder, address="127.0.0.1", args=()):
+        self.folder, self.address, self.port = Path(folder).absolute(), address, 0
+        self.args = list(args)
+        self.process = None
+
+    def start(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.process = spawn([PROGRAM, "sink", "--listen", f"{self.address}:0", "--store", self.folder, *self.args],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.port = int(self.process.stdout.readline().rsplit(b":", 1)[1])
+        return self
+
+    def mails(self):
+        return [f.read_bytes() for f in sorted(self.folder.iterdir())]
+
+    def stop(self):
+        """Its exit status."""
+        if self.process is None:
+            return 0
+        status = end(self.process)
+        self.process.stdout.close()
+        self.process = None
+        return status
