@@ -5,7 +5,9 @@
 #ifndef SIM_SERVERS_H
 #define SIM_SERVERS_H
 
+#include "base/cleanup.h"
 #include "inbound/inbound.h"
+#include "mail/line_end.h"
 #include "outbound/outbound.h"
 #include "outbound/test_scene.h"
 
@@ -199,6 +201,16 @@ static inline void letter_send(struct letter *l, const char *ip)
     talk_close(&t);
 }
 
+/* Is it the end of the file, whose lines end in LF? */
+static inline bool letter_ends(struct str file, struct str text)
+{
+    CLEANUP_BUF struct buf lf;
+    buf_init(&lf, SIZE_MAX);
+    buf_put_str(&lf, text);
+    buf_truncate(&lf, line_end_to_lf(lf.p, lf.n));
+    return file.n >= lf.n && str_eq(str_from(file, file.n - lf.n), buf_str(&lf));
+}
+
 /* BLOCKS. How often the text is in a mailbox, whole; UINT_MAX if there is a file that ends in none of the two texts. */
 static inline unsigned letter_copies(const char *mailbox, struct str text, struct str other)
 {
@@ -209,9 +221,9 @@ static inline unsigned letter_copies(const char *mailbox, struct str text, struc
         struct buf file;
         scene_read(mailbox, files.names[i], &file);
         struct str all = buf_str(&file);
-        if (all.n >= text.n && str_eq(str_from(all, all.n - text.n), text))
+        if (letter_ends(all, text))
             copies++;
-        else if (all.n < other.n || !str_eq(str_from(all, all.n - other.n), other))
+        else if (!letter_ends(all, other))
             strangers++;
         buf_free(&file);
     }
