@@ -1,22 +1,11 @@
 """
-Debian's Postfix, as a peer: downloaded and unpacked under build/peers/postfix (tools/setup peers), never installed.
-
-Each Postfix runs in a mount and a PID namespace of its own, in a small root made of bind mounts: the system's libraries, the
-unpacked /usr/lib/postfix and /usr/sbin, an /etc with the only users it knows, and a spool beside the data of the test, so
-that it writes to the same file system as we do. The network is its starter's (make peers and make bench give both a network
-namespace with nothing but loopback). When it is stopped, or its starter dies, the PID namespace ends and all that ran in it.
-
-Needs root.
+Debian's Postfix, as a peer (see rooted.py), with its smtp-source and smtp-sink as tools.
 """
-import fcntl
 import os
-import shutil
-import subprocess
-from pathlib import Path
 
-from proc import BUILD, TOP, Failed, children, cpu_seconds, end, greets, kill_tree_of, memory_bytes, spawn, tree, wait_until
+from proc import greets
+from rooted import Rooted, unpack
 
-UNPACKED = BUILD / "peers" / "postfix"
 POSTFIX_UID, POSTDROP_GID, MAIL_UID = 64101, 64102, 64103
 
 PASSWD = f"""root:x:0:0:root:/root:/bin/sh
@@ -96,156 +85,52 @@ TUNED = {
 
 SPOOL_PRIVATE = "active bounce corrupt defer deferred flush hold incoming private saved trace".split()
 
-# Runs as the init process of its PID namespace; $1 is the small root, $2 the unpacked package, the rest is the command.
-ENTER = """set -eu
-root=$1 package=$2
-shift 2
-for dir in /usr/bin /usr/lib64 /usr/lib/*-linux-gnu /dev; do
-    [ -d "$dir" ] || continue
-    mkdir -p "$root$dir"
-    mount --bind "$dir" "$root$dir"
-done
-mount --bind "$package/usr/lib/postfix" "$root/usr/lib/postfix"
-mount --bind "$package/usr/sbin" "$root/usr/sbin"
-mount -t proc proc "$root/proc"
-exec chroot "$root" "$@"
-"""
-
-
-def unpack():
-    """The package's tree; unpacked once, whoever comes first."""
-    UNPACKED.parent.mkdir(parents=True, exist_ok=True)
-    with open(UNPACKED.parent / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (UNPACKED / "usr/sbin/smtp-sink").exists():
-            return UNPACKED
-        packages = sorted(UNPACKED.parent.glob("postfix_*.deb"))
-        if not packages:
-            subprocess.run([TOP / "tools/setup", "peers"], cwd=TOP, check=True, timeout=300)
-            packages = sorted(UNPACKED.parent.glob("postfix_*.deb"))
-        if not packages:
-            raise Failed("tools/setup peers brought no package of Postfix")
-        fresh = UNPACKED.with_suffix(".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        subprocess.run(["dpkg-deb", "-x", packages[-1], fresh], check=True)
-        shutil.rmtree(UNPACKED, ignore_errors=True)
-        fresh.rename(UNPACKED)
-    return UNPACKED
-
-
 def tool(name, *args):
     """A command line for smtp-source or smtp-sink, which run as they are."""
-    package = unpack()
+    package = unpack("postfix", "postfix")
     return ["env", f"LD_LIBRARY_PATH={package}/usr/lib/postfix", str(package / "usr/sbin" / name), *map(str, args)]
 
 
-class Postfix:
+class Postfix(Rooted):
     """
     A Postfix server. `main` is added to main.cf; `users` are mailboxes of virtual_mailbox_domains as {"bob@here.example"}.
-    Its mail lands in `maildir(user)`; its log in `log`, if it is to have one (a bench gives it none: no syslog to wait for).
+    Its mail lands in `maildir(user)`; its log in a file, if it is to have one (a bench gives it none: no syslog to wait for).
     """
+    NAME, PACKAGES = "postfix", ("postfix",)
+    FOLDERS = ("/usr/lib/postfix", "/usr/sbin")
+    PASSWD, GROUP = PASSWD, GROUP
 
     def __init__(self, folder, address, port, main=None, users=(), hostname="postfix.example", smtpd_limit="-", log=True, env=None):
-        self.folder, self.address, self.port = Path(folder).absolute(), address, port
-        self.root = self.folder / "root"
-        self.env = dict(os.environ, **(env or {}))
-        self.log = self.root / "var/log/postfix.log" if log else None
-        self.init = None
-        self.process = None
+        super().__init__(folder, address, port, env)
         settings = dict(MAIN, myhostname=hostname)
         if users:
             settings["virtual_mailbox_domains"] = ", ".join(sorted({u.split("@")[1] for u in users}))
             settings["virtual_mailbox_maps"] = "inline:{" + ", ".join(f"{{{u} = {u}/}}" for u in users) + "}"
         if log:
             settings["maillog_file"] = "/var/log/postfix.log"
+            self.logs.append(self.root / "var/log/postfix.log")
         settings.update(main or {})
-        self._make_root(settings, MASTER.format(address=address, port=port, smtpd_limit=smtpd_limit))
+        self._configure(settings, MASTER.format(address=address, port=port, smtpd_limit=smtpd_limit))
 
-    def _make_root(self, settings, master):
-        root = self.root
-        for name in ("dev", "proc", "tmp", "root", "mail", "etc/postfix", "usr/lib/postfix", "usr/sbin", "usr/bin", "var/log",
-                     "var/lib/postfix", "var/spool/postfix"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        for link, to in (("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")):
-            if not (root / link).is_symlink():
-                (root / link).symlink_to(to)
-        etc = root / "etc"
-        (etc / "passwd").write_text(PASSWD)
-        (etc / "group").write_text(GROUP)
-        (etc / "hosts").write_text("127.0.0.1 localhost\n")
-        (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\nservices: files\n")
-        (etc / "services").write_text("smtp 25/tcp\n")
-        (etc / "resolv.conf").write_text("")
-        (etc / "postfix/main.cf").write_text("".join(f"{k} = {v}\n" for k, v in settings.items()))
-        (etc / "postfix/master.cf").write_text(master.lstrip())
-        (etc / "postfix/dynamicmaps.cf").write_text("")
-        os.chown(root / "mail", MAIL_UID, MAIL_UID)
-        os.chown(root / "var/lib/postfix", POSTFIX_UID, POSTFIX_UID)
-        spool = root / "var/spool/postfix"
+    def _configure(self, settings, master):
+        etc, spool, root = self.root / "etc/postfix", self.root / "var/spool/postfix", self.root
+        etc.mkdir(exist_ok=True)
+        (etc / "main.cf").write_text("".join(f"{k} = {v}\n" for k, v in settings.items()))
+        (etc / "master.cf").write_text(master.lstrip())
+        (etc / "dynamicmaps.cf").write_text("")
+        self.make_dir(root / "mail", 0o755, MAIL_UID, MAIL_UID)
+        self.make_dir(root / "var/lib/postfix", 0o755, POSTFIX_UID, POSTFIX_UID)
         for name in SPOOL_PRIVATE:
-            self._spool_dir(spool / name, 0o700, POSTFIX_UID, 0)
-        self._spool_dir(spool / "maildrop", 0o730, POSTFIX_UID, POSTDROP_GID)
-        self._spool_dir(spool / "public", 0o710, POSTFIX_UID, POSTDROP_GID)
-        self._spool_dir(spool / "pid", 0o755, 0, 0)
+            self.make_dir(spool / name, 0o700, POSTFIX_UID, 0)
+        self.make_dir(spool / "maildrop", 0o730, POSTFIX_UID, POSTDROP_GID)
+        self.make_dir(spool / "public", 0o710, POSTFIX_UID, POSTDROP_GID)
+        self.make_dir(spool / "pid")
 
-    @staticmethod
-    def _spool_dir(path, mode, uid, gid):
-        path.mkdir(exist_ok=True)
-        os.chown(path, uid, gid)
-        path.chmod(mode)
+    def command_line(self):
+        return ["/usr/lib/postfix/sbin/master", "-i", "-c", "/etc/postfix"]
 
-    def start(self):
-        if os.geteuid() != 0:
-            raise Failed("a Postfix peer needs root: it changes its user, and the namespaces are root's")
-        self.errors = open(self.folder / "errors", "wb")
-        self.process = spawn(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "enter", self.root, unpack(),
-                              "/usr/lib/postfix/sbin/master", "-i", "-c", "/etc/postfix"],
-                             stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors, env=self.env)
-        wait_until(self._is_up, 30, lambda: f"Postfix on {self.address}:{self.port}\n{self.said()}")
-        return self
-
-    def _is_up(self):
-        if self.process.poll() is not None:
-            raise Failed(f"Postfix ended at once\n{self.said()}")
-        if self.init is None:
-            self.init = next(iter(children(self.process.pid)), None)
+    def is_up(self):
         return greets(self.address, self.port)
-
-    def said(self):
-        """What it logged, for a failure's message."""
-        texts = [(self.folder / "errors").read_text(errors="replace")]
-        if self.log is not None and self.log.exists():
-            texts.append(self.log.read_text(errors="replace"))
-        return "".join(texts)[-8000:]
-
-    def stop(self):
-        if self.process is None:
-            return
-        if self.init is not None:
-            kill_tree_of(self.init)
-        end(self.process)
-        self.errors.close()
-        self.process = None
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def pids(self):
-        return tree(self.init)
-
-    def cpu_seconds(self):
-        return cpu_seconds(self.pids())
-
-    def memory_bytes(self):
-        return memory_bytes(self.pids())
-
-    def command(self, *argv, **options):
-        """Runs one of Postfix's commands beside the server, in its root."""
-        return subprocess.run(["nsenter", "--mount", "--pid", "--target", str(self.init), "chroot", str(self.root), *argv],
-                              capture_output=True, timeout=60, **options)
 
     def maildir(self, user):
         return self.root / "mail" / user

@@ -1,0 +1,76 @@
+"""
+Debian's Dovecot, as a peer (see rooted.py): reads mailboxes over IMAP, and takes mail over LMTP into them.
+"""
+import os
+
+from proc import free_port, listens
+from rooted import Rooted
+
+DOVECOT_UID, DOVENULL_UID, MAIL_UID = 64131, 64132, 64103
+
+CONFIGURATION = """
+protocols = imap lmtp
+log_path = /var/log/dovecot.log
+base_dir = /run/dovecot
+ssl = no
+disable_plaintext_auth = no
+mail_location = maildir:/mail/%u
+first_valid_uid = 1
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={uid} home=/mail/%u allow_all_users=yes
+}}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    address = {address}
+    port = {imap_port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    address = {address}
+    port = {port}
+  }}
+  unix_listener lmtp {{
+    mode = 0666
+  }}
+}}
+"""
+
+
+class Dovecot(Rooted):
+    """`port` takes LMTP, as does the socket `self.lmtp_socket`; `self.imap_port` gives the mailboxes to any user with `password`."""
+    NAME, PACKAGES = "dovecot", ("dovecot-core", "dovecot-lmtpd", "dovecot-imapd")
+    FOLDERS = ("/usr/bin", "/usr/sbin", "/usr/lib/dovecot")
+    PASSWD = (f"root:x:0:0:root:/root:/bin/sh\ndovecot:x:{DOVECOT_UID}:{DOVECOT_UID}::/nonexistent:/bin/false\n"
+              f"dovenull:x:{DOVENULL_UID}:{DOVENULL_UID}::/nonexistent:/bin/false\nmail:x:{MAIL_UID}:{MAIL_UID}::/mail:/bin/false\n")
+    GROUP = f"root:x:0:\ndovecot:x:{DOVECOT_UID}:\ndovenull:x:{DOVENULL_UID}:\nmail:x:{MAIL_UID}:\n"
+
+    def __init__(self, folder, address, port, password):
+        super().__init__(folder, address, port)
+        self.imap_port = free_port(address)
+        self.lmtp_socket = self.root / "run/dovecot/lmtp"
+        (self.root / "etc/dovecot").mkdir(exist_ok=True)
+        (self.root / "etc/dovecot/dovecot.conf").write_text(CONFIGURATION.format(
+            address=address, port=port, imap_port=self.imap_port, password=password, uid=MAIL_UID))
+        self.make_dir(self.root / "mail", 0o777)
+        self.logs.append(self.root / "var/log/dovecot.log")
+
+    def give_mailboxes(self):
+        """Makes all mailboxes its user's: whoever delivers there in a real house runs as that user."""
+        for path in (self.root / "mail").rglob("*"):
+            os.chown(path, MAIL_UID, MAIL_UID)
+
+    def command_line(self):
+        return ["/usr/sbin/dovecot", "-F", "-c", "/etc/dovecot/dovecot.conf"]
+
+    def is_up(self):
+        return listens(self.address, self.port) and listens(self.address, self.imap_port)
