@@ -182,6 +182,13 @@ static int remove_files(void **state)
     return system(command);
 }
 
+static int server_new(const char *cert, const char *key, struct tls_context **out, char words[256])
+{
+    struct tls_pair pair = { cert, key };
+
+    return tls_server_new(&(struct tls_server_options){ .pairs = &pair, .count = 1 }, out, words);
+}
+
 static struct tls_context *server_context(const char *stem)
 {
     struct tls_context *c;
@@ -189,7 +196,7 @@ static struct tls_context *server_context(const char *stem)
 
     (void)snprintf(crt, sizeof crt, "%s.crt", stem);
     (void)snprintf(key, sizeof key, "%s.key", stem);
-    int r = tls_server_new(in_top(crt), in_top(key), &c, words);
+    int r = server_new(in_top(crt), in_top(key), &c, words);
     if (r < 0)
         fprintf(stderr, "%s\n", words);
     CHECK_IS(r, 0);
@@ -228,7 +235,7 @@ static void test_files(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        int r = tls_server_new(in_top(cases[i].cert), in_top(cases[i].key), &c, words);
+        int r = server_new(in_top(cases[i].cert), in_top(cases[i].key), &c, words);
 
         if (r != cases[i].result || (r < 0 && strstr(words, cases[i].words) == NULL))
             fail_msg("%s, %s: %d, %s", cases[i].cert, cases[i].key, r, r < 0 ? words : "");
