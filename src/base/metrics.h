@@ -11,6 +11,9 @@
     X(sessions_open)                    \
     X(sessions_total)                   \
     X(sessions_refused)                 \
+    X(tls_handshakes)                   \
+    X(tls_handshakes_failed)            \
+    X(tls_resumed)                      \
     X(messages_accepted)                \
     X(messages_refused)                 \
     X(bytes_accepted)                   \

@@ -37,6 +37,7 @@ enum when {
     IN_TRANSACTION = 1 << 2,
     HAS_RCPT       = 1 << 3,
     NO_ARGS        = 1 << 4,
+    BEFORE_TLS     = 1 << 5,             /* also where TLS is required and not there yet (RFC 3207, 4) */
 };
 
 // clang-format off
@@ -47,19 +48,19 @@ static const struct verb_row {
 } verbs[VERB_COUNT] = {
     /* verb            handler   when                            */
     [VERB_HELO]     = { on_helo, ANY_TIME                        },
-    [VERB_EHLO]     = { on_ehlo, ANY_TIME                        },
+    [VERB_EHLO]     = { on_ehlo, BEFORE_TLS                      },
     [VERB_MAIL]     = { on_mail, GREETED | NO_TRANSACTION        },
     [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION                  },
     [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT },
     [VERB_RSET]     = { on_rset, NO_ARGS                         },
-    [VERB_NOOP]     = { on_noop, ANY_TIME                        },
+    [VERB_NOOP]     = { on_noop, BEFORE_TLS                      },
     [VERB_VRFY]     = { on_vrfy, ANY_TIME                        },
     [VERB_HELP]     = { on_help, ANY_TIME                        },
-    [VERB_QUIT]     = { on_quit, NO_ARGS                         },
+    [VERB_QUIT]     = { on_quit, NO_ARGS | BEFORE_TLS            },
     [VERB_EXPN]     = { NULL,    ANY_TIME                        },
     [VERB_LHLO]     = { NULL,    ANY_TIME                        },
     [VERB_BDAT]     = { NULL,    ANY_TIME                        },
-    [VERB_STARTTLS] = { NULL,    ANY_TIME                        },
+    [VERB_STARTTLS] = { session_on_starttls, NO_ARGS | GREETED | NO_TRANSACTION | BEFORE_TLS },
     [VERB_AUTH]     = { NULL,    ANY_TIME                        },
     [VERB_ETRN]     = { NULL,    ANY_TIME                        },
     [VERB_XCLIENT]  = { NULL,    ANY_TIME                        },
@@ -70,6 +71,8 @@ static const struct verb_row {
 /* Code 0: it may come now. */
 static struct reply check_when(const struct session *s, unsigned when, struct str args)
 {
+    if (!(when & BEFORE_TLS) && session_needs_tls(s))
+        return reply(530, "5.7.0", "Say STARTTLS first");
     if ((when & NO_ARGS) && args.n > 0)
         return reply(501, "5.5.4", "This command takes no argument");
     if ((when & GREETED) && s->helo[0] == '\0')
@@ -371,7 +374,7 @@ static struct reply on_vrfy(struct session *s, struct str args)
 static struct reply on_help(struct session *s, struct str args)
 {
     (void)s, (void)args;
-    return reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
+    return reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
 }
 
 static struct reply on_quit(struct session *s, struct str args)

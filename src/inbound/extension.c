@@ -22,6 +22,7 @@ static const struct extension_row {
     [EXTENSION_8BITMIME]            = { "8BITMIME",            NULL,    NULL,     PARAM_BODY,              0                         },
     [EXTENSION_DSN]                 = { "DSN",                 NULL,    NULL,     PARAM_RET | PARAM_ENVID, PARAM_NOTIFY | PARAM_ORCPT },
     [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", NULL,    NULL,     0,                       0                         },
+    [EXTENSION_STARTTLS]            = { "STARTTLS",            session_offers_tls, NULL, 0,                0                         },
     [EXTENSION_HELP]                = { "HELP",                NULL,    NULL,     0,                       0                         },
 };
 // clang-format on
