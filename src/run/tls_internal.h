@@ -59,6 +59,8 @@ struct ssl_session_st *tls_sessions_take(struct tls_sessions *s, struct str key)
 /* -- tls_stream.c: what a context's callbacks tell the stream whose handshake it is */
 
 struct ssl_st;
+struct stream;
+struct ssl_st     *tls_stream_ssl(const struct stream *s);                                       /* for tests; NULL: no TLS */
 void               tls_stream_named(struct ssl_st *ssl, const char *name);                       /* the client asked for this server */
 bool               tls_stream_given(struct ssl_st *ssl, struct ssl_session_st *session);         /* a session to take up again; true: taken */
 

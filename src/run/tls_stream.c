@@ -332,6 +332,11 @@ static struct tls_transport *tls_transport_new(struct transport *plain, struct t
     return t;
 }
 
+SSL *tls_stream_ssl(const struct stream *s)
+{
+    return s->tls != NULL ? s->tls->ssl : NULL;
+}
+
 void tls_stream_named(SSL *ssl, const char *name)
 {
     struct tls_transport *t = SSL_get_app_data(ssl);

@@ -79,7 +79,6 @@ static int on_ticket(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CI
 {
     struct ticket_key key;
 
-    (void)ssl;
     (void)pthread_once(&once, fetch_cipher);
     int age = take(encrypt ? NULL : name, &key);
     if (age < 0)
@@ -90,7 +89,8 @@ static int on_ticket(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CI
     }
     if (!set_up(&key, iv, ctx, mac, encrypt))
         return -1;
-    return age > 0 ? 2 : 1;
+    /* In TLS 1.3 a ticket is used once, and who shows one gets the next. */
+    return age > 0 || SSL_version(ssl) >= TLS1_3_VERSION ? 2 : 1;
 }
 
 void tls_tickets_use(SSL_CTX *ssl)
