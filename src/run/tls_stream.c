@@ -234,6 +234,9 @@ static void tls_close(struct transport *base)
 {
     struct tls_transport *t = (struct tls_transport *)base;
 
+    /* SSL would spoil the session of a connection that ends without close_notify; that has not been asked for since TLS 1.1. */
+    if (t->established && !t->failed)
+        SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(t->ssl);
     t->plain->ops->close(t->plain);
     tls_unref(t->context);
