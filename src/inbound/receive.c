@@ -271,7 +271,8 @@ static void log_accepted(const struct receiving *r, const struct envelope *env)
     buf_init_fixed(&sender, sender_bytes, sizeof sender_bytes);
     address_put_path(&sender, &env->sender);
     log_event(LOG_INFO, "accepted", LOG_Z("id", r->s->transaction.id), LOG_STR("from", buf_str(&sender)), LOG_U64("to", env->rcpt_count),
-              LOG_U64("size", env->size), LOG_Z("client", r->s->client.local ? r->s->login : r->s->client_ip), LOG_Z("helo", r->s->helo), LOG_Z("protocol", session_protocol(r->s)));
+              LOG_U64("size", env->size), LOG_Z("client", r->s->client.local ? r->s->login : r->s->client_ip), LOG_Z("helo", r->s->helo),
+              LOG_Z("protocol", session_protocol(r->s)));
     metric_add(METRIC_messages_accepted, 1);
     metric_add(METRIC_bytes_accepted, (int64_t)env->size);
 }
