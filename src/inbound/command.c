@@ -60,7 +60,7 @@ static const struct verb_row {
     [VERB_EXPN]     = { NULL,    ANY_TIME                        },
     [VERB_LHLO]     = { NULL,    ANY_TIME                        },
     [VERB_BDAT]     = { NULL,    ANY_TIME                        },
-    [VERB_STARTTLS] = { session_on_starttls, NO_ARGS | GREETED | NO_TRANSACTION | BEFORE_TLS },
+    [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS          },
     [VERB_AUTH]     = { NULL,    ANY_TIME                        },
     [VERB_ETRN]     = { NULL,    ANY_TIME                        },
     [VERB_XCLIENT]  = { NULL,    ANY_TIME                        },

@@ -51,13 +51,28 @@ static struct reply refuse_pipelined(struct session *s)
     return session_farewell(s, 503, "5.5.1", "Wait for the reply to STARTTLS; what came behind it is thrown away");
 }
 
-struct reply session_on_starttls(struct session *s, struct str args)
+/* Code 0: it may come now. */
+static struct reply check_starttls(const struct session *s, struct str args)
 {
-    (void)args;
     if (stream_is_tls(s->stream))
         return reply(503, "5.5.1", "This is TLS already");
     if (!session_offers_tls(s))
         return reply(502, "5.5.1", "That command is not offered here");
+    if (args.n > 0)
+        return reply(501, "5.5.4", "This command takes no argument");
+    if (s->helo[0] == '\0')
+        return reply(503, "5.5.1", "Say EHLO first");
+    if (s->transaction.open)
+        return reply(503, "5.5.1", "There is a transaction already; RSET ends it");
+    return reply(0, NULL, NULL);
+}
+
+struct reply session_on_starttls(struct session *s, struct str args)
+{
+    struct reply refusal = check_starttls(s, args);
+
+    if (refusal.code != 0)
+        return refusal;
     session_take_line(s);
     if (stream_pending(s->stream).n > 0)
         return refuse_pipelined(s);
