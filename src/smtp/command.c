@@ -81,8 +81,10 @@ enum smtp_parse smtp_parse_bdat(struct str args, uint64_t *out_size, bool *out_l
     struct str rest, word = take_word(args, &rest);
     bool last = str_eq_nocase(rest, STR("LAST"));
 
-    if ((rest.n > 0 && !last) || !str_to_u64(word, UINT64_MAX, out_size))
+    if (!str_to_u64(word, UINT64_MAX, out_size))
         return SMTP_BAD_SYNTAX;
+    if (rest.n > 0 && !last)
+        return SMTP_BAD_PARAMETER;
     *out_last = last;
     return SMTP_OK;
 }

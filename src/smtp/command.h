@@ -106,7 +106,8 @@ enum smtp_parse smtp_parse_rcpt_utf8(struct arena *a, struct str args, struct rc
  * it is a domain or a literal is for policy to ask (many are neither). */
 enum smtp_parse smtp_parse_hello(struct arena *a, struct str args, struct str *out);
 
-/* args of BDAT (RFC 3030, 2): "1000", "1000 LAST". */
+/* args of BDAT (RFC 3030, 2): "1000", "1000 LAST". SMTP_BAD_PARAMETER: something else stands behind the size, which is given all the
+ * same, for the octets will follow. */
 enum smtp_parse smtp_parse_bdat(struct str args, uint64_t *out_size, bool *out_last);
 
 /* "MAIL FROM:<...>" with the parameters that `seen` names, and CRLF. Round trip: parsing it gives the same arguments. */

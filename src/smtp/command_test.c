@@ -253,9 +253,19 @@ static void test_hello(void **state)
 static void test_bdat(void **state)
 {
     // clang-format off
-    static const struct { const char *args; bool ok; uint64_t size; bool last; } cases[] = {
-        { "",            false }, { "LAST",      false }, { "1 FIRST", false }, { "-1", false },
-        { "1 LAST more", false }, { "0 LAST",    true, 0, true }, { "1000", true, 1000, false }, { "86 last", true, 86, true },
+    static const struct { const char *args; enum smtp_parse result; uint64_t size; bool last; } cases[] = {
+        { "",                     SMTP_BAD_SYNTAX,    0, false },
+        { "LAST",                 SMTP_BAD_SYNTAX,    0, false },
+        { "-1",                   SMTP_BAD_SYNTAX,    0, false },
+        { "0x10",                 SMTP_BAD_SYNTAX,    0, false },
+        { "1,000",                SMTP_BAD_SYNTAX,    0, false },
+        { "18446744073709551616", SMTP_BAD_SYNTAX,    0, false },
+        { "1 FIRST",              SMTP_BAD_PARAMETER, 1, false },   /* the octet comes all the same */
+        { "2 LAST more",          SMTP_BAD_PARAMETER, 2, false },
+        { "0 LAST",               SMTP_OK,            0, true },
+        { "1000",                 SMTP_OK,            1000, false },
+        { "86 last",              SMTP_OK,            86, true },
+        { "18446744073709551615", SMTP_OK,            UINT64_MAX, false },
     };
     // clang-format on
 
@@ -263,8 +273,8 @@ static void test_bdat(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint64_t size = 0;
         bool last = false;
-        assert_int_equal(smtp_parse_bdat(str_of(cases[i].args), &size, &last), cases[i].ok ? SMTP_OK : SMTP_BAD_SYNTAX);
-        assert_true(!cases[i].ok || (size == cases[i].size && last == cases[i].last));
+        assert_int_equal(smtp_parse_bdat(str_of(cases[i].args), &size, &last), cases[i].result);
+        assert_true(size == cases[i].size && last == cases[i].last);
     }
 }
 

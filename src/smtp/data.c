@@ -72,7 +72,7 @@ static void line_ended(struct data_decoder *d, uint64_t bytes)
 
 static void violated(struct data_decoder *d, enum data_result what)
 {
-    if (d->violation == DATA_MORE)
+    if (d->violation == DATA_MORE && !(d->binary && d->header_end > 0))
         d->violation = what;
 }
 
@@ -99,7 +99,7 @@ enum data_result data_decode(struct data_decoder *d, struct str in, size_t *cons
     while (p < end && d->state != DATA_ENDED) {
         switch (d->state) {
         case DATA_LINE_START:
-            if (*p == '.') {
+            if (*p == '.' && !d->counted) {
                 keep(d, span, p, out);
                 span = ++p;
                 d->state = DATA_AFTER_DOT;
@@ -142,6 +142,15 @@ enum data_result data_decode(struct data_decoder *d, struct str in, size_t *cons
     *consumed = (size_t)(p - in.p);
     if (d->state != DATA_ENDED)
         return DATA_MORE;
+    return d->violation == DATA_MORE ? DATA_END : d->violation;
+}
+
+enum data_result data_decode_end(struct data_decoder *d)
+{
+    assert(d->counted && d->state != DATA_ENDED);
+    if (d->state == DATA_AFTER_CR)
+        violated(d, DATA_BARE_CR);
+    d->state = DATA_ENDED;
     return d->violation == DATA_MORE ? DATA_END : d->violation;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The text of DATA: dot transparency both ways (RFC 5321, 4.5.2), with strict line ends. Pure; incremental; whole runs of
- * bytes at a time.
+ * The text of DATA: dot transparency both ways (RFC 5321, 4.5.2), with strict line ends; and that of BDAT (RFC 3030), whose
+ * octets are counted and whose dots are text. Pure; incremental; whole runs of bytes at a time.
  *
  * A line ends in CRLF and in nothing else, and text ends in <CRLF>.<CRLF> and in nothing else. A bare CR or LF is never a
  * line end, whatever the next hop thinks: that disagreement is how mail is smuggled (RFC 5321, 2.3.8). A message that holds
@@ -21,9 +21,11 @@ enum data_result {
 
 enum data_state { DATA_LINE_START, DATA_IN_LINE, DATA_AFTER_CR, DATA_AFTER_DOT, DATA_AFTER_DOT_CR, DATA_ENDED };
 
-/* Zero-initialised is ready to use. Members above the line are for the caller to read at any time; once there is a
+/* Zero-initialised is ready to use for DATA. Members above the line are for the caller to read at any time; once there is a
  * violation, has_8bit and has_nul stay as they are. */
 struct data_decoder {
+    bool             counted;     /* set by the caller: the text of BDAT, its end is for the caller to know */
+    bool             binary;      /* likewise: BODY=BINARYMIME, so behind the header a bare CR or LF is as good as any byte */
     uint64_t         bytes;       /* decoded so far, kept or not */
     uint64_t         lines;
     uint64_t         line_max;    /* longest line, without CRLF */
@@ -40,6 +42,9 @@ struct data_decoder {
  * out, which may be NULL to keep nothing at all (a message beyond the limit). *consumed is always set. A failure of out is
  * the caller's to see (buf_ok). */
 enum data_result data_decode(struct data_decoder *d, struct str in, size_t *consumed, struct buf *out);
+
+/* The end of counted text: DATA_END, or how it violates the rules. It may end without a CRLF, but not in a CR. */
+enum data_result data_decode_end(struct data_decoder *d);
 
 /* Zero-initialised is ready to use. */
 struct data_encoder {

@@ -130,6 +130,49 @@ static void test_observations(void **state)
     }
 }
 
+/* The text of BDAT: split anywhere it is the same, and only its end may end it. */
+static void test_counted(void **state)
+{
+    // clang-format off
+    static const struct { struct str in; bool binary; enum data_result result; uint64_t header_end; } texts[] = {
+        { { "", 0 },                                false, DATA_END,     0 },
+        { { ".\r\n", 3 },                           false, DATA_END,     0 },
+        { { "..\r\n.\r\n.", 8 },                   false, DATA_END,     0 },
+        { { "a\r\n.\r\nQUIT\r\n", 12 },           false, DATA_END,     0 },
+        { { "h: v\r\n\r\nno end", 14 },             false, DATA_END,     8 },
+        { { "a\r", 2 },                             false, DATA_BARE_CR, 0 },
+        { { "a\n", 2 },                             false, DATA_BARE_LF, 0 },
+        { { ".\r.", 3 },                            false, DATA_BARE_CR, 0 },
+        { { "\n\r\n\r", 4 },                       false, DATA_BARE_LF, 0 },
+        { { "h: v\r\n\r\n\n\r\0\r\r\n\r", 15 },  false, DATA_BARE_LF, 8 },
+        { { "h: v\r\n\r\n\n\r\0\r\r\n\r", 15 },  true,  DATA_END,     8 },
+        { { "\r\n\n\r", 4 },                       true,  DATA_END,     2 },
+        { { "h: v\n\r\n\r\n", 9 },                true,  DATA_BARE_LF, 9 },      /* the header is text in any case */
+        { { "h: v\r\r\n\r\n", 9 },                true,  DATA_BARE_CR, 9 },
+        { { "h\r", 2 },                             true,  DATA_BARE_CR, 0 },
+        { { "h\n", 2 },                             true,  DATA_BARE_LF, 0 },
+    };
+    // clang-format on
+    CLEANUP_BUF struct buf out;
+
+    (void)state;
+    buf_init(&out, 1 << 20);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct str in = texts[i].in;
+        for (size_t step = 1; step <= in.n + 1; step++) {
+            struct data_decoder d = { .counted = true, .binary = texts[i].binary };
+            size_t used;
+            buf_clear(&out);
+            for (size_t at = 0; at < in.n; at += used)
+                assert_int_equal(data_decode(&d, str_head(str_from(in, at), step), &used, &out), DATA_MORE);
+            if (data_decode_end(&d) != texts[i].result || d.header_end != texts[i].header_end || d.bytes != in.n)
+                fail_msg("text %zu by %zu: %d, header %d, %d bytes", i, step, (int)d.violation, (int)d.header_end, (int)d.bytes);
+            if (texts[i].result == DATA_END)
+                assert_str(buf_str(&out), in);
+        }
+    }
+}
+
 /* Beyond a size limit the session gives no buffer; the count goes on. */
 static void test_without_buffer(void **state)
 {
@@ -200,7 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode),          cmocka_unit_test(test_observations), cmocka_unit_test(test_without_buffer),
-        cmocka_unit_test(test_many_violations), cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_many_violations), cmocka_unit_test(test_encode),       cmocka_unit_test(test_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,27 @@ static void check_decoder(struct str in, size_t step)
     assert(r != DATA_END || str_eq(buf_str(&whole), buf_str(&plain)));
 }
 
+/* BDAT: nothing is changed, split anywhere the judgement is the same, and it is the one of a look at the whole. */
+static void check_counted(struct str in, size_t step, bool binary)
+{
+    CLEANUP_BUF struct buf out;
+    struct data_decoder d = { .counted = true, .binary = binary };
+    size_t used;
+
+    buf_init(&out, 1 << 22);
+    for (size_t at = 0; at < in.n; at += used)
+        assert(data_decode(&d, str_head(str_from(in, at), step), &used, &out) == DATA_MORE && used > 0);
+    enum data_result r = data_decode_end(&d);
+    assert(d.bytes == in.n);
+    ssize_t end = str_starts(in, STR("\r\n")) ? 0 : str_find_str(in, STR("\r\n\r\n"));
+    size_t strict = !binary || end < 0 ? in.n : (size_t)end + (end == 0 ? 2 : 4);
+    bool bare = false;
+    for (size_t i = 0; i < strict; i++)
+        bare |= (in.p[i] == '\n' && (i == 0 || in.p[i - 1] != '\r')) || (in.p[i] == '\r' && (i + 1 == in.n || in.p[i + 1] != '\n'));
+    assert((r != DATA_END) == bare);
+    assert(bare || str_eq(buf_str(&out), in));
+}
+
 static void check_encoder(struct str in, size_t step)
 {
     CLEANUP_BUF struct buf whole, pieces, back;
@@ -101,5 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t step = data[0] % 32 + 1;
     check_decoder(in, step);
     check_encoder(in, step);
+    check_counted(in, step, false);
+    check_counted(in, step, true);
     return 0;
 }
