@@ -107,6 +107,7 @@ void envelope_put(struct buf *out, const struct envelope *env)
         buf_put_u32(out, (uint32_t)env->priority);
     }
     put_text(out, ENVELOPE_TAG_SOURCE_ADDRESS, env->source_address);
+    put_u8(out, ENVELOPE_TAG_BODY_BINARY, env->body_binary);
     buf_put_str(out, env->unknown);
 }
 
@@ -255,6 +256,7 @@ static enum entry_kind read_envelope_entry(const struct entry *e, struct envelop
     case ENVELOPE_TAG_BY_MODE:        return kind(get_by_mode(e->value, &env->by_mode));
     case ENVELOPE_TAG_PRIORITY:       return kind(get_priority(e->value, &env->priority));
     case ENVELOPE_TAG_SOURCE_ADDRESS: return kind(get_text(e->value, &env->source_address));
+    case ENVELOPE_TAG_BODY_BINARY:    return kind(get_flag(e->value, &env->body_binary));
     }
     // clang-format on
     return ENTRY_UNKNOWN;

@@ -39,6 +39,7 @@ enum envelope_tag {
     ENVELOPE_TAG_BY_MODE        = 0x0012,                      /* u8, 'R' or 'N', | 0x80 with trace */
     ENVELOPE_TAG_PRIORITY       = 0x0013,                      /* i32, -9 .. 9 (RFC 6710) */
     ENVELOPE_TAG_SOURCE_ADDRESS = 0x0014 | ENVELOPE_CRITICAL,  /* text, IP or name of the pool to send from */
+    ENVELOPE_TAG_BODY_BINARY    = 0x0015 | ENVELOPE_CRITICAL,  /* u8, 1: BODY=BINARYMIME (RFC 3030) */
 };
 
 /* Entries inside one recipient. */
@@ -76,7 +77,7 @@ struct envelope {
     struct recipient *rcpts;
     size_t            rcpt_count;
     struct str        client_ip, client_name, helo, login, protocol;
-    bool              body_8bit, smtputf8, requiretls;
+    bool              body_8bit, body_binary, smtputf8, requiretls;
     struct str        envid;
     uint8_t           ret;          /* enum envelope_ret */
     uint64_t          size;
