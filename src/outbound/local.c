@@ -6,7 +6,8 @@
  * Syncs are batched by running many deliveries at a time on helper threads: the file system commits what has gathered
  * once for all of them.
  *
- * In the file a line ends in LF, as every reader of Maildirs expects and other servers write it; nothing else of the message changes.
+ * In the file a line ends in LF, as every reader of Maildirs expects and other servers write it; nothing else of the message changes. A message
+ * that came as BODY=BINARYMIME is not changed at all.
  *
  * Runs in the worker; the file work on helper threads.
  */
@@ -220,9 +221,11 @@ static void put_head(struct buf *out, const struct claim *c, const struct recipi
     trace_put_delivered_to(out, &rcpt->addr);
 }
 
-static struct str unix_lines(struct buf *b)
+/* In a binary message CR LF may be two bytes of a picture: it stays as it came, header and all. */
+static struct str file_lines(const struct claim *c, struct buf *b)
 {
-    buf_truncate(b, line_end_to_lf(b->p, b->n));
+    if (!c->env.body_binary)
+        buf_truncate(b, line_end_to_lf(b->p, b->n));
     return buf_str(b);
 }
 
@@ -244,7 +247,7 @@ static int write_small(struct local *l, struct job *job, struct claim *c, const 
     buf_added(&content, got);
     if (!buf_ok(&content))
         return -ENOMEM;
-    job->content = unix_lines(&content);
+    job->content = file_lines(c, &content);
     return run(l, job_whole, job);
 }
 
@@ -265,7 +268,7 @@ static int copy_body(struct local *l, struct job *job, struct claim *c, struct b
             got--;
         offset += got;
         buf_added(chunk, got);
-        job->content = unix_lines(chunk);
+        job->content = file_lines(c, chunk);
         if ((r = run(l, job_write, job)) < 0)
             return r;
     }
@@ -279,7 +282,7 @@ static int write_large(struct local *l, struct job *job, struct claim *c, const 
     int r = run(l, job_open, job);
     if (r == 0) {
         put_head(&chunk, c, rcpt);
-        job->content = unix_lines(&chunk);
+        job->content = file_lines(c, &chunk);
         r = run(l, job_write, job);
     }
     if (r == 0)
