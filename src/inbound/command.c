@@ -24,6 +24,7 @@ static struct reply on_ehlo(struct session *s, struct str args);
 static struct reply on_mail(struct session *s, struct str args);
 static struct reply on_rcpt(struct session *s, struct str args);
 static struct reply on_data(struct session *s, struct str args);
+static struct reply on_bdat(struct session *s, struct str args);
 static struct reply on_rset(struct session *s, struct str args);
 static struct reply on_noop(struct session *s, struct str args);
 static struct reply on_vrfy(struct session *s, struct str args);
@@ -36,8 +37,8 @@ enum when {
     NO_TRANSACTION = 1 << 1,
     IN_TRANSACTION = 1 << 2,
     HAS_RCPT       = 1 << 3,
-    NO_ARGS        = 1 << 4,
-    BEFORE_TLS     = 1 << 5,             /* also where TLS is required and not there yet (RFC 3207, 4) */
+    NO_TEXT        = 1 << 4,             /* no BDAT yet */
+    NO_ARGS        = 1 << 5,
 };
 
 // clang-format off
@@ -48,19 +49,19 @@ static const struct verb_row {
 } verbs[VERB_COUNT] = {
     /* verb            handler   when                            */
     [VERB_HELO]     = { on_helo, ANY_TIME                        },
-    [VERB_EHLO]     = { on_ehlo, BEFORE_TLS                      },
+    [VERB_EHLO]     = { on_ehlo, ANY_TIME                        },
     [VERB_MAIL]     = { on_mail, GREETED | NO_TRANSACTION        },
-    [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION                  },
-    [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT },
+    [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION | NO_TEXT        },
+    [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT | NO_TEXT },
+    [VERB_BDAT]     = { on_bdat, ANY_TIME, EXTENSION_CHUNKING    },   /* or not: its octets come all the same */
     [VERB_RSET]     = { on_rset, NO_ARGS                         },
-    [VERB_NOOP]     = { on_noop, BEFORE_TLS                      },
+    [VERB_NOOP]     = { on_noop, ANY_TIME                        },
     [VERB_VRFY]     = { on_vrfy, ANY_TIME                        },
     [VERB_HELP]     = { on_help, ANY_TIME                        },
-    [VERB_QUIT]     = { on_quit, NO_ARGS | BEFORE_TLS            },
+    [VERB_QUIT]     = { on_quit, NO_ARGS                         },
     [VERB_EXPN]     = { NULL,    ANY_TIME                        },
     [VERB_LHLO]     = { NULL,    ANY_TIME                        },
-    [VERB_BDAT]     = { NULL,    ANY_TIME                        },
-    [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS          },
+    [VERB_STARTTLS] = { NULL,    ANY_TIME                        },
     [VERB_AUTH]     = { NULL,    ANY_TIME                        },
     [VERB_ETRN]     = { NULL,    ANY_TIME                        },
     [VERB_XCLIENT]  = { NULL,    ANY_TIME                        },
@@ -71,8 +72,6 @@ static const struct verb_row {
 /* Code 0: it may come now. */
 static struct reply check_when(const struct session *s, unsigned when, struct str args)
 {
-    if (!(when & BEFORE_TLS) && session_needs_tls(s))
-        return reply(530, "5.7.0", "Say STARTTLS first");
     if ((when & NO_ARGS) && args.n > 0)
         return reply(501, "5.5.4", "This command takes no argument");
     if ((when & GREETED) && s->helo[0] == '\0')
@@ -81,6 +80,8 @@ static struct reply check_when(const struct session *s, unsigned when, struct st
         return reply(503, "5.5.1", "There is a transaction already; RSET ends it");
     if ((when & IN_TRANSACTION) && !s->transaction.open)
         return reply(503, "5.5.1", "Say MAIL first");
+    if ((when & NO_TEXT) && s->transaction.text.s != NULL)
+        return reply(503, "5.5.1", "BDAT has begun; only BDAT goes on with it, and RSET ends it");
     if ((when & HAS_RCPT) && s->transaction.rcpt_count == 0)
         return reply(554, "5.5.1", "No valid recipients");
     return reply(0, NULL, NULL);
@@ -144,8 +145,8 @@ struct reply command_answer(struct session *s, struct str line)
     struct reply r = dispatch(s, &command);
     if (r.code >= 400 && !s->closing)
         r = command_refused(s, command.verb == VERB_DATA ? STR("DATA") : command_shown(&command, line), r);
-    /* DATA's end is the transaction's, whatever the verdict; and without one, what a refused command left goes at once. */
-    if (s->transaction.id[0] != '\0' || !s->transaction.open)
+    /* The end of its text is the transaction's, whatever the verdict; and without one, what a refused command left goes at once. */
+    if (s->transaction.over || !s->transaction.open)
         transaction_reset(&s->transaction);
     return r;
 }
@@ -225,7 +226,7 @@ static struct reply on_mail(struct session *s, struct str args)
         return refuse_arguments(s, result, "5.1.7", culprit);
     if (mail.seen & ~extensions_mail_params(s))
         return reply(555, "5.5.4", "A parameter that is not offered here");
-    if (mail.body == BODY_BINARYMIME)            /* RFC 3030: only together with CHUNKING */
+    if (mail.body == BODY_BINARYMIME && !extension_offered(s, EXTENSION_BINARYMIME))
         return reply(504, "5.5.4", "BINARYMIME is not offered here");
     if (mail.size > s->conf->message_size_max)   /* RFC 1870, 6.1 */
         return reply(552, "5.3.4", "The message is too big");
@@ -341,12 +342,51 @@ static struct reply on_rcpt(struct session *s, struct str args)
 
 /* -- DATA and the small ones ------------------------------------------------------------------------------------------------ */
 
+/* Code 0: a further message may be sent. */
+static struct reply count_submitted(struct session *s)
+{
+    if (s->client.local && !submit_limit_take(s->shared->submit, s->client.uid, s->conf->local_submit_max_per_hour))
+        return reply(450, "4.7.1", "You have sent enough for this hour");
+    return reply(0, NULL, NULL);
+}
+
 static struct reply on_data(struct session *s, struct str args)
 {
     (void)args;
-    if (s->client.local && !submit_limit_take(s->shared->submit, s->client.uid, s->conf->local_submit_max_per_hour))
-        return reply(450, "4.7.1", "You have sent enough for this hour");
-    return receive_message(s);
+    if (s->transaction.mail.body == BODY_BINARYMIME)
+        return reply(503, "5.5.1", "BODY=BINARYMIME comes by BDAT, not by DATA");     /* RFC 3030, 3 */
+    struct reply r = count_submitted(s);
+    return r.code != 0 ? r : receive_message(s);
+}
+
+/* What a first chunk is refused for, all further ones are. */
+static void begin_chunks(struct session *s)
+{
+    receive_begin_chunks(s);
+    struct reply r = count_submitted(s);
+    if (r.code != 0)
+        receiving_give_up(&s->transaction.text, r);
+}
+
+/* Known or unknown, wanted or not: as many octets follow as the command says, and are taken away (RFC 3030, 2). */
+static struct reply on_bdat(struct session *s, struct str args)
+{
+    uint64_t size = 0;
+    bool last = false;
+
+    enum smtp_parse result = smtp_parse_bdat(args, &size, &last);
+    if (result == SMTP_BAD_SYNTAX)       /* then nobody knows where the next command begins */
+        return session_farewell(s, 421, "4.5.4", "I cannot read the size of that chunk");
+    if (result != SMTP_OK)
+        return receive_nothing(s, size, reply(501, "5.5.4", "Write BDAT size, or BDAT size LAST"));
+    struct reply r = check_when(s, GREETED | IN_TRANSACTION, args);
+    if (r.code == 0 && s->transaction.rcpt_count == 0)
+        r = reply(503, "5.5.1", "No valid recipients");
+    if (r.code != 0)
+        return receive_nothing(s, size, r);
+    if (s->transaction.text.s == NULL)
+        begin_chunks(s);
+    return receive_chunk(s, size, last);
 }
 
 static struct reply on_rset(struct session *s, struct str args)
@@ -374,7 +414,7 @@ static struct reply on_vrfy(struct session *s, struct str args)
 static struct reply on_help(struct session *s, struct str args)
 {
     (void)s, (void)args;
-    return reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
+    return reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
 }
 
 static struct reply on_quit(struct session *s, struct str args)

@@ -1,311 +1,128 @@
 /*
- * DATA: from 354 to the verdict.
+ * How the text of a message is framed: DATA, from 354 to the final dot, and BDAT, in counted chunks (RFC 3030).
  *
- * The text streams through dot-unstuffing into the body. Whatever goes wrong on the way (too big, no disk, a bare LF), the
- * rest is read to its end, so that the refusal arrives where the client expects it and the next command is read as one.
- * A client must keep up data_rate_min, so that none holds its session for ever with a byte now and then.
- * 250 is said after queue_put returned 0, never before: the message is on stable storage then. Runs in the worker, in the
- * session's task.
+ * Whatever goes wrong on the way (too big, no disk, a bare LF), the rest is read to its end, so that the refusal arrives where the
+ * client expects it and the next command is read as one. Of a BDAT that is refused from the beginning the octets are read all the
+ * same. Runs in the worker, in the session's task.
  */
-#include "base/cleanup.h"
-#include "base/codec.h"
-#include "base/log.h"
 #include "base/metrics.h"
+#include "inbound/receiving.h"
 #include "inbound/session_internal.h"
-#include "mail/trace.h"
-#include "smtp/data.h"
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#define PIECE_MAX       (STREAM_INPUT_MAX + 16)   /* what one input buffer can decode to, with a CR or dot held back before */
-#define NO_MATCH        UINT8_MAX
-#define DROP_MAX_FACTOR 2                         /* of message_size_max: so much of a message that is too big is read away */
+#define DROP_MAX_FACTOR 2                /* of message_size_max: so much of a message that is too big is read away */
 
-struct receiving {
-    struct session     *s;
-    uint64_t            id;
-    struct body        *body;            /* owned */
-    struct data_decoder decoder;
-    struct buf          piece;           /* decoded, not yet in the body */
-    bool                header_done;
-    uint8_t             matched;         /* how much of "received" this line of the header has been so far; NO_MATCH */
-    uint32_t            received;        /* fields of that name */
-    int64_t             patience_ns;     /* until then the client must have sent `wanted` bytes more; then both begin anew */
-    uint64_t            wanted;
-    bool                slow;            /* some of them have come */
-    struct reply        trouble;         /* code 0 while all is well; then nothing is kept any more */
-};
+static uint64_t drop_max(const struct session *s) { return s->conf->message_size_max * DROP_MAX_FACTOR; }
 
-static int          receiving_begin(struct receiving *r);
-static int          receive_text(struct receiving *r);
-static struct reply put_message(struct receiving *r);
-
-static void receiving_free(struct receiving *r)
+/* The size of a chunk is a stranger's: any 64 bits. */
+static bool beyond(const struct receiving *r, uint64_t size, uint64_t max)
 {
-    body_free(r->body);
-    buf_free(&r->piece);
+    return size > max || r->decoder.bytes > max - size;
+}
+
+/* -- DATA ------------------------------------------------------------------------------------------------------------------ */
+
+/* Up to the final dot. False: it never came, and *out is what to say. */
+static bool read_to_dot(struct receiving *r, struct reply *out)
+{
+    uint64_t taken;
+
+    receiving_begin_patience(r);
+    while (!receiving_take(r, STREAM_INPUT_MAX, &taken)) {
+        if (r->decoder.bytes > drop_max(r->s)) {
+            *out = session_farewell(r->s, 421, "4.3.4", "This message has no end");
+            return false;
+        }
+        if (!receiving_await(r, out))
+            return false;
+    }
+    return true;
 }
 
 struct reply receive_message(struct session *s)
 {
+    struct receiving *r = &s->transaction.text;
     struct reply go_on = reply(354, NULL, "Go on; a dot on a line of its own ends it");
-    struct receiving r = { .s = s };
+    struct reply said = reply(0, NULL, NULL);
 
     session_take_line(s);
-    if (receiving_begin(&r) < 0) {
-        receiving_free(&r);
-        return reply(451, "4.3.0", "No memory for a message now");
-    }
-    struct reply said = reply(0, NULL, NULL);
-    if (session_send(s, &go_on) == 0) {
-        int error = receive_text(&r);
-        said = error < 0 || r.trouble.code != 0 ? r.trouble : put_message(&r);
-    }
+    s->transaction.over = true;
+    receiving_begin(r, s);
+    if (r->trouble.code != 0)
+        said = r->trouble;
+    else if (session_send(s, &go_on) == 0 && read_to_dot(r, &said))
+        said = receiving_end(r);
     if (said.code != 250)
         metric_add(METRIC_messages_refused, 1);
-    receiving_free(&r);
     return said;
 }
 
-/* The trace field of RFC 5321, 4.4, stands before all that the client sends. */
-static int put_received(struct receiving *r)
-{
-    struct session *s = r->s;
-    struct transaction *t = &s->transaction;
-    CLEANUP_BUF struct buf field;
-    char uid[16];
-    struct trace_received received = {
-        .helo = str_of(s->helo),
-        .ip = str_of(s->client_ip),
-        .by_host = str_of(s->conf->hostname),
-        .protocol = str_of(session_protocol(s)),
-        .tls_suite = str_of(stream_tls_suite(s->stream)),
-        .id = str_of(t->id),
-        .wall_ns = clock_wall_ns(),
-    };
+/* -- BDAT ------------------------------------------------------------------------------------------------------------------ */
 
-    if (s->client.local) {
-        snprintf(uid, sizeof uid, "uid %u", s->client.uid);
-        received.comment = str_of(uid);      /* how we know who it is: by the kernel's word */
-    } else if (stream_is_tls(s->stream)) {
-        received.comment = str_of(stream_tls_protocol(s->stream));
+/* False: they did not come, and *out is what to say. */
+static bool read_octets(struct receiving *r, uint64_t size, struct reply *out)
+{
+    session_take_line(r->s);
+    if (beyond(r, size, drop_max(r->s))) {
+        *out = session_farewell(r->s, 421, "4.3.4", "This message is far too big");
+        return false;
     }
-    if (t->rcpt_count == 1)
-        received.rcpt = t->rcpts[0].rewritten_from.local.n > 0 ? &t->rcpts[0].rewritten_from : &t->rcpts[0].addr;
-    buf_init(&field, 8192);
-    trace_put_received(&field, &received);
-    return buf_ok(&field) ? body_append(r->body, buf_str(&field)) : -ENOMEM;
-}
-
-static int receiving_begin(struct receiving *r)
-{
-    r->id = queue_new_id(r->s->shared->queue);
-    codec_id_format(r->id, r->s->transaction.id);
-    buf_init(&r->piece, PIECE_MAX);
-    r->body = body_new(r->s->shared->queue, r->id);
-    return r->body == NULL ? -ENOMEM : put_received(r);
-}
-
-/* -- the text ------------------------------------------------------------------------------------------------------------ */
-
-/* The first trouble counts. What was kept until now is given back at once: the rest may take its time. */
-static void give_up(struct receiving *r, struct reply why)
-{
-    if (r->trouble.code != 0)
-        return;
-    r->trouble = why;
-    buf_free(&r->piece);
-    body_free(r->body);
-    r->body = NULL;
-}
-
-static struct reply cannot_keep(int error)
-{
-    switch (error) {
-    case -ENOSPC: return reply(452, "4.3.1", "The disk is full; try again later");
-    case -EMSGSIZE: return reply(552, "5.3.4", "The message is too big");
-    case -ECANCELED: return reply(451, "4.3.2", "The server is stopping; try again later");
+    while (size > 0) {
+        uint64_t taken;
+        (void)receiving_take(r, size, &taken);
+        size -= taken;
+        if (size > 0 && !receiving_await(r, out))
+            return false;
     }
-    return reply(451, "4.3.0", "The message cannot be kept now; try again later");
+    return true;
 }
 
-/* Counts the fields of that name as they pass by: the header is not kept, for ten thousand sessions may each have a long one. */
-static void count_received(struct receiving *r, struct str text)
+struct reply receive_nothing(struct session *s, uint64_t size, struct reply why)
 {
-    static const char name[] = "received";
+    struct receiving r = { .s = s, .decoder.counted = true, .trouble = why };
+    struct reply said;
 
-    for (size_t i = 0; i < text.n; i++) {
-        char c = char_lower(text.p[i]);
-        bool name_over = r->matched == sizeof name - 1;
-        if (c == '\n')
-            r->matched = 0;
-        else if (name_over && (c == ' ' || c == '\t'))          /* before the colon, as in old times (RFC 5322, 4.5.8) */
-            continue;
-        else if (!name_over && r->matched != NO_MATCH && c == name[r->matched])
-            r->matched++;
-        else {
-            r->received += name_over && c == ':';
-            r->matched = NO_MATCH;
-        }
-    }
+    receiving_begin_patience(&r);
+    return read_octets(&r, size, &said) ? why : said;
 }
 
-static void watch_header(struct receiving *r, uint64_t before)
+/* What the sizes say before the octets come (RFC 1870, 6.3): they need not be kept then. */
+static void check_size(struct receiving *r, uint64_t size)
 {
-    const struct conf *c = r->s->conf;
-
-    if (r->header_done || r->trouble.code != 0)
-        return;
-    r->header_done = r->decoder.header_end > 0;
-    uint64_t size = r->header_done ? r->decoder.header_end : r->decoder.bytes;
-    count_received(r, str_head(buf_str(&r->piece), (size_t)(size - before)));
-    if (size > c->header_size_max)
-        give_up(r, reply(552, "5.3.4", "The header of the message is too big"));
-    else if (r->received > c->received_max)      /* a loop is caught by the traces of the hosts it went through (RFC 5321, 6.3) */
-        give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));
+    if (beyond(r, size, r->s->conf->message_size_max))
+        receiving_give_up(r, reply(552, "5.3.4", "The message is too big"));
 }
 
-/* Code 0: so far it may be kept. */
-static struct reply check_text(const struct receiving *r)
+static struct reply answer_chunk(struct receiving *r, uint64_t size, bool last)
 {
-    switch (r->decoder.violation) {
-    case DATA_BARE_LF: return reply(550, "5.6.11", "The message holds a bare LF; lines end in CR LF");
-    case DATA_BARE_CR: return reply(550, "5.6.11", "The message holds a bare CR; lines end in CR LF");
-    case DATA_MORE:
-    case DATA_END: break;
-    }
-    if (r->decoder.has_nul)              /* RFC 6152, 3; and a hop that drops it could find the end of the text behind it */
-        return reply(550, "5.6.11", "The message holds a NUL");
-    if (r->decoder.bytes > r->s->conf->message_size_max)
-        return reply(552, "5.3.4", "The message is too big");
-    return buf_ok(&r->piece) ? reply(0, NULL, NULL) : cannot_keep(-ENOMEM);
+    struct reply said;
+
+    if (!read_octets(r, size, &said))
+        return said;
+    if (last)
+        return receiving_end(r);
+    return r->trouble.code != 0 ? r->trouble : session_reply(r->s, 250, "2.0.0", "%llu octets taken", (unsigned long long)size);
 }
 
-/* Awaits when the body spills to its file. */
-static void keep_piece(struct receiving *r, uint64_t before)
+/* Patience goes on from chunk to chunk: many small ones are no way to hold a session either. */
+struct reply receive_chunk(struct session *s, uint64_t size, bool last)
 {
-    struct reply why = check_text(r);
+    struct receiving *r = &s->transaction.text;
+    bool in_trouble = r->trouble.code != 0;
 
-    if (why.code != 0)
-        give_up(r, why);
-    watch_header(r, before);
-    if (r->trouble.code != 0)
-        return;
-    int error = body_append(r->body, buf_str(&r->piece));
-    if (error < 0)
-        give_up(r, cannot_keep(error));
-    buf_free(&r->piece);                 /* the next may be long in coming */
+    check_size(r, size);
+    s->transaction.over = last;
+    struct reply said = answer_chunk(r, size, last);
+    if (said.code != 250 && !in_trouble)
+        metric_add(METRIC_messages_refused, 1);
+    return said;
 }
 
-/* RFC 5321, 4.5.3.2.5 has a limit for each piece; a piece may be a byte. So enough of them must come in that time. */
-static void begin_patience(struct receiving *r)
+void receive_begin_chunks(struct session *s)
 {
-    const struct conf *c = r->s->conf;
+    struct receiving *r = &s->transaction.text;
 
-    r->patience_ns = task_deadline_in(c->data_timeout_ns);
-    r->wanted = (uint64_t)c->data_rate_min * (uint64_t)(c->data_timeout_ns / NS_PER_MS) / 1000;
-    r->slow = false;
-}
-
-static void count_toward_patience(struct receiving *r, size_t n)
-{
-    if (n == 0)
-        return;
-    if (n >= r->wanted) {
-        begin_patience(r);
-        return;
-    }
-    r->wanted -= n;
-    r->slow = true;
-}
-
-static struct reply lost_patience(struct receiving *r, ssize_t n)
-{
-    if (n == -ETIMEDOUT && r->s->shielded)
-        return session_farewell(r->s, 421, "4.3.2", "The server is stopping");
-    if (n == -ETIMEDOUT)
-        return session_farewell(r->s, 421, "4.4.2", r->slow ? "The message comes too slowly" : "The message stopped coming");
-    return reply(0, NULL, NULL);
-}
-
-/* Up to the final dot. Negative if it never came; then r->trouble is what to say, if anything. Awaits. */
-static int receive_text(struct receiving *r)
-{
-    uint64_t max = r->s->conf->message_size_max * DROP_MAX_FACTOR;
-
-    begin_patience(r);
-    for (;;) {
-        struct str text = stream_pending(r->s->stream);
-        size_t consumed = 0;
-        enum data_result result = DATA_MORE;
-        if (text.n > 0) {
-            uint64_t before = r->decoder.bytes;
-            result = data_decode(&r->decoder, text, &consumed, r->trouble.code == 0 ? &r->piece : NULL);
-            stream_consume(r->s->stream, consumed);
-            keep_piece(r, before);
-            count_toward_patience(r, consumed);
-        }
-        if (result != DATA_MORE)
-            return 0;
-        if (r->decoder.bytes > max) {
-            r->trouble = session_farewell(r->s, 421, "4.3.4", "This message has no end");
-            return -EMSGSIZE;
-        }
-        ssize_t n = session_fill(r->s, r->patience_ns, false);
-        if (n <= 0) {
-            r->trouble = lost_patience(r, n);
-            return n == 0 ? -EPIPE : (int)n;
-        }
-    }
-}
-
-/* -- whole, and kept ---------------------------------------------------------------------------------------------------------- */
-
-static void log_accepted(const struct receiving *r, const struct envelope *env)
-{
-    char sender_bytes[2 * ADDRESS_PATH_MAX];
-    struct buf sender;
-
-    buf_init_fixed(&sender, sender_bytes, sizeof sender_bytes);
-    address_put_path(&sender, &env->sender);
-    log_event(LOG_INFO, "accepted", LOG_Z("id", r->s->transaction.id), LOG_STR("from", buf_str(&sender)), LOG_U64("to", env->rcpt_count),
-              LOG_U64("size", env->size), LOG_Z("client", r->s->client.local ? r->s->login : r->s->client_ip), LOG_Z("helo", r->s->helo),
-              LOG_Z("protocol", session_protocol(r->s)));
-    metric_add(METRIC_messages_accepted, 1);
-    metric_add(METRIC_bytes_accepted, (int64_t)env->size);
-}
-
-static struct reply put_message(struct receiving *r)
-{
-    struct session *s = r->s;
-    struct transaction *t = &s->transaction;
-    struct envelope env = {
-        .id = r->id,
-        .arrived_ns = clock_wall_ns(),
-        .null_sender = t->mail.null_sender,
-        .sender = t->mail.sender,
-        .rcpts = t->rcpts,
-        .rcpt_count = t->rcpt_count,
-        .client_ip = str_of(s->client_ip),
-        .helo = str_of(s->helo),
-        .login = str_of(s->login),
-        .protocol = str_of(session_protocol(s)),
-        .envid = t->mail.envid,
-        .ret = t->mail.ret,
-        .body_8bit = r->decoder.has_8bit,        /* what it is, not what it was said to be: many say 8BITMIME of everything */
-        .size = body_size(r->body),
-    };
-
-    /* The server may stop meanwhile: what is complete here is still kept, and the client told so. */
-    task_shield_begin();
-    int error = queue_put(s->shared->queue, &env, r->body);
-    task_shield_end();
-    if (error < 0)
-        return cannot_keep(error);
-    log_accepted(r, &env);
-    s->messages++;
-    s->errors = 0;
-    return session_reply(s, 250, "2.0.0", "Queued as %s", t->id);
+    receiving_begin(r, s);
+    r->decoder.counted = true;
+    r->decoder.binary = s->transaction.mail.body == BODY_BINARYMIME;
+    receiving_begin_patience(r);
 }

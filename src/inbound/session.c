@@ -42,12 +42,10 @@ void session_run(struct session_shared *shared, struct stream *stream, const str
 
 void session_talk(struct session *s)
 {
-    if (session_begin_tls(s) < 0)
-        return;
     /* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */
     struct reply r = session_reply(s, 220, NULL, "%s ESMTP Nightmail", s->conf->hostname);
     for (;;) {
-        if (r.code != SESSION_SAID && put_reply(s, &r) < 0)
+        if (put_reply(s, &r) < 0)
             return;              /* it reads no replies, and how much of this one it got nobody knows */
         if (s->closing)
             break;
@@ -235,9 +233,14 @@ static int put_reply(struct session *s, const struct reply *r)
 int session_send(struct session *s, const struct reply *r)
 {
     int sent = put_reply(s, r);
-    if (sent < 0)
-        return sent;
-    sent = stream_flush(s->stream, send_deadline(s));
+    return sent < 0 ? sent : session_flush(s);
+}
+
+int session_flush(struct session *s)
+{
+    if (stream_unsent(s->stream) == 0)
+        return 0;
+    int sent = stream_flush(s->stream, send_deadline(s));
     if (sent != -ECANCELED)
         return sent;
     shield(s);

@@ -12,7 +12,6 @@
 
 #define SESSION_HELO_MAX 256
 #define SESSION_TEXT_MAX 1536            /* of a reply made for one occasion; EHLO's is the longest: two names of 255 and the extensions */
-#define SESSION_SAID     1               /* as a reply's code: the command was answered, nothing more is to be said */
 
 struct session {
     struct session_shared *shared;
@@ -49,6 +48,9 @@ ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle);
 /* Writes a reply at once, for 354. Awaits. */
 int  session_send(struct session *s, const struct reply *r);
 
+/* Sends the replies that wait to be sent with the next ones. Awaits. */
+int  session_flush(struct session *s);
+
 /* Removes the command's line from the input; its arguments are gone then. */
 void session_take_line(struct session *s);
 
@@ -64,18 +66,17 @@ struct reply command_answer(struct session *s, struct str line);
 /* Logs a refusal, and counts it: gives the reply back, or a farewell when there were too many. shown is the command for the log. */
 struct reply command_refused(struct session *s, struct str shown, struct reply r);
 
-/* -- session_tls.c */
-
-/* TLS from the first byte, where the listener wants it; awaits the handshake. Negative: there is no session. */
-int          session_begin_tls(struct session *s);
-struct reply session_on_starttls(struct session *s, struct str args);    /* awaits the handshake */
-bool         session_offers_tls(const struct session *s);
-bool         session_needs_tls(const struct session *s);                 /* before anything but a few commands (RFC 3207, 4) */
-const char  *session_protocol(const struct session *s);                  /* "ESMTPS" and so on, for the trace (RFC 3848) */
-
 /* -- receive.c */
 
-/* DATA, from 354 to the verdict. The transaction is still there afterwards. Awaits. code 0: the client is gone. */
+/* DATA, from 354 to the verdict. The transaction is over then, but still there. Awaits. code 0: the client is gone. */
 struct reply receive_message(struct session *s);
+
+/* BDAT: receive_begin_chunks before the first chunk; then each, the last to the verdict. After trouble all further ones are refused
+ * as the first one was. Await. code 0: the client is gone. */
+void         receive_begin_chunks(struct session *s);
+struct reply receive_chunk(struct session *s, uint64_t size, bool last);
+
+/* A BDAT that may not come now: its octets are read and thrown away; gives `why`. Awaits. */
+struct reply receive_nothing(struct session *s, uint64_t size, struct reply why);
 
 #endif

@@ -18,6 +18,7 @@ void transaction_reset(struct transaction *t)
 {
     struct arena arena = t->arena;
 
+    receiving_free(&t->text);
     arena_reset(&arena);
     memset(t, 0, sizeof *t);
     t->arena = arena;

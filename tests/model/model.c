@@ -29,6 +29,8 @@
 #define STEPS_A_WORLD  50000             /* then a new world: its journal and its disk begin anew */
 #define TRANSCRIPT     (64 * 1024)
 #define GROUP_MAX      6
+#define CHUNKS_MAX     6
+#define EXPECTED_MAX   (GROUP_MAX + 2 * CHUNKS_MAX)
 
 /* -- the model ------------------------------------------------------------------------------------------------------------ */
 
@@ -43,6 +45,7 @@ struct model {
     bool        esmtp;
     bool        open;                    /* in a transaction */
     const char *sender;
+    bool        binary;                  /* BODY=BINARYMIME */
     const char *rcpts[RCPTS_MAX];
     unsigned    rcpt_count, errors, messages, submitted;
     bool        closed;
@@ -99,7 +102,7 @@ static const struct sample mails[] = {
     { "MAIL FROM:<c@[192.0.2.7]> BODY=8BITMIME SIZE=65536",       250, "2.1.0", "c@[192.0.2.7]"          },
     { "MAIL FROM:<a@tester.example> SIZE=65537",                  552, "5.3.4", NULL                     },
     { "MAIL FROM:<a@tester.example> SIZE=99999999999999999999",   0,   "",      NULL                     },
-    { "MAIL FROM:<a@tester.example> BODY=BINARYMIME",             504, "5.5.4", NULL                     },
+    { "MAIL FROM:<a@tester.example> BODY=BINARYMIME",             250, "2.1.0", "a@tester.example"       },
     { "MAIL FROM:<a@tester.example> BODY=",                       501, "5.5.4", NULL                     },
     { "MAIL FROM:<a@tester.example> SIZE=1 SIZE=1",               501, "5.5.4", NULL                     },
     { "MAIL FROM:<a@tester.example> RET=FULL ENVID=QQ+2B1",       250, "2.1.0", "a@tester.example"       },
@@ -146,7 +149,6 @@ static const struct sample others[] = {
     { "EXPN staff",      502, "5.5.1", NULL },
     { "STARTTLS",        502, "5.5.1", NULL },
     { "AUTH PLAIN AAAA", 502, "5.5.1", NULL },
-    { "BDAT 0 LAST",     502, "5.5.1", NULL },
     { "ETRN x",          502, "5.5.1", NULL },
     { "LHLO x",          502, "5.5.1", NULL },
     { "QUIT now",        501, "5.5.4", NULL },
@@ -159,6 +161,16 @@ static const struct sample others[] = {
     { "NOOP\nRSET",      500, "5.5.2", NULL },   /* a bare LF ends nothing */
     { "RSET\rRSET",      500, "5.5.2", NULL },
     { "\xff\x01",        500, "5.5.2", NULL },
+};
+
+/* Likewise, each with its six octets. */
+static const struct sample chunks[] = {
+    { "BDAT 6 FIRST\r\nQUIT",       501, "5.5.4", NULL },
+    { "BDAT 6 LAST x\r\nRSET",      501, "5.5.4", NULL },
+    { "BDAT LAST",                  421, "4.5.4", NULL },
+    { "BDAT",                       421, "4.5.4", NULL },
+    { "BDAT 131073 LAST",           421, "4.3.4", NULL },   /* more than is read away */
+    { "BDAT 18446744073709551615",  421, "4.3.4", NULL },
 };
 
 static struct expected model_hello(struct model *m, const struct sample *s)
@@ -183,6 +195,7 @@ static struct expected model_mail(struct model *m, const struct sample *s)
         return farewell(m, 421, "4.7.0");
     m->open = true;
     m->sender = s->value;
+    m->binary = strstr(s->line, "BINARYMIME") != NULL;
     return (struct expected){ s->code, s->status };
 }
 
@@ -218,10 +231,20 @@ static struct expected model_data(struct model *m)
         return refused(m, 503, "5.5.1");
     if (m->rcpt_count == 0)
         return refused(m, 554, "5.5.1");
+    if (m->binary)
+        return refused(m, 503, "5.5.1");
     if (m->local && ++m->submitted > SUBMIT_MAX)
         return refused(m, 450, "4.7.1");
     return (struct expected){ 354, NULL };
 }
+
+/* Of a BDAT that is no chunk of a message. */
+static struct expected model_stray_chunk(struct model *m, const struct sample *s)
+{
+    return s->code == 421 ? farewell(m, 421, s->status) : refused(m, s->code, s->status);
+}
+
+static bool may_send(const struct model *m) { return m->helo != NULL && m->open && m->rcpt_count > 0; }
 
 static struct expected model_body(struct model *m, struct expected verdict)
 {
@@ -244,11 +267,12 @@ struct talk {
     struct task          *self;
     /* commands that are not sent yet, and what must come */
     struct buf            wire;
-    struct expected       expected[GROUP_MAX + 1];
+    struct expected       expected[EXPECTED_MAX];
     unsigned              expected_count;
     /* the message last sent */
     struct buf            message;       /* as it must come out */
     bool                  eight;
+    bool                  stuffed;       /* it goes by DATA: dots are doubled */
     struct buf            line, transcript;
 };
 
@@ -403,8 +427,8 @@ static void compare_envelope(struct talk *t, const struct claim *c)
         wrong(t, "queue: null sender %d, %zu recipients, not %u", c->env.null_sender, c->env.rcpt_count, m->rcpt_count);
     for (unsigned i = 0; i < m->rcpt_count; i++)
         compare_address(t, &c->env.rcpts[i].addr, m->rcpts[i]);
-    if (!str_eq(c->env.helo, str_of(m->helo)) || c->env.body_8bit != t->eight)
-        wrong(t, "queue: helo %.*s, 8bit %d", (int)c->env.helo.n, c->env.helo.p, c->env.body_8bit);
+    if (!str_eq(c->env.helo, str_of(m->helo)) || c->env.body_8bit != t->eight || c->env.body_binary != m->binary)
+        wrong(t, "queue: helo %.*s, 8bit %d, binary %d", (int)c->env.helo.n, c->env.helo.p, c->env.body_8bit, c->env.body_binary);
     if (m->local != (c->env.login.n > 0) || m->local == (c->env.client_ip.n > 0))
         wrong(t, "queue: login %.*s", (int)c->env.login.n, c->env.login.p);
 }
@@ -457,7 +481,7 @@ static void compare_queue(struct talk *t, bool accepted)
 /* Both what is sent and what must arrive. */
 static void put_text(struct talk *t, const char *line)
 {
-    if (line[0] == '.')
+    if (line[0] == '.' && t->stuffed)
         buf_put_char(&t->wire, '.');
     buf_printf(&t->wire, "%s\r\n", line);
     buf_printf(&t->message, "%s\r\n", line);
@@ -520,6 +544,7 @@ static void end_session(struct talk *t)
 /* After 354. */
 static void send_message(struct talk *t)
 {
+    t->stuffed = true;
     struct expected verdict = make_message(t);
 
     if (below(100) == 0) {               /* gone in the middle */
@@ -547,6 +572,146 @@ static void send_message(struct talk *t)
     t->model = after;
 }
 
+/* -- in chunks ------------------------------------------------------------------------------------------------------------------ */
+
+static bool is_received(struct str text, size_t at)
+{
+    return (at == 0 || text.p[at - 1] == '\n') && str_eq_nocase(str_head(str_from(text, at), 9), STR("received:"));
+}
+
+/* What a look at the text so far finds wrong with it; code 0: nothing. */
+static struct expected judge(struct str text, bool whole, bool binary)
+{
+    ssize_t empty = str_starts(text, STR("\r\n")) ? 0 : str_find_str(text, STR("\r\n\r\n"));
+    size_t header = empty < 0 ? text.n : (size_t)empty + (empty == 0 ? 2 : 4), received = 0;
+
+    for (size_t i = 0; i < (binary ? header : text.n); i++) {
+        bool bare_lf = text.p[i] == '\n' && (i == 0 || text.p[i - 1] != '\r');
+        bool bare_cr = text.p[i] == '\r' && (i + 1 < text.n ? text.p[i + 1] != '\n' : whole);
+        if (bare_lf || bare_cr || text.p[i] == '\0')
+            return (struct expected){ 550, "5.6.11" };
+    }
+    for (size_t i = 0; i < header; i++)
+        received += is_received(text, i);
+    if (received > RECEIVED_MAX)
+        return (struct expected){ 554, "5.4.6" };
+    return (struct expected){ header > HEADER_MAX || text.n > SIZE_MAX_BYTES ? 552 : 0, "5.3.4" };
+}
+
+/* A message as for DATA, or bytes of any kind behind a header. */
+static void make_text(struct talk *t)
+{
+    size_t before = t->wire.n;
+
+    t->stuffed = false;
+    (void)make_message(t);
+    if (t->model.binary && below(2)) {
+        buf_put_z(&t->wire, "\r\n");
+        for (uint64_t n = below(200); n > 0; n--)
+            buf_put_char(&t->wire, below(4) ? (char)below(256) : "\r\n.\0"[below(4)]);
+    }
+    buf_clear(&t->message);
+    buf_put_str(&t->message, str_from(buf_str(&t->wire), before));
+    buf_truncate(&t->wire, before);
+    t->eight = false;
+    for (size_t i = 0; i < t->message.n; i++)
+        t->eight |= (unsigned char)t->message.p[i] >= 0x80;
+}
+
+/* Between two chunks. False: the transaction is over. */
+static bool interrupt(struct talk *t)
+{
+    static const struct sample between[] = {
+        { "NOOP",                         250, "2.0.0", NULL },
+        { "VRFY bob",                     252, "2.0.0", NULL },
+        { "DATA",                         503, "5.5.1", NULL },
+        { "MAIL FROM:<>",                 503, "5.5.1", NULL },
+        { "RCPT TO:<alice@here.example>", 503, "5.5.1", NULL },
+        { "BDAT 6 FIRST\r\nQUIT",         501, "5.5.4", NULL },
+        { "RSET",                         250, "2.0.0", NULL },
+    };
+    const struct sample *s = &between[below(sizeof between / sizeof between[0])];
+    bool reset = str_eq(str_of(s->line), STR("RSET"));
+
+    if (reset)
+        model_reset(&t->model);
+    buf_printf(&t->wire, "%s\r\n", s->line);
+    t->expected[t->expected_count++] = s->code >= 500 ? refused(&t->model, s->code, s->status) : (struct expected){ s->code, s->status };
+    return !reset && !t->model.closed;
+}
+
+/* One more chunk, n octets of the message from `at` on. *trouble is that of the chunks before. */
+static void add_chunk(struct talk *t, size_t at, size_t n, bool last, struct expected *trouble)
+{
+    struct expected e = { 250, "2.0.0" };
+
+    buf_printf(&t->wire, "BDAT %zu%s\r\n", n, last ? below(2) ? " LAST" : " last" : "");
+    buf_put(&t->wire, t->message.p + at, n);
+    if (trouble->code == 0)
+        *trouble = judge(str_head(buf_str(&t->message), at + n), last, t->model.binary);
+    if (last)
+        e = model_body(&t->model, trouble->code == 0 ? e : *trouble);
+    else if (trouble->code != 0)
+        e = refused(&t->model, trouble->code, trouble->status);
+    t->expected[t->expected_count++] = e;
+}
+
+/* The octets stop coming. */
+static void stop_in_chunk(struct talk *t)
+{
+    buf_put_z(&t->wire, "BDAT 9\r\nRSET\r\n");
+    if (below(2) == 0) {
+        send_wire(t);
+        end_session(t);
+        t->expected_count = 0;
+        return;
+    }
+    t->expected[t->expected_count++] = model_body(&t->model, (struct expected){ 421, "4.4.2" });
+    exchange(t);
+}
+
+/* All chunks of a message, some of them pipelined, to its end, whichever that is. True: it was taken. */
+static bool send_chunks(struct talk *t)
+{
+    struct expected trouble = { 0, NULL };
+    size_t at = 0;
+
+    make_text(t);
+    if (t->model.local && ++t->model.submitted > SUBMIT_MAX)
+        trouble = (struct expected){ 450, "4.7.1" };
+    for (unsigned count = 1; !t->model.closed; count++) {
+        size_t rest = t->message.n - at;
+        size_t n = count == CHUNKS_MAX || below(3) == 0 ? rest : below(rest + 1);
+        bool last = n == rest && (count == CHUNKS_MAX || below(3) > 0);
+        add_chunk(t, at, n, last, &trouble);
+        at += n;
+        if (last)
+            return trouble.code == 0;
+        if (!t->model.closed && below(100) == 0) {
+            stop_in_chunk(t);
+            return false;
+        }
+        if (below(2))
+            exchange(t);
+        if (!t->model.closed && below(8) == 0 && !interrupt(t))
+            return false;
+    }
+    return false;
+}
+
+static void send_in_chunks(struct talk *t)
+{
+    struct model before = t->model;
+    bool taken = send_chunks(t);
+
+    if (t->client != NULL)
+        exchange(t);
+    struct model after = t->model;
+    t->model = before;
+    compare_queue(t, taken);
+    t->model = after;
+}
+
 /* -- steps ------------------------------------------------------------------------------------------------------------------ */
 
 static void add(struct talk *t, const char *line, struct expected e)
@@ -569,7 +734,8 @@ static void add_long_line(struct talk *t)
 
 #define PICK(table) (&(table)[below(sizeof(table) / sizeof((table)[0]))])
 
-/* A command that fits, more often than not: else most conversations would end before they began. */
+/* A command that fits, more often than not: else most conversations would end before they began. BDAT is a whole message at once, behind
+ * what is pipelined already. */
 static void add_command(struct talk *t)
 {
     struct model *m = &t->model;
@@ -577,7 +743,7 @@ static void add_command(struct talk *t)
     uint64_t kind = below(100);
 
     if (kind < 40)
-        kind = m->helo == NULL ? 40 : !m->open ? 50 : m->rcpt_count == 0 || below(2) ? 65 : 80;
+        kind = m->helo == NULL ? 40 : !m->open ? 50 : m->rcpt_count == 0 || below(2) ? 65 : 78 + below(8);
     if (kind < 45) {
         s = kind == 40 ? &hellos[0] : PICK(hellos);
         add(t, s->line, model_hello(m, s));
@@ -587,8 +753,12 @@ static void add_command(struct talk *t)
     } else if (kind < 78) {
         s = PICK(rcpts);
         add(t, s->line, model_rcpt(m, s));
-    } else if (kind < 86) {
+    } else if (kind < 82) {
         add(t, "DATA", model_data(m));
+    } else if (kind < 86 && !may_send(m)) {
+        add(t, below(2) ? "BDAT 6\r\nQUIT" : "BDAT 6 LAST\r\nRSET", refused(m, 503, "5.5.1"));
+    } else if (kind < 86) {
+        send_in_chunks(t);
     } else if (kind < 89) {
         model_reset(m);
         add(t, "RSET", (struct expected){ 250, "2.0.0" });
@@ -596,6 +766,9 @@ static void add_command(struct talk *t)
         add(t, "QUIT", farewell(m, 221, "2.0.0"));
     } else if (kind == 90) {
         add_long_line(t);
+    } else if (kind == 91) {
+        s = PICK(chunks);
+        add(t, s->line, model_stray_chunk(m, s));
     } else {
         s = PICK(others);
         add(t, s->line, refused(m, s->code, s->status));
@@ -622,6 +795,8 @@ static void one_step(struct talk *t)
         return;
     }
     add_command(t);
+    if (t->expected_count == 0)          /* a whole message went */
+        return;
     struct expected last = t->expected[t->expected_count - 1];
     bool pipeline = t->model.esmtp && t->model.helo != NULL && t->expected_count < GROUP_MAX && below(3) > 0;
     if (pipeline && last.code != 354 && !t->model.closed)

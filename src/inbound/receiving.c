@@ -1,0 +1,280 @@
+/*
+ * The text of one message in arrival: see receiving.h.
+ *
+ * It streams through the decoder into the body. A client must keep up data_rate_min, so that none holds its session for ever
+ * with a byte now and then. 250 is said after queue_put returned 0, never before: the message is on stable storage then. Runs in
+ * the worker, in the session's task.
+ */
+#include "inbound/receiving.h"
+#include "base/cleanup.h"
+#include "base/codec.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "inbound/session_internal.h"
+#include "mail/trace.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PIECE_MAX (STREAM_INPUT_MAX + 16)   /* what one input buffer can decode to, with a CR or dot held back before */
+#define NO_MATCH  UINT8_MAX
+
+static int          put_received(struct receiving *r);
+static struct reply cannot_keep(int error);
+
+void receiving_begin(struct receiving *r, struct session *s)
+{
+    r->s = s;
+    r->id = queue_new_id(s->shared->queue);
+    codec_id_format(r->id, s->transaction.id);
+    buf_init(&r->piece, PIECE_MAX);
+    r->body = body_new(s->shared->queue, r->id);
+    int error = r->body == NULL ? -ENOMEM : put_received(r);
+    if (error < 0)
+        receiving_give_up(r, cannot_keep(error));
+}
+
+void receiving_free(struct receiving *r)
+{
+    body_free(r->body);
+    buf_free(&r->piece);
+}
+
+/* The trace field of RFC 5321, 4.4, stands before all that the client sends. */
+static int put_received(struct receiving *r)
+{
+    struct session *s = r->s;
+    struct transaction *t = &s->transaction;
+    CLEANUP_BUF struct buf field;
+    char uid[16];
+    struct trace_received received = {
+        .helo = str_of(s->helo),
+        .ip = str_of(s->client_ip),
+        .by_host = str_of(s->conf->hostname),
+        .protocol = str_of(s->client.local ? "local" : s->esmtp ? "ESMTP" : "SMTP"),
+        .id = str_of(t->id),
+        .wall_ns = clock_wall_ns(),
+    };
+
+    if (s->client.local) {
+        snprintf(uid, sizeof uid, "uid %u", s->client.uid);
+        received.tls = str_of(uid);      /* a comment: how we know who it is, here by the kernel's word */
+    }
+    if (t->rcpt_count == 1)
+        received.rcpt = t->rcpts[0].rewritten_from.local.n > 0 ? &t->rcpts[0].rewritten_from : &t->rcpts[0].addr;
+    buf_init(&field, 8192);
+    trace_put_received(&field, &received);
+    return buf_ok(&field) ? body_append(r->body, buf_str(&field)) : -ENOMEM;
+}
+
+/* -- the text ------------------------------------------------------------------------------------------------------------ */
+
+void receiving_give_up(struct receiving *r, struct reply why)
+{
+    if (r->trouble.code != 0)
+        return;
+    r->trouble = why;
+    buf_free(&r->piece);
+    body_free(r->body);
+    r->body = NULL;
+}
+
+static struct reply cannot_keep(int error)
+{
+    switch (error) {
+    case -ENOSPC: return reply(452, "4.3.1", "The disk is full; try again later");
+    case -EMSGSIZE: return reply(552, "5.3.4", "The message is too big");
+    case -ECANCELED: return reply(451, "4.3.2", "The server is stopping; try again later");
+    }
+    return reply(451, "4.3.0", "The message cannot be kept now; try again later");
+}
+
+/* Counts the fields of that name as they pass by: the header is not kept, for ten thousand sessions may each have a long one. */
+static void count_received(struct receiving *r, struct str text)
+{
+    static const char name[] = "received";
+
+    for (size_t i = 0; i < text.n; i++) {
+        char c = char_lower(text.p[i]);
+        bool name_over = r->matched == sizeof name - 1;
+        if (c == '\n')
+            r->matched = 0;
+        else if (name_over && (c == ' ' || c == '\t'))          /* before the colon, as in old times (RFC 5322, 4.5.8) */
+            continue;
+        else if (!name_over && r->matched != NO_MATCH && c == name[r->matched])
+            r->matched++;
+        else {
+            r->received += name_over && c == ':';
+            r->matched = NO_MATCH;
+        }
+    }
+}
+
+static struct reply holds_nul(void) { return reply(550, "5.6.11", "The message holds a NUL"); }
+
+static void watch_header(struct receiving *r, uint64_t before)
+{
+    const struct conf *c = r->s->conf;
+
+    if (r->header_done || r->trouble.code != 0)
+        return;
+    r->header_done = r->decoder.header_end > 0;
+    uint64_t size = r->header_done ? r->decoder.header_end : r->decoder.bytes;
+    struct str fields = str_head(buf_str(&r->piece), (size_t)(size - before));
+    count_received(r, fields);
+    if (r->decoder.binary && str_find(fields, '\0') >= 0)       /* RFC 3030, 3: the body may be binary, the header not */
+        receiving_give_up(r, holds_nul());
+    else if (size > c->header_size_max)
+        receiving_give_up(r, reply(552, "5.3.4", "The header of the message is too big"));
+    else if (r->received > c->received_max)      /* a loop is caught by the traces of the hosts it went through (RFC 5321, 6.3) */
+        receiving_give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));
+}
+
+/* Code 0: so far it may be kept. */
+static struct reply check_text(const struct receiving *r)
+{
+    switch (r->decoder.violation) {
+    case DATA_BARE_LF: return reply(550, "5.6.11", "The message holds a bare LF; lines end in CR LF");
+    case DATA_BARE_CR: return reply(550, "5.6.11", "The message holds a bare CR; lines end in CR LF");
+    case DATA_MORE:
+    case DATA_END: break;
+    }
+    if (r->decoder.has_nul && !r->decoder.binary)    /* RFC 6152, 3; and a hop that drops it could find the end of the text behind it */
+        return holds_nul();
+    if (r->decoder.bytes > r->s->conf->message_size_max)
+        return reply(552, "5.3.4", "The message is too big");
+    return buf_ok(&r->piece) ? reply(0, NULL, NULL) : cannot_keep(-ENOMEM);
+}
+
+/* Awaits when the body spills to its file. */
+static void keep_piece(struct receiving *r, uint64_t before)
+{
+    if (r->trouble.code != 0)
+        return;
+    struct reply why = check_text(r);
+    if (why.code != 0)
+        receiving_give_up(r, why);
+    watch_header(r, before);
+    if (r->trouble.code != 0)
+        return;
+    int error = body_append(r->body, buf_str(&r->piece));
+    if (error < 0)
+        receiving_give_up(r, cannot_keep(error));
+    buf_free(&r->piece);                 /* the next may be long in coming */
+}
+
+/* RFC 5321, 4.5.3.2.5 has a limit for each piece; a piece may be a byte. So enough of them must come in that time. */
+void receiving_begin_patience(struct receiving *r)
+{
+    const struct conf *c = r->s->conf;
+
+    r->patience_ns = task_deadline_in(c->data_timeout_ns);
+    r->wanted = (uint64_t)c->data_rate_min * (uint64_t)(c->data_timeout_ns / NS_PER_MS) / 1000;
+    r->slow = false;
+}
+
+static void count_toward_patience(struct receiving *r, size_t n)
+{
+    if (n == 0)
+        return;
+    if (n >= r->wanted) {
+        receiving_begin_patience(r);
+        return;
+    }
+    r->wanted -= n;
+    r->slow = true;
+}
+
+static struct reply lost_patience(struct receiving *r, ssize_t n)
+{
+    if (n == -ETIMEDOUT && r->s->shielded)
+        return session_farewell(r->s, 421, "4.3.2", "The server is stopping");
+    if (n == -ETIMEDOUT)
+        return session_farewell(r->s, 421, "4.4.2", r->slow ? "The message comes too slowly" : "The message stopped coming");
+    return reply(0, NULL, NULL);
+}
+
+bool receiving_take(struct receiving *r, uint64_t max, uint64_t *out_taken)
+{
+    struct str text = str_head(stream_pending(r->s->stream), max);
+    uint64_t before = r->decoder.bytes;
+    size_t consumed = 0;
+    enum data_result result = DATA_MORE;
+
+    if (text.n > 0) {
+        result = data_decode(&r->decoder, text, &consumed, r->trouble.code == 0 ? &r->piece : NULL);
+        stream_consume(r->s->stream, consumed);
+        keep_piece(r, before);
+        count_toward_patience(r, consumed);
+    }
+    *out_taken = consumed;
+    return result != DATA_MORE;
+}
+
+bool receiving_await(struct receiving *r, struct reply *out)
+{
+    int sent = session_flush(r->s);      /* what answers the commands before: a client may wait for it */
+    ssize_t n = sent < 0 ? sent : session_fill(r->s, r->patience_ns, false);
+
+    if (n > 0)
+        return true;
+    *out = lost_patience(r, n);
+    return false;
+}
+
+/* -- whole, and kept ---------------------------------------------------------------------------------------------------------- */
+
+static void log_accepted(const struct receiving *r, const struct envelope *env)
+{
+    char sender_bytes[2 * ADDRESS_PATH_MAX];
+    struct buf sender;
+
+    buf_init_fixed(&sender, sender_bytes, sizeof sender_bytes);
+    address_put_path(&sender, &env->sender);
+    log_event(LOG_INFO, "accepted", LOG_Z("id", r->s->transaction.id), LOG_STR("from", buf_str(&sender)), LOG_U64("to", env->rcpt_count),
+              LOG_U64("size", env->size), LOG_Z("client", r->s->client.local ? r->s->login : r->s->client_ip), LOG_Z("helo", r->s->helo));
+    metric_add(METRIC_messages_accepted, 1);
+    metric_add(METRIC_bytes_accepted, (int64_t)env->size);
+}
+
+static struct reply put_message(struct receiving *r)
+{
+    struct session *s = r->s;
+    struct transaction *t = &s->transaction;
+    struct envelope env = {
+        .id = r->id,
+        .arrived_ns = clock_wall_ns(),
+        .null_sender = t->mail.null_sender,
+        .sender = t->mail.sender,
+        .rcpts = t->rcpts,
+        .rcpt_count = t->rcpt_count,
+        .client_ip = str_of(s->client_ip),
+        .helo = str_of(s->helo),
+        .login = str_of(s->login),
+        .protocol = str_of(s->client.local ? "local" : s->esmtp ? "ESMTP" : "SMTP"),
+        .envid = t->mail.envid,
+        .ret = t->mail.ret,
+        .body_binary = r->decoder.binary,
+        .body_8bit = r->decoder.has_8bit,        /* what it is, not what it was said to be: many say 8BITMIME of everything */
+        .size = body_size(r->body),
+    };
+
+    /* The server may stop meanwhile: what is complete here is still kept, and the client told so. */
+    task_shield_begin();
+    int error = queue_put(s->shared->queue, &env, r->body);
+    task_shield_end();
+    if (error < 0)
+        return cannot_keep(error);
+    log_accepted(r, &env);
+    s->messages++;
+    s->errors = 0;
+    return session_reply(s, 250, "2.0.0", "Queued as %s", t->id);
+}
+
+struct reply receiving_end(struct receiving *r)
+{
+    if (r->decoder.counted)
+        (void)data_decode_end(&r->decoder);      /* check_text tells */
+    struct reply why = r->trouble.code != 0 ? r->trouble : check_text(r);
+    return why.code != 0 ? why : put_message(r);
+}
