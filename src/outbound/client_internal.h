@@ -1,0 +1,49 @@
+/*
+ * What client.c, client_send.c and client_text.c know of a client, and of a transaction on it.
+ */
+#ifndef OUTBOUND_CLIENT_INTERNAL_H
+#define OUTBOUND_CLIENT_INTERNAL_H
+
+#include "outbound/client.h"
+#include "outbound/text.h"
+
+/* -- client.c: commands and replies. Negative: the connection cannot be used any more. All but the first two and the last await. */
+
+int         client_lost(struct client *c, int error);                                  /* gives the error back */
+void        client_log_lines(const struct client *c, const char *side, struct str bytes);
+int         client_read_reply(struct client *c, int64_t deadline_ns);                  /* into c->reply */
+int         client_put(struct client *c, struct str bytes);
+int         client_put_command(struct client *c, struct str line);
+int         client_flush(struct client *c);
+int         client_command(struct client *c, struct str line, int64_t timeout_ns);     /* one command, one reply */
+const char *client_words_for(int error);
+
+/* -- client_send.c */
+
+struct transaction {
+    struct client            *c;
+    const struct client_mail *mail;
+    struct arena             *a;
+    struct str                remote;
+    struct text               text;
+    size_t                    answered;      /* recipients with a reply to their RCPT */
+    size_t                    accepted;
+    size_t                    beyond;        /* too many for this transaction: they stand first among the outcomes */
+    bool                      taken;         /* the text, for those accepted */
+    bool                      any_reply;
+    bool                      reused;        /* the connection has carried another transaction */
+    bool                      data_sent;     /* DATA went out with the last window */
+};
+
+/* Gives everyone who has no outcome yet this one. */
+void transaction_settle(struct transaction *t, const struct outcome *o);
+
+/* Awaits the next reply of the transaction. */
+int transaction_reply(struct transaction *t, int64_t timeout_ns);
+
+/* -- client_text.c */
+
+/* Awaits: the text to those accepted, and what becomes of it. Without any it ends the transaction. */
+int transaction_send_data(struct transaction *t);
+
+#endif

@@ -1,0 +1,224 @@
+/*
+ * A transaction of the SMTP client: what the server can take, MAIL and the recipients, the outcomes. See client.h.
+ *
+ * It is written the way it is spoken: MAIL, the recipients, the text (client_text.c), the final reply. Commands go out in
+ * windows, each flushed as one piece where the server pipelines, so that neither side can fill the other's buffers and wait
+ * for ever (RFC 2920, 3.1).
+ */
+#include "base/cleanup.h"
+#include "outbound/client_internal.h"
+#include "smtp/command.h"
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define WINDOW_RCPTS      50             /* recipients in one pipelined write */
+#define NO_8BITMIME       "the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME)"
+#define TOO_LARGE         "the message is larger than the next server takes"
+#define TOO_LARGE_IN_7BIT "the message, converted to 7 bits because the next server takes only those, is larger than it takes"
+
+void transaction_settle(struct transaction *t, const struct outcome *o)
+{
+    for (size_t i = 0; i < t->mail->count; i++)
+        if (!outcome_is_set(t->mail->outcomes[i]))
+            outcome_assign(t->mail->outcomes[i], o);
+}
+
+static void put_mail(struct transaction *t)
+{
+    const struct envelope *env = &t->mail->claim->env;
+    struct mail_args args = { .sender = env->sender, .null_sender = env->null_sender };
+    if (t->c->extensions & CLIENT_SIZE) {
+        args.seen |= PARAM_SIZE;
+        args.size = t->text.size;
+    }
+    if (env->body_8bit && (t->c->extensions & CLIENT_8BITMIME)) {
+        args.seen |= PARAM_BODY;
+        args.body = BODY_8BITMIME;
+    }
+    if (t->c->extensions & CLIENT_DSN) {
+        args.seen |= (env->ret != RET_UNSET ? PARAM_RET : 0u) | (env->envid.n > 0 ? PARAM_ENVID : 0u);
+        args.ret = env->ret;
+        args.envid = env->envid;
+    }
+    CLEANUP_BUF struct buf line;
+    buf_init(&line, SMTP_LINE_MAX);
+    smtp_put_mail(&line, &args);
+    (void)client_put_command(t->c, buf_str(&line));                     /* a lost connection shows at the next read */
+}
+
+static void put_rcpt(struct transaction *t, size_t i)
+{
+    const struct envelope *env = &t->mail->claim->env;
+    const struct recipient *rcpt = &env->rcpts[t->mail->outcomes[i]->rcpt];
+    struct rcpt_args args = { .rcpt = rcpt->addr, .notify = rcpt->notify, .orcpt = rcpt->original };
+    if (t->c->extensions & CLIENT_DSN)
+        args.seen |= (rcpt->notify != 0 ? PARAM_NOTIFY : 0u) | (rcpt->original.n > 0 ? PARAM_ORCPT : 0u);
+    CLEANUP_BUF struct buf line;
+    buf_init(&line, SMTP_LINE_MAX);
+    smtp_put_rcpt(&line, &args);
+    (void)client_put_command(t->c, buf_str(&line));
+}
+
+int transaction_reply(struct transaction *t, int64_t timeout_ns)
+{
+    int r = client_read_reply(t->c, task_deadline_in(timeout_ns));
+    if (r == 0)
+        t->any_reply = true;
+    return r;
+}
+
+static int read_mail_reply(struct transaction *t, bool *out_accepted)
+{
+    int r = transaction_reply(t, t->c->conf->reply_timeout_ns);
+    if (r < 0)
+        return r;
+    if (t->reused && t->c->reply.code == 421) {               /* it had been closing while it was kept: no answer about this message */
+        t->any_reply = false;
+        return -EPIPE;
+    }
+    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    if (t->c->reply.code == 503) {                            /* out of step: its fault or ours, but not the message's */
+        o.state = RCPT_PENDING;
+        t->c->usable = false;
+    }
+    *out_accepted = o.state == RCPT_DELIVERED;
+    if (!*out_accepted)
+        transaction_settle(t, &o);
+    return 0;
+}
+
+/* "Too many recipients", with 552 as its old spelling (RFC 5321, 4.5.3.1.10), and not a full mailbox or disk, which have codes of their own. */
+static bool is_too_many(const struct smtp_reply *reply)
+{
+    return (reply->code == 452 || reply->code == 552) && (reply->enhanced[0] == '\0' || strcmp(reply->enhanced + 1, ".5.3") == 0);
+}
+
+static void put_beyond(struct transaction *t, size_t i)
+{
+    struct outcome **list = t->mail->outcomes, *o = list[i];
+    list[i] = list[t->beyond];
+    list[t->beyond++] = o;
+}
+
+static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
+{
+    int r = transaction_reply(t, t->c->conf->reply_timeout_ns);
+    if (r < 0)
+        return r;
+    size_t i = t->answered++;
+    if (!mail_accepted)
+        return 0;                                             /* it has the refusal of MAIL already */
+    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    if (o.state == RCPT_DELIVERED) {
+        t->accepted++;
+        return 0;
+    }
+    if (t->c->reply.code == 421) {                            /* it is closing: the end of the transaction, and the reason why */
+        transaction_settle(t, &o);
+        return -EPIPE;
+    }
+    if (t->c->reply.code == 552)
+        o.state = RCPT_PENDING;
+    outcome_assign(t->mail->outcomes[i], &o);
+    if (is_too_many(&t->c->reply))
+        put_beyond(t, i);
+    return 0;
+}
+
+/* Awaits: MAIL, all RCPT, and DATA where it can be pipelined; their replies but DATA's. */
+static int send_envelope(struct transaction *t)
+{
+    struct client *c = t->c;
+    bool pipelining = c->extensions & CLIENT_PIPELINING, mail_accepted = false, mail_answered = false;
+    size_t put = 0;
+    int r;
+
+    put_mail(t);
+    if (!pipelining) {
+        if ((r = client_flush(c)) < 0 || (r = read_mail_reply(t, &mail_accepted)) < 0 || !mail_accepted)
+            return r;
+        mail_answered = true;
+    }
+    while (put < t->mail->count && (mail_accepted || !mail_answered)) {
+        size_t window = pipelining ? WINDOW_RCPTS : 1;
+        for (; window > 0 && put < t->mail->count; window--)
+            put_rcpt(t, put++);
+        if (pipelining && put == t->mail->count) {
+            (void)client_put_command(c, STR("DATA\r\n"));
+            t->data_sent = true;
+        }
+        if ((r = client_flush(c)) < 0)
+            return r;
+        if (!mail_answered && (r = read_mail_reply(t, &mail_accepted)) < 0)
+            return r;
+        mail_answered = true;
+        while (t->answered < put)
+            if ((r = read_rcpt_reply(t, mail_accepted)) < 0)
+                return r;
+    }
+    return 0;
+}
+
+/* Awaits. What this server cannot take is known before a word is said. 1: all outcomes say so; 0: go on; or the error. */
+static int refuse_beforehand(struct transaction *t)
+{
+    const struct client *c = t->c;
+    enum convert_verdict verdict;
+    struct outcome o;
+    int r = text_open(&t->text, t->mail->claim, !(c->extensions & CLIENT_8BITMIME), &verdict);
+    if (r == -ECANCELED)
+        return r;
+    if (r < 0)
+        o = outcome_with_detail(t->a, RCPT_PENDING, "4.3.0", t->remote, "we cannot read the message", client_words_for(r));
+    else if (verdict != CONVERT_NOTHING && verdict != CONVERT_POSSIBLE)
+        o = outcome_with_detail(t->a, RCPT_BOUNCED, "5.6.3", t->remote, NO_8BITMIME, convert_words(verdict));
+    else if ((c->extensions & CLIENT_SIZE) && c->size_max > 0 && t->text.size > c->size_max)
+        o = outcome_of_ours(RCPT_BOUNCED, "5.3.4", t->text.convert != NULL ? TOO_LARGE_IN_7BIT : TOO_LARGE);
+    else
+        return 0;
+    o.remote = t->remote;
+    transaction_settle(t, &o);
+    return 1;
+}
+
+/* Every further transaction has delivered to somebody, so there is an end of them. */
+static enum client_sent sent(const struct transaction *t, struct client_mail *mail)
+{
+    if (!t->taken || t->beyond == 0)
+        return CLIENT_SENT;
+    mail->count = t->beyond;
+    for (size_t i = 0; i < mail->count; i++)
+        *mail->outcomes[i] = (struct outcome){ .rcpt = mail->outcomes[i]->rcpt };
+    return CLIENT_MORE;
+}
+
+static enum client_sent send_message(struct transaction *t, struct client_mail *mail)
+{
+    int r = refuse_beforehand(t);
+    if (r != 0)
+        return r < 0 ? CLIENT_CANCELED : CLIENT_SENT;
+    t->reused = t->c->transactions++ > 0;
+    r = send_envelope(t);
+    if (r == 0 && (t->accepted > 0 || t->data_sent || t->c->usable))
+        r = transaction_send_data(t);
+    if (r == 0)
+        return sent(t, mail);
+    if (r == -ECANCELED)
+        return CLIENT_CANCELED;
+    if (t->reused && !t->any_reply)
+        return CLIENT_STALE;
+    struct outcome o = outcome_with_detail(t->a, RCPT_PENDING, "4.4.2", t->remote, "lost connection", client_words_for(r));
+    transaction_settle(t, &o);
+    return CLIENT_SENT;
+}
+
+enum client_sent client_send(struct client *c, struct client_mail *mail)
+{
+    assert(c->usable && mail->count > 0);
+    struct transaction t = { .c = c, .mail = mail, .a = &mail->claim->arena };
+    t.remote = str_copy(t.a, str_of(c->remote));
+    enum client_sent result = send_message(&t, mail);
+    text_close(&t.text);
+    return result;
+}
