@@ -1,0 +1,234 @@
+/*
+ * Fuzzes a whole session: a stranger's bytes, the real session, the real queue, in the simulated world.
+ *
+ * An input is a byte of options and then what the client sends:
+ *     bits 0-1  who it is: a stranger, a trusted network, a local user by the submit socket
+ *     bit 2     its bytes arrive one by one
+ *     bit 3     it leaves without QUIT in the end, else it waits for our end
+ * The byte 0x1e is not sent: there the client stops and reads what has come.
+ *
+ * Whatever it sends: each reply is one (RFC 5321, 4.2), the session ends by itself, and the queue holds exactly the messages whose 250 was
+ * written, each with a sound envelope and a text that cannot be read as two (no bare CR or LF, no NUL).
+ */
+#include "base/log.h"
+#include "conf/conf.h"
+#include "inbound/session_internal.h"
+#include "run/sim.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define PAUSE      0x1e
+#define BUFFER     (64 * 1024)
+#define LISTED_MAX 64
+
+enum { WHO = 3, ONE_BY_ONE = 4, HANGS_UP = 8 };
+
+struct talk {
+    const uint8_t        *data;
+    size_t                size;
+    uint8_t               options;
+    struct session_shared shared;
+    struct session       *session;
+    struct stream        *client;
+    struct task          *self;
+    bool                  ended;
+    unsigned              kept;          /* messages that were answered with 250 */
+};
+
+/* ---- what comes back ---- */
+
+static void check_line(struct str line)
+{
+    assert(line.n >= 5 && line.n <= 2048 && line.p[line.n - 2] == '\r');
+    assert(line.p[0] >= '2' && line.p[0] <= '5' && char_is_digit(line.p[1]) && char_is_digit(line.p[2]));
+    assert(line.p[3] == ' ' || line.p[3] == '-');
+    for (size_t i = 3; i + 2 < line.n; i++)
+        assert(line.p[i] >= 0x20 && line.p[i] < 0x7f);
+}
+
+static void take_replies(struct talk *t)
+{
+    struct str line, rest = stream_pending(t->client);
+    size_t taken = 0;
+
+    for (; str_find(rest, '\n') >= 0; taken += line.n) {
+        line = str_head(rest, (size_t)str_find(rest, '\n') + 1);
+        rest = str_from(rest, line.n);
+        check_line(line);
+        t->kept += str_starts(line, STR("250 2.0.0 Queued as"));
+    }
+    stream_consume(t->client, taken);
+}
+
+/* All that is there, and all that is to come if `to_the_end`. False: the session has gone. */
+static bool listen_to(struct talk *t, bool to_the_end)
+{
+    ssize_t n;
+
+    while ((n = stream_fill(t->client, to_the_end ? TASK_FOREVER : task_deadline_in(NS_PER_MS))) > 0)
+        take_replies(t);
+    return n == -ETIMEDOUT;
+}
+
+/* ---- what is said ---- */
+
+static void say(struct talk *t)
+{
+    size_t piece = t->options & ONE_BY_ONE ? 1 : SIZE_MAX;
+
+    for (size_t at = 0; at < t->size;) {
+        const uint8_t *p = t->data + at, *pause = memchr(p, PAUSE, t->size - at);
+        size_t n = pause != NULL ? (size_t)(pause - p) : t->size - at;
+        if (n > piece)
+            n = piece;
+        if (n > 0 && (stream_put(t->client, (struct str){ (const char *)p, n }) < 0 || stream_flush(t->client, TASK_FOREVER) < 0))
+            return;                      /* it has gone, and its last words are still to be read */
+        at += n;
+        bool pauses = at < t->size && t->data[at] == PAUSE;
+        at += pauses;
+        if ((pauses || piece == 1) && !listen_to(t, false))
+            return;
+    }
+}
+
+static void serve(void *arg)
+{
+    struct talk *t = arg;
+
+    session_talk(t->session);
+    session_free(t->session);
+    t->ended = true;
+    task_wake(t->self);
+}
+
+static void hold_session(struct talk *t)
+{
+    struct session_client client = { .uid = 1000, .local = (t->options & WHO) == 2 };
+    struct stream *server;
+    bool parsed = net_addr_parse((t->options & WHO) == 1 ? STR("192.0.2.1") : STR("198.51.100.1"), 1025, &client.addr);
+
+    assert(parsed);
+    int r = stream_pair(BUFFER, &t->client, &server);
+    assert(r == 0);
+    t->session = session_new(&t->shared, server, &client);
+    assert(t->session != NULL);
+    r = task_start("session", serve, t);
+    assert(r == 0);
+    say(t);
+    if (!(t->options & HANGS_UP))
+        (void)listen_to(t, true);        /* at the latest its own patience ends it */
+    else
+        (void)listen_to(t, false);
+    stream_close(t->client);
+    while (!t->ended)
+        (void)task_park(TASK_FOREVER);
+}
+
+/* ---- what was kept ---- */
+
+static void check_text(struct claim *c)
+{
+    char *text = malloc(c->body_size + 1);
+    size_t n = 0;
+
+    assert(text != NULL && queue_read_body(c, 0, text, c->body_size, &n) == 0 && n == c->body_size);
+    assert(n >= 10 && memcmp(text, "Received: ", 10) == 0);
+    for (size_t i = 0; i < n; i++) {
+        assert(text[i] != '\0');
+        assert((text[i] == '\n') == (i > 0 && text[i - 1] == '\r'));
+    }
+    assert(text[n - 1] == '\n');
+    free(text);
+}
+
+static void check_queue(struct talk *t)
+{
+    struct claim *c;
+    unsigned found = 0;
+
+    while (queue_claim(t->shared.queue, task_deadline_in(NS_PER_MS), &c) == 0) {
+        assert(c->env.rcpt_count > 0 && c->env.null_sender == (c->env.sender.local.n == 0));
+        check_text(c);
+        struct outcome all[100];
+        assert(c->env.rcpt_count <= 100);
+        for (uint32_t i = 0; i < c->env.rcpt_count; i++)
+            all[i] = (struct outcome){ .rcpt = i, .state = RCPT_DELIVERED, .status = STR("2.0.0"), .text = STR("taken") };
+        assert(queue_settle(c, all, c->env.rcpt_count, 0) == 0);
+        found++;
+    }
+    /* Who hangs up may miss the 250 of what was kept (RFC 5321, 4.5.3.2.6 tells him to send it again). */
+    assert(t->options & HANGS_UP ? found >= t->kept : found == t->kept);
+}
+
+static void world(void *arg)
+{
+    struct talk *t = arg;
+    struct submit_limit submit;
+    struct queue_recovery found;
+    struct queue_options options = { .dir = "/data", .segment_size = 1 << 16, .message_size_max = 128 * 1024, .unsafe_file_system = true };
+    char error[256];
+
+    submit_limit_init(&submit);
+    t->self = task_self();
+    t->shared = (struct session_shared){ .submit = &submit, .stop_deadline_ns = TASK_FOREVER };
+    t->shared.files = offload_new("files", 1, 100);
+    assert(t->shared.files != NULL && queue_open(&options, &t->shared.queue, &found, error) == 0);
+    hold_session(t);
+    check_queue(t);
+    queue_close(t->shared.queue);
+    offload_free(t->shared.files);
+    submit_limit_free(&submit);
+}
+
+/* ---- ---- */
+
+static void quiet(void *arg, enum log_level level, struct str line)
+{
+    (void)arg, (void)level, (void)line;
+}
+
+/* conf_load wants a file, and outside of a world there are real ones. */
+static struct conf *make_conf(void)
+{
+    static const char text[] = "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\nmessage_size_max = 64KiB\n"
+                               "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nheader_size_max = 4KiB\n";
+    char path[] = "/tmp/fuzz-session-XXXXXX";
+    struct conf *c = NULL;
+    struct buf error;
+
+    int fd = mkstemp(path);
+    assert(fd >= 0 && write(fd, text, sizeof text - 1) == (ssize_t)sizeof text - 1);
+    close(fd);
+    buf_init(&error, 4096);
+    int r = conf_load(path, &c, &error);
+    (void)unlink(path);
+    assert(r == 0);
+    buf_free(&error);
+    assert(map_str_put(&c->users, STR("bob"), c) == 0);
+    return c;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static bool begun;
+
+    if (!begun) {
+        begun = true;
+        log_redirect(quiet, NULL);
+        conf_set_current(make_conf());
+    }
+    if (size == 0)
+        return -1;
+    struct talk t = { .data = data + 1, .size = size - 1, .options = data[0] };
+    sim_begin(&(struct sim_options){ .seed = 1, .disk_forgets = true });
+    int r = sim_run(world, &t);
+    sim_end();
+    assert(r == 0);
+    return 0;
+}
