@@ -1,7 +1,7 @@
 # Nightmail's one Makefile. `make help` lists what it does.
 #
 # Variants build side by side under build/: SAN=address (ASan+UBSan), SAN=thread (TSan), SAN=fuzzer (libFuzzer, by clang),
-# TASKS=threads (one thread per task), CC=clang, ARCH=arm64 (cross build).
+# TASKS=threads (one thread per task), CC=clang, ARCH=arm64 (cross build). V=1 shows each command whole.
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -93,15 +93,18 @@ help:
 ## make                 build build/native/nightmail
 $B/nightmail: $B/src/main.o $(ARCHIVE)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(ALL_LIBS)
+	$(call show,LD)$(CC) -o $@ $^ $(ALL_LIBS)
 
 $(ARCHIVE): $(OBJECTS)
 	@rm -f $@
 	@$(AR) rcs $@ $(OBJECTS)
 
+V ?=
+show = $(if $(V),,@printf '%-4s %s\n' $(1) $@ && )
+
 $B/%.o: %.c | $(SETUP)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call show,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $B/unit/%: $B/src/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
