@@ -1,114 +1,12 @@
 /*
- * Conversion to 7 bits: see convert.h.
- *
- * The scan leaves one byte for each part, in the order in which parts begin: what the writer has to do with it. The writer decides
- * nothing.
+ * Conversion to 7 bits, the first pass: see convert.h and convert_internal.h.
  */
-#include "mail/convert.h"
-#include "mail/mime_reader.h"
-#include "mail/transfer.h"
+#include "mail/convert_internal.h"
 #include "base/utf8.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* What to do with a part: one of the first, and any of the others. */
-enum plan {
-    KEEP = 0, LABEL_7BIT = 1, ENCODE_QP = 2, ENCODE_BASE64 = 3, MEND_QP = 4, MEND_BASE64 = 5,
-    PLAN_ACTION       = 0x07,
-    ADD_VERSION       = 0x08,
-    ADD_TYPE_UTF8     = 0x10,
-    ADD_TYPE_UNKNOWN  = 0x20,
-    DROP_BEFORE       = 0x40,            /* the text before the first part */
-    DROP_BEHIND       = 0x80,
-};
-
-/* A part that is open while the message is scanned. */
-struct level {
-    bool     trouble;                    /* in it or below */
-    bool     before, behind;             /* trouble in the text before its parts, behind them */
-    uint64_t before_bytes, behind_bytes;
-    uint64_t label_bytes;                /* of its Content-Transfer-Encoding field */
-};
-
-/* The content of the part that holds no others; there is one such at a time. */
-struct content {
-    bool     trouble;
-    bool     has_8bit;
-    bool     not_lines;                  /* NUL, bare CR or LF: no text of lines, whatever it says */
-    bool     not_utf8;
-    uint64_t bytes;
-    uint64_t coded_bytes;                /* in quoted-printable, or mended */
-    char     character[4];               /* a beginning of one in UTF-8 */
-    size_t   character_n;
-};
-
-/* One for each action; zeroed when a body begins. */
-struct encoders {
-    struct transfer_qp          qp;
-    struct transfer_base64      base64;
-    struct transfer_mend_qp     mend_qp;
-    struct transfer_mend_base64 mend_base64;
-};
-
-struct convert {
-    struct mime_reader   reader;
-    struct level         levels[MIME_DEPTH_MAX];
-    struct content       content;
-    struct encoders      encoders;
-    struct buf           plan;           /* a byte of enum plan for each part */
-    bool                 trouble;        /* anywhere */
-    bool                 breaks_signature, has_signature;
-    enum convert_verdict refusal;        /* the first; CONVERT_NOTHING: none */
-    uint64_t             size;
-    struct buf          *out;            /* the writer's caller's */
-    bool                 labelled;       /* the label of this header has been written */
-    struct buf           scratch;
-    char                 scratch_memory[4 * MIME_LINE_MAX];
-};
-
-static void put_label(struct buf *out, unsigned action)
-{
-    static const char *const names[] = { [LABEL_7BIT] = "7bit", [ENCODE_QP] = "quoted-printable", [ENCODE_BASE64] = "base64" };
-
-    buf_printf(out, "Content-Transfer-Encoding: %s\r\n", names[action]);
-}
-
-static bool changes_label(unsigned action)
-{
-    return action == LABEL_7BIT || action == ENCODE_QP || action == ENCODE_BASE64;
-}
-
-/* The fields that a header lacks. */
-static void put_added(struct buf *out, unsigned plan)
-{
-    if (plan & ADD_VERSION)
-        buf_put_z(out, "MIME-Version: 1.0\r\n");
-    if (plan & (ADD_TYPE_UTF8 | ADD_TYPE_UNKNOWN))
-        buf_printf(out, "Content-Type: text/plain; charset=%s\r\n", plan & ADD_TYPE_UTF8 ? "utf-8" : "unknown-8bit");
-}
-
-static void put_content(struct encoders *enc, unsigned action, const struct mime_event *e, struct buf *out)
-{
-    switch (action) {
-    case ENCODE_QP:
-        if (e->line_end)
-            transfer_qp_line_end(&enc->qp, out);
-        else
-            transfer_qp_run(&enc->qp, e->text, out);
-        return;
-    case ENCODE_BASE64: transfer_base64_run(&enc->base64, e->text, out); return;
-    case MEND_QP:
-        if (e->line_end)
-            transfer_mend_qp_line_end(&enc->mend_qp, out);
-        else
-            transfer_mend_qp_run(&enc->mend_qp, e->text, out);
-        return;
-    case MEND_BASE64: transfer_mend_base64_run(&enc->mend_base64, e->text, out); return;
-    }
-    buf_put_str(out, e->text);
-}
 
 /* -- scanning: what is wrong ------------------------------------------------------------------------------------------------- */
 
@@ -170,7 +68,7 @@ static void check_utf8(struct content *content, struct str text)
 }
 
 /* What it may come to; base64 has no need to be tried. */
-static unsigned action_to_count(const struct mime_part *part)
+static enum action action_to_count(const struct mime_part *part)
 {
     switch (part->encoding) {
     case MIME_QUOTED_PRINTABLE: return MEND_QP;
@@ -184,12 +82,12 @@ static unsigned action_to_count(const struct mime_part *part)
 /* How many bytes come out is counted by encoding them. */
 static void count_coded(struct convert *c, const struct mime_event *e)
 {
-    unsigned action = action_to_count(e->part);
+    enum action action = action_to_count(e->part);
 
     if (action == KEEP)
         return;
     buf_clear(&c->scratch);
-    put_content(&c->encoders, action, e, &c->scratch);
+    convert_put_content(&c->encoders, action, e, &c->scratch);
     assert(buf_ok(&c->scratch));
     c->content.coded_bytes += c->scratch.n;
 }
@@ -210,7 +108,7 @@ static void scan_content(struct convert *c, const struct mime_event *e)
 }
 
 /* A part that nothing follows ends in CRLF all the same. */
-static unsigned choose(struct convert *c, const struct mime_event *e, uint64_t *out_size)
+static enum action choose(struct convert *c, const struct mime_event *e, uint64_t *out_size)
 {
     struct content *content = &c->content;
     uint64_t base64 = transfer_base64_size(content->bytes) + (e->at_end ? 2 : 0);
@@ -222,10 +120,7 @@ static unsigned choose(struct convert *c, const struct mime_event *e, uint64_t *
     case MIME_UNKNOWN: refuse(c, CONVERT_ENCODING); return KEEP;
     case MIME_UNLABELLED: case MIME_7BIT: case MIME_8BIT: case MIME_BINARY: break;
     }
-    if (e->at_end)
-        transfer_qp_end_alone(&c->encoders.qp, &c->scratch);
-    else
-        transfer_qp_end(&c->encoders.qp, &c->scratch);
+    convert_put_end(&c->encoders, ENCODE_QP, e->at_end, &c->scratch);
     uint64_t qp = content->coded_bytes + c->scratch.n;
     bool as_qp = e->part->kind == MIME_TEXT && !content->not_lines && qp <= base64;
     *out_size = as_qp ? qp : base64;
@@ -243,12 +138,12 @@ static void replan(struct convert *c, const struct mime_part *part, unsigned pla
 /* Field by field what the header gains and loses. */
 static void count_header(struct convert *c, const struct mime_part *part, unsigned plan)
 {
-    unsigned action = plan & PLAN_ACTION;
+    enum action action = action_of(plan);
 
     buf_clear(&c->scratch);
-    put_added(&c->scratch, plan);
-    if (changes_label(action)) {
-        put_label(&c->scratch, action);
+    convert_put_added(&c->scratch, plan);
+    if (convert_changes_label(action)) {
+        convert_put_label(&c->scratch, action);
         c->size -= c->levels[part->depth].label_bytes;
     }
     c->size += c->scratch.n;
@@ -382,8 +277,6 @@ void convert_scan(struct convert *c, struct str bytes)
     mime_reader_add(&c->reader, bytes);
 }
 
-static void write_event(void *arg, const struct mime_event *e);
-
 int convert_scan_end(struct convert *c, enum convert_verdict *out)
 {
     mime_reader_end(&c->reader);
@@ -392,7 +285,7 @@ int convert_scan_end(struct convert *c, enum convert_verdict *out)
     if (c->reader.lost)
         refuse(c, CONVERT_STRUCTURE);
     *out = !c->trouble ? CONVERT_NOTHING : c->refusal != CONVERT_NOTHING ? c->refusal : CONVERT_POSSIBLE;
-    mime_reader_begin(&c->reader, write_event, c);
+    mime_reader_begin(&c->reader, convert_write_event, c);
     return 0;
 }
 
@@ -404,91 +297,6 @@ uint64_t convert_size(const struct convert *c)
 bool convert_breaks_signature(const struct convert *c)
 {
     return c->breaks_signature || c->has_signature;
-}
-
-/* -- writing ----------------------------------------------------------------------------------------------------------------- */
-
-static unsigned plan_of(const struct convert *c, const struct mime_part *part)
-{
-    assert(part->index < c->plan.n);
-    return (unsigned char)c->plan.p[part->index];
-}
-
-/* The new label stands where the old one was. */
-static void write_field(struct convert *c, const struct mime_event *e, unsigned action)
-{
-    if (e->field != MIME_FIELD_ENCODING || !changes_label(action)) {
-        buf_put_str(c->out, e->text);
-        return;
-    }
-    if (!c->labelled)
-        put_label(c->out, action);
-    c->labelled = true;
-}
-
-static void write_header_end(struct convert *c, const struct mime_event *e, unsigned plan)
-{
-    unsigned action = plan & PLAN_ACTION;
-
-    put_added(c->out, plan);
-    if (changes_label(action) && !c->labelled)
-        put_label(c->out, action);
-    buf_put_str(c->out, e->text);
-}
-
-/* What the encoders still hold. The CRLF before a delimiter is the delimiter's; where none follows, it is ours to write. */
-static void write_close(struct convert *c, const struct mime_event *e, unsigned action)
-{
-    switch (action) {
-    case ENCODE_QP:
-        if (e->at_end)
-            transfer_qp_end_alone(&c->encoders.qp, c->out);
-        else
-            transfer_qp_end(&c->encoders.qp, c->out);
-        return;
-    case ENCODE_BASE64: transfer_base64_end(&c->encoders.base64, c->out); break;
-    case MEND_BASE64: break;
-    default: return;
-    }
-    if (e->at_end)
-        buf_put_str(c->out, STR("\r\n"));
-}
-
-static void write_event(void *arg, const struct mime_event *e)
-{
-    struct convert *c = arg;
-    unsigned plan = e->part != NULL ? plan_of(c, e->part) : KEEP;
-
-    switch (e->seen) {
-    case MIME_OPEN:
-        c->labelled = false;
-        begin_content(c);
-        return;
-    case MIME_FIELD: write_field(c, e, plan & PLAN_ACTION); return;
-    case MIME_BODY: write_header_end(c, e, plan); return;
-    case MIME_CONTENT: put_content(&c->encoders, plan & PLAN_ACTION, e, c->out); return;
-    case MIME_ASIDE:
-        if (!(plan & (e->part->closed ? DROP_BEHIND : DROP_BEFORE)))
-            buf_put_str(c->out, e->text);
-        return;
-    case MIME_CLOSE: write_close(c, e, plan & PLAN_ACTION); return;
-    case MIME_DELIMITER:
-    case MIME_BYTES: buf_put_str(c->out, e->text); return;
-    }
-}
-
-void convert_write(struct convert *c, struct str bytes, struct buf *out)
-{
-    c->out = out;
-    mime_reader_add(&c->reader, bytes);
-    c->out = NULL;
-}
-
-void convert_write_end(struct convert *c, struct buf *out)
-{
-    c->out = out;
-    mime_reader_end(&c->reader);
-    c->out = NULL;
 }
 
 const char *convert_words(enum convert_verdict verdict)
