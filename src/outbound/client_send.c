@@ -166,7 +166,8 @@ static int refuse_beforehand(struct transaction *t)
     const struct client *c = t->c;
     enum convert_verdict verdict;
     struct outcome o;
-    int r = text_open(&t->text, t->mail->claim, !(c->extensions & CLIENT_8BITMIME), &verdict);
+    bool to_7bit = t->mail->claim->env.body_8bit && !(c->extensions & CLIENT_8BITMIME);
+    int r = text_open(&t->text, t->mail->claim, to_7bit, &verdict);
     if (r == -ECANCELED)
         return r;
     if (r < 0)

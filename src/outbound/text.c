@@ -15,7 +15,7 @@ static int read_chunk(struct text *t, struct str *out)
         return -ENOMEM;
     int r = queue_read_body(t->claim, t->offset, t->chunk, CHUNK, &got);
     if (r < 0)
-        return r;
+        return r == -EBADMSG ? -EIO : r;                      /* damaged on our disk; -EBADMSG is what a server's reply can be */
     t->offset += got;
     t->ended = got < CHUNK;
     *out = (struct str){ t->chunk, got };
@@ -35,7 +35,7 @@ static int scan(struct text *t, enum convert_verdict *out_verdict)
     if ((t->convert = convert_new()) == NULL)
         return -ENOMEM;
     while (!t->ended) {
-        int r = read_chunk(t, &piece);
+        int r = task_canceled() ? -ECANCELED : read_chunk(t, &piece);
         if (r < 0)
             return r;
         convert_scan(t->convert, piece);
@@ -55,11 +55,11 @@ static int scan(struct text *t, enum convert_verdict *out_verdict)
     return 0;
 }
 
-int text_open(struct text *t, struct claim *claim, bool only_7bit, enum convert_verdict *out_verdict)
+int text_open(struct text *t, struct claim *claim, bool to_7bit, enum convert_verdict *out_verdict)
 {
     *t = (struct text){ .claim = claim, .size = claim->body_size };
     buf_init(&t->converted, CONVERT_GROWTH_MAX * CHUNK + CONVERT_EXTRA_MAX);
-    if (only_7bit && claim->env.body_8bit)
+    if (to_7bit)
         return scan(t, out_verdict);
     *out_verdict = CONVERT_NOTHING;
     return 0;

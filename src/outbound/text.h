@@ -20,9 +20,10 @@ struct text {
     struct buf      converted;
 };
 
-/* Awaits the body, all of it, if it must be converted. 0; *out_verdict says whether it can go (CONVERT_NOTHING, CONVERT_POSSIBLE) or why
- * not. Otherwise the error with which the body could not be read, or -ENOMEM. To be closed in any case. */
-int  text_open(struct text *t, struct claim *claim, bool only_7bit, enum convert_verdict *out_verdict);
+/* Awaits the body, all of it, if it is to be converted. 0; *out_verdict says whether it can go (CONVERT_NOTHING, CONVERT_POSSIBLE) or why
+ * not. Otherwise the error with which the body could not be read (-EIO if it is damaged), -ENOMEM or -ECANCELED. To be closed in any
+ * case. */
+int  text_open(struct text *t, struct claim *claim, bool to_7bit, enum convert_verdict *out_verdict);
 
 /* Awaits the next piece, which may be empty and is valid until the next call. 1; 0 at the end; or the error. */
 int  text_read(struct text *t, struct str *out);

@@ -149,10 +149,11 @@ static void what_stays(void **state)
 
 /* -- a large one, in a file ---------------------------------------------------------------------------------------------------- */
 
-struct large {
+static struct large {
     struct buf text, read;
     uint64_t size;
-};
+    int canceled; /* what came of reading it when we stopped */
+} large;
 
 static void put_large(struct buf *text)
 {
@@ -166,19 +167,19 @@ static void put_large(struct buf *text)
 
 static void large_task(void *arg)
 {
-    struct large *l = arg;
+    (void)arg;
     struct conf *conf = scene_conf("us.example", "us");
     struct queue *q = scene_queue(conf);
-    struct claim *claim = put_and_claim(q, buf_str(&l->text));
+    struct claim *claim = put_and_claim(q, buf_str(&large.text));
     enum convert_verdict verdict = CONVERT_NOTHING;
     struct text text;
     struct str piece;
     assert_int_equal(text_open(&text, claim, true, &verdict), 0);
     assert_int_equal(verdict, CONVERT_POSSIBLE);
-    l->size = text.size;
-    buf_init(&l->read, 16 << 20);
+    large.size = text.size;
+    buf_init(&large.read, 16 << 20);
     while (text_read(&text, &piece) > 0)
-        buf_put_str(&l->read, piece);
+        buf_put_str(&large.read, piece);
     assert_int_equal(text_read(&text, &piece), 0);             /* the end is the end */
     text_close(&text);
     text_close(&text);
@@ -187,26 +188,99 @@ static void large_task(void *arg)
     conf_unref(conf);
 }
 
+/* Its body is gone from the disk, or we stop while it is read. */
+static void unreadable_task(void *arg)
+{
+    (void)arg;
+    struct conf *conf = scene_conf("us.example", "us");
+    struct queue *q = scene_queue(conf);
+    struct claim *claim = put_and_claim(q, buf_str(&large.text));
+    struct outcome outcome = { 0 }, *list[] = { &outcome }, failure;
+    struct scene_names names;
+    struct fake fake = { .words = { [AT_EHLO] = SEVEN } };
+    struct net_addr to;
+    struct client *client;
+    fake_begin(&fake, SERVER);
+    assert_true(net_addr_parse(STR(SERVER), 25, &to));
+    assert_int_equal(client_open(&to, STR("fake.example"), conf, &claim->arena, &client, &failure), 0);
+    assert_int_equal(scene_list("us/data/body", &names), 1);
+    int dir = file_open_dir("us/data/body");
+    assert_int_equal(file_unlink_at(dir, names.names[0]), 0);
+    (void)file_close(dir);
+    assert_int_equal(client_send(client, &(struct client_mail){ claim, list, 1 }), CLIENT_SENT);
+    assert_int_equal(outcome.state, RCPT_PENDING);
+    assert_true(str_eq(outcome.status, STR("4.3.0")));
+    assert_true(str_starts(outcome.text, STR("we cannot read the message: ")));
+    assert_true(client->usable);
+    client_close(client);
+    fake_end(&fake);
+    fake_forget(&fake);
+    queue_unclaim(claim);
+    queue_close(q);
+    conf_unref(conf);
+}
+
+static void an_unreadable_one(void **state)
+{
+    (void)state;
+    put_large(&large.text);
+    in_world(1, unreadable_task, NULL);
+    buf_free(&large.text);
+}
+
+static void open_task(void *arg)
+{
+    enum convert_verdict verdict;
+    struct text text;
+    large.canceled = text_open(&text, arg, true, &verdict);
+    text_close(&text);
+}
+
+static void stopping_task(void *arg)
+{
+    (void)arg;
+    struct conf *conf = scene_conf("us.example", "us");
+    struct queue *q = scene_queue(conf);
+    struct claim *claim = put_and_claim(q, buf_str(&large.text));
+    struct task_group group;
+    task_group_init(&group);
+    assert_int_equal(task_group_start(&group, "open", open_task, claim), 0);
+    (void)task_yield();
+    task_group_cancel(&group);
+    assert_int_equal(task_group_wait(&group, task_deadline_in(NS_PER_S)), 0);
+    queue_unclaim(claim);
+    queue_close(q);
+    conf_unref(conf);
+}
+
+static void stopping_in_the_middle(void **state)
+{
+    (void)state;
+    put_large(&large.text);
+    in_world(1, stopping_task, NULL);
+    assert_int_equal(large.canceled, -ECANCELED);
+    buf_free(&large.text);
+}
+
 static void a_large_one(void **state)
 {
     (void)state;
-    static struct large l;
     enum convert_verdict verdict;
-    put_large(&l.text);
-    in_world(1, large_task, &l);
+    put_large(&large.text);
+    in_world(1, large_task, NULL);
 
     CLEANUP_BUF struct buf expected;
     struct convert *c = convert_new();
     buf_init(&expected, 16 << 20);
-    convert_scan(c, buf_str(&l.text));
+    convert_scan(c, buf_str(&large.text));
     assert_int_equal(convert_scan_end(c, &verdict), 0);
-    convert_write(c, buf_str(&l.text), &expected);
+    convert_write(c, buf_str(&large.text), &expected);
     convert_write_end(c, &expected);
     convert_free(c);
-    assert_true(str_eq(buf_str(&l.read), buf_str(&expected)));
-    assert_int_equal(l.size, expected.n);
-    buf_free(&l.text);
-    buf_free(&l.read);
+    assert_true(str_eq(buf_str(&large.read), buf_str(&expected)));
+    assert_int_equal(large.size, expected.n);
+    buf_free(&large.text);
+    buf_free(&large.read);
 }
 
 int main(void)
@@ -216,6 +290,8 @@ int main(void)
         cmocka_unit_test(what_cannot_go),
         cmocka_unit_test(what_stays),
         cmocka_unit_test(a_large_one),
+        cmocka_unit_test(an_unreadable_one),
+        cmocka_unit_test(stopping_in_the_middle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
