@@ -2,7 +2,7 @@
  * Making a message with 8-bit or binary content fit for a server that takes only 7 bits (RFC 6152, 3; RFC 2045, 6). Pure.
  *
  * The message is given twice, in pieces of any size: first to be scanned, which tells whether and how it can be done, then to be
- * written. Memory is bounded (about 60 KiB), whatever the message.
+ * written. Memory is bounded (at most 40 KiB), whatever the message.
  *
  * A leaf part that holds 8-bit octets, NUL, a bare CR or LF, or a line of more than 998 octets is encoded: text in quoted-printable or
  * base64, whichever is shorter, other data in base64; one that says it is encoded already is mended. The multiparts and messages around it

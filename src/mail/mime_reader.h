@@ -65,7 +65,7 @@ struct mime_event {
     bool                    at_end;      /* with MIME_CLOSE: the message is over, too */
 };
 
-/* About 32 KiB. */
+/* 24 KiB. */
 struct mime_reader {
     void           (*see)(void *arg, const struct mime_event *event);
     void            *arg;
