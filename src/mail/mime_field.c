@@ -159,17 +159,44 @@ static void read_boundary(struct str params, struct buf *out)
         buf_put_str(out, buf_str(&value));
 }
 
+static struct str skip_blanks(struct str s)
+{
+    while (s.n > 0 && is_space(s.p[0]))
+        s = str_from(s, 1);
+    return s;
+}
+
+/* "type/subtype" and nothing more before the parameters. Comments and blanks may stand in it (RFC 2045, 5.1), and many readers then see
+ * another type. */
+static bool is_plain(struct str value, struct str type, struct str subtype)
+{
+    struct str begin = skip_blanks(value), rest = skip_blanks(str_from(value, (size_t)(subtype.p + subtype.n - value.p)));
+
+    return begin.p == type.p && subtype.p == type.p + type.n + 1 && (rest.n == 0 || rest.p[0] == ';');
+}
+
 enum mime_kind mime_read_type(struct str value, struct buf *boundary)
 {
-    struct str type = cut_token(&value);
-    bool slash = cut_char(&value, '/');
-    struct str subtype = cut_token(&value);
+    struct str rest = value, type = cut_token(&rest);
+    bool slash = cut_char(&rest, '/');
+    struct str subtype = cut_token(&rest);
 
     if (type.n == 0 || !slash || subtype.n == 0)
         return MIME_TEXT;
     enum mime_kind kind = kind_of(type, subtype);
-    if (kind == MIME_MULTIPART || kind == MIME_SIGNED || kind == MIME_DIGEST)
-        read_boundary(value, boundary);
+    switch (kind) {
+    case MIME_TEXT:
+    case MIME_DATA:
+    case MIME_SEALED: return kind;
+    case MIME_MESSAGE:
+    case MIME_MULTIPART:
+    case MIME_SIGNED:
+    case MIME_DIGEST: break;
+    }
+    if (!is_plain(value, type, subtype))
+        return MIME_SEALED;
+    if (kind != MIME_MESSAGE)
+        read_boundary(rest, boundary);
     return kind;
 }
 

@@ -19,7 +19,8 @@ enum mime_kind {
     MIME_SIGNED,                         /* multipart/signed (RFC 1847) */
     MIME_DIGEST,                         /* multipart/digest: its parts are messages unless they say otherwise (RFC 2046, 5.1.5) */
     MIME_MESSAGE,                        /* message/rfc822 */
-    MIME_SEALED,                         /* other message types: must be 7bit, and may not be encoded (RFC 2045, 6.4; RFC 2046, 5.2.2.1) */
+    MIME_SEALED,                         /* other message types: must be 7bit, and may not be encoded (RFC 2045, 6.4; RFC 2046, 5.2.2.1);
+                                          * and a multipart or message whose type is written so that readers differ */
 };
 
 enum mime_encoding {

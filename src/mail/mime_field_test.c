@@ -22,14 +22,20 @@ static void test_types(void **state)
         { "/plain",                                                 MIME_TEXT,      ""          },
         { "multipart; boundary=b",                                  MIME_TEXT,      ""          },
         { "(multipart/mixed; boundary=a",                           MIME_TEXT,      ""          },   /* a comment without an end */
-        { " (a(b\\)c)) Multipart (x) / (y) MIXED (z) ; (;boundary=no) Boundary (=) = b (c)", MIME_MULTIPART, "b" },
+        { " (a(b\\)c)) Text (x) / (y) PLAIN (z) ; (;boundary=no) Boundary (=) = b (c)", MIME_TEXT, "" },
+        { " Multipart/MIXED ; (;boundary=no) Boundary (=) = b (c)", MIME_MULTIPART, "b"         },
+        { "(c) multipart/mixed; boundary=b",                        MIME_SEALED,    ""          },   /* right, and not to all readers a multipart */
+        { "multipart(c)/mixed; boundary=b",                         MIME_SEALED,    ""          },
+        { "multipart / mixed; boundary=b",                          MIME_SEALED,    ""          },
+        { "multipart/mixed (c); boundary=b",                        MIME_SEALED,    ""          },
+        { "message/rfc822 x",                                       MIME_SEALED,    ""          },
         { "multipart/mixed; boundary=\"a;b=c\"; charset=x",         MIME_MULTIPART, "a;b=c"     },
         { "multipart/mixed; x=\"; boundary=no\"; boundary=yes",     MIME_MULTIPART, "yes"       },
         { "multipart/mixed; boundary=\"a\\\"b\\\\c\"",              MIME_MULTIPART, "a\"b\\c"   },
         { "multipart/mixed;\r\n\tboundary=\"a\r\n b  \"",           MIME_MULTIPART, "a b"       },   /* folded, and ends in no blank */
         { "multipart/mixed; boundary=----=_Part:1/2?",              MIME_MULTIPART, "----=_Part:1/2?" },   /* not allowed without quotes, and everywhere */
-        { "multipart/mixed boundary=b",                             MIME_MULTIPART, ""          },
-        { "multipart/mixed garbage; boundary=b",                    MIME_MULTIPART, "b"         },
+        { "multipart/mixed boundary=b",                             MIME_SEALED,    ""          },
+        { "multipart/mixed garbage; boundary=b",                    MIME_SEALED,    ""          },
         { "multipart/mixed; boundary=a; boundary=a",                MIME_MULTIPART, ""          },   /* twice is none */
         { "multipart/mixed; boundary*=us-ascii''a",                 MIME_MULTIPART, ""          },
         { "multipart/mixed; boundary*0=a; boundary*1=b",            MIME_MULTIPART, ""          },
