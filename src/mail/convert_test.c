@@ -124,6 +124,8 @@ static const struct { const char *name; struct str in; enum convert_verdict verd
                                    STR(V "Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nA: b\r\n" V T QP "\r\n" QW "\r\n--b--\r\n") },
 
     { "raw 8-bit in quoted-printable", STR(V T QP "\r\n=C3=BC" U "=\r\n \r\n"), CONVERT_POSSIBLE, STR(V T QP "\r\n=C3=BC=C3=BC=\r\n \r\n") },
+    { "a mended part's label is plain", STR(V T "Content-Transfer-Encoding: (raw) Quoted-Printable; x\r\n\r\n" U "\r\n"), CONVERT_POSSIBLE,
+                                   STR(V T QP "\r\n=C3=BC\r\n") },
     { "base64 in one line",        STR(V DATA B64 "\r\n" X998 "xx\r\n\xff\r\n"), CONVERT_POSSIBLE,
                                    STR(V DATA B64 "\r\n" X75 "x\r\n" X75 "x\r\n" X75 "x\r\n" X75 "x\r\n" X75 "x\r\n" X75 "x\r\n" X75 "x\r\n" X75 "x\r\n"
                                        X75 "x\r\n" X75 "x\r\n" X75 "x\r\n" X75 "x\r\n" X75 "x\r\nxxxxxxxxxxxx\r\n") },

@@ -8,14 +8,17 @@
 
 void convert_put_label(struct buf *out, enum action action)
 {
-    static const char *const names[] = { [LABEL_7BIT] = "7bit", [ENCODE_QP] = "quoted-printable", [ENCODE_BASE64] = "base64" };
+    static const char *const names[] = {
+        [LABEL_7BIT] = "7bit", [ENCODE_QP] = "quoted-printable", [ENCODE_BASE64] = "base64",
+        [MEND_QP] = "quoted-printable", [MEND_BASE64] = "base64",             /* there was a comment in it, perhaps, that not all understand */
+    };
 
     buf_printf(out, "Content-Transfer-Encoding: %s\r\n", names[action]);
 }
 
 bool convert_changes_label(enum action action)
 {
-    return action == LABEL_7BIT || action == ENCODE_QP || action == ENCODE_BASE64;
+    return action != KEEP;
 }
 
 void convert_put_added(struct buf *out, unsigned plan)
