@@ -31,9 +31,11 @@ static bool is_no_line(const struct mime_event *e)
     return has_bare_end(e) || str_find(e->text, '\0') >= 0;
 }
 
-static bool is_trouble(const struct mime_event *e)
+static bool is_trouble(struct convert *c, const struct mime_event *e)
 {
-    return (!e->line_end && e->column + e->text.n > CONVERT_LINE_MAX) || has_8bit(e->text) || is_no_line(e);
+    bool binary = (!e->line_end && e->column + e->text.n > CONVERT_LINE_MAX) || is_no_line(e);
+    c->binary |= binary;
+    return binary || has_8bit(e->text);
 }
 
 /* Long lines of a header stay long: they are as good or bad for the next server as those of any 7-bit message. */
@@ -96,7 +98,7 @@ static void scan_content(struct convert *c, const struct mime_event *e)
 {
     struct content *content = &c->content;
 
-    content->trouble |= is_trouble(e);
+    content->trouble |= is_trouble(c, e);
     content->bytes += e->text.n;
     if (e->part->shape != MIME_LEAF)
         return;
@@ -222,7 +224,7 @@ static void scan_aside(struct convert *c, const struct mime_event *e)
     struct level *level = &c->levels[e->part->depth];
 
     *(e->part->closed ? &level->behind_bytes : &level->before_bytes) += e->text.n;
-    *(e->part->closed ? &level->behind : &level->before) |= is_trouble(e);
+    *(e->part->closed ? &level->behind : &level->before) |= is_trouble(c, e);
 }
 
 static void begin_content(struct convert *c)
@@ -246,7 +248,7 @@ static void scan_event(void *arg, const struct mime_event *e)
     case MIME_CONTENT: scan_content(c, e); return;
     case MIME_ASIDE: scan_aside(c, e); return;
     case MIME_CLOSE: scan_close(c, e); return;
-    case MIME_BYTES: c->trouble |= is_trouble(e); return;
+    case MIME_BYTES: c->trouble |= is_trouble(c, e); return;
     case MIME_BODY:
     case MIME_DELIMITER: return;
     }
@@ -292,6 +294,11 @@ int convert_scan_end(struct convert *c, enum convert_verdict *out)
 uint64_t convert_size(const struct convert *c)
 {
     return c->size;
+}
+
+bool convert_is_binary(const struct convert *c)
+{
+    return c->binary;
 }
 
 bool convert_breaks_signature(const struct convert *c)

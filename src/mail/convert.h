@@ -40,6 +40,9 @@ void            convert_free(struct convert *c);
 void convert_scan(struct convert *c, struct str bytes);
 int  convert_scan_end(struct convert *c, enum convert_verdict *out);   /* -ENOMEM: the plan could not be kept */
 
+/* Of the scanned message: it needs more than 8BITMIME as it is (NUL, bare CR or LF, long lines). */
+bool     convert_is_binary(const struct convert *c);
+
 /* Of the scanned message, if conversion is possible. */
 uint64_t convert_size(const struct convert *c);                        /* bytes that will be written, exactly */
 bool     convert_breaks_signature(const struct convert *c);

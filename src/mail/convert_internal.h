@@ -59,6 +59,7 @@ struct convert {
     struct encoders      encoders;
     struct buf           plan;           /* a byte for each part */
     bool                 trouble;        /* anywhere */
+    bool                 binary;         /* other trouble than 8-bit */
     bool                 breaks_signature, has_signature;
     enum convert_verdict refusal;        /* the first; CONVERT_NOTHING: none */
     uint64_t             size;

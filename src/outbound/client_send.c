@@ -14,8 +14,9 @@
 
 #define WINDOW_RCPTS      50             /* recipients in one pipelined write */
 #define NO_8BITMIME       "the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME)"
+#define NO_BINARYMIME     "the message is binary, and the next server cannot be sent such ones"
 #define TOO_LARGE         "the message is larger than the next server takes"
-#define TOO_LARGE_IN_7BIT "the message, converted to 7 bits because the next server takes only those, is larger than it takes"
+#define TOO_LARGE_IN_7BIT "the message, converted to 7 bits because the next server takes no more, is larger than it takes"
 
 void transaction_settle(struct transaction *t, const struct outcome *o)
 {
@@ -32,7 +33,7 @@ static void put_mail(struct transaction *t)
         args.seen |= PARAM_SIZE;
         args.size = t->text.size;
     }
-    if (env->body_8bit && (t->c->extensions & CLIENT_8BITMIME)) {
+    if (env->body_8bit && (t->c->extensions & CLIENT_8BITMIME) && t->text.convert == NULL) {
         args.seen |= PARAM_BODY;
         args.body = BODY_8BITMIME;
     }
@@ -166,14 +167,14 @@ static int refuse_beforehand(struct transaction *t)
     const struct client *c = t->c;
     enum convert_verdict verdict;
     struct outcome o;
-    bool to_7bit = t->mail->claim->env.body_8bit && !(c->extensions & CLIENT_8BITMIME);
-    int r = text_open(&t->text, t->mail->claim, to_7bit, &verdict);
+    enum text_taken taken = c->extensions & CLIENT_8BITMIME ? TEXT_8BIT : TEXT_7BIT;
+    int r = text_open(&t->text, t->mail->claim, taken, &verdict);
     if (r == -ECANCELED)
         return r;
     if (r < 0)
         o = outcome_with_detail(t->a, RCPT_PENDING, "4.3.0", t->remote, "we cannot read the message", client_words_for(r));
     else if (verdict != CONVERT_NOTHING && verdict != CONVERT_POSSIBLE)
-        o = outcome_with_detail(t->a, RCPT_BOUNCED, "5.6.3", t->remote, NO_8BITMIME, convert_words(verdict));
+        o = outcome_with_detail(t->a, RCPT_BOUNCED, "5.6.3", t->remote, taken == TEXT_8BIT ? NO_BINARYMIME : NO_8BITMIME, convert_words(verdict));
     else if ((c->extensions & CLIENT_SIZE) && c->size_max > 0 && t->text.size > c->size_max)
         o = outcome_of_ours(RCPT_BOUNCED, "5.3.4", t->text.convert != NULL ? TOO_LARGE_IN_7BIT : TOO_LARGE);
     else

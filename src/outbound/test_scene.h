@@ -159,7 +159,7 @@ struct scene_message {
     const char *sender; /* "": the null sender */
     const char *rcpts;  /* separated by commas */
     struct str text;
-    bool eightbit;
+    bool eightbit, binary;
     const char *envid, *original; /* NULL: none; original of every recipient */
     uint8_t notify;               /* of every recipient */
 };
@@ -174,6 +174,7 @@ static inline uint64_t scene_put(struct queue *q, const struct scene_message *m)
                             .null_sender = m->sender[0] == '\0',
                             .size = m->text.n,
                             .body_8bit = m->eightbit,
+                            .body_binary = m->binary,
                             .envid = str_of(m->envid),
                             .protocol = STR("ESMTP") };
     bool ok = env.null_sender || address_parse(&a, str_of(m->sender), &env.sender);

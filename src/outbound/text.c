@@ -29,7 +29,7 @@ static void release_chunk(struct text *t)
 }
 
 /* Awaits: the first of the two passes. */
-static int scan(struct text *t, enum convert_verdict *out_verdict)
+static int scan(struct text *t, enum text_taken taken, enum convert_verdict *out_verdict)
 {
     struct str piece;
     if ((t->convert = convert_new()) == NULL)
@@ -43,6 +43,8 @@ static int scan(struct text *t, enum convert_verdict *out_verdict)
     int r = convert_scan_end(t->convert, out_verdict);
     if (r < 0)
         return r;
+    if (taken == TEXT_8BIT && !convert_is_binary(t->convert))
+        *out_verdict = CONVERT_NOTHING;                       /* it was sent as binary, and is not */
     if (*out_verdict == CONVERT_POSSIBLE) {
         t->size = convert_size(t->convert);
     } else {
@@ -55,12 +57,12 @@ static int scan(struct text *t, enum convert_verdict *out_verdict)
     return 0;
 }
 
-int text_open(struct text *t, struct claim *claim, bool to_7bit, enum convert_verdict *out_verdict)
+int text_open(struct text *t, struct claim *claim, enum text_taken taken, enum convert_verdict *out_verdict)
 {
     *t = (struct text){ .claim = claim, .size = claim->body_size };
     buf_init(&t->converted, CONVERT_GROWTH_MAX * CHUNK + CONVERT_EXTRA_MAX);
-    if (to_7bit)
-        return scan(t, out_verdict);
+    if ((taken == TEXT_7BIT && claim->env.body_8bit) || (taken != TEXT_BINARY && claim->env.body_binary))
+        return scan(t, taken, out_verdict);
     *out_verdict = CONVERT_NOTHING;
     return 0;
 }

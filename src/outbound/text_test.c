@@ -17,12 +17,14 @@
 
 #define SERVER "192.0.2.1:25"
 #define SEVEN  "250-x\r\n250 SIZE\r\n"
+#define EIGHT  "250-x\r\n250 8BITMIME\r\n"
 #define SIGNED "DKIM-Signature: v=1\r\n"
 #define HEADER "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
 #define QP     "Content-Transfer-Encoding: quoted-printable\r\n"
 
 struct play {
     struct str text;
+    bool binary;                         /* it came as such */
     const char *ehlo;                    /* the server's answer */
     struct outcome outcome;
     char words[QUEUE_OUTCOME_TEXT_MAX];  /* of the outcome, as text */
@@ -38,10 +40,10 @@ static void keep_line(void *arg, enum log_level level, struct str line)
         snprintf(p->log, sizeof p->log, "%" STR_FMT, STR_ARG(line));
 }
 
-static struct claim *put_and_claim(struct queue *q, struct str text)
+static struct claim *put_and_claim(struct queue *q, struct str text, bool binary)
 {
     struct claim *claim;
-    (void)scene_put(q, &(struct scene_message){ "s@y.example", "a@x.example", text, true });
+    (void)scene_put(q, &(struct scene_message){ "s@y.example", "a@x.example", text, true, binary });
     assert_int_equal(queue_claim(q, task_deadline_in(NS_PER_S), &claim), 0);
     return claim;
 }
@@ -51,7 +53,7 @@ static void play_task(void *arg)
     struct play *p = arg;
     struct conf *conf = scene_conf("us.example", "us");
     struct queue *q = scene_queue(conf);
-    struct claim *claim = put_and_claim(q, p->text);
+    struct claim *claim = put_and_claim(q, p->text, p->binary);
     struct outcome *list[] = { &p->outcome }, failure;
     struct net_addr to;
     struct client *client;
@@ -76,10 +78,11 @@ static void in_world(uint64_t seed, task_fn *fn, void *arg)
     sim_end();
 }
 
-static void play(struct play *p, struct str text, const char *ehlo)
+static void play(struct play *p, struct str text, bool binary, const char *ehlo)
 {
     memset(p, 0, sizeof *p);
     p->text = text;
+    p->binary = binary;
     p->ehlo = ehlo;
     log_redirect(keep_line, p);
     in_world(3, play_task, p);
@@ -91,7 +94,7 @@ static void the_conversation(void **state)
 {
     (void)state;
     static struct play p;
-    play(&p, STR(SIGNED HEADER "\r\nGr\xc3\xbc\xc3\x9f" "e aus Wien und Umgebung\r\n.\r\n"), SEVEN);
+    play(&p, STR(SIGNED HEADER "\r\nGr\xc3\xbc\xc3\x9f" "e aus Wien und Umgebung\r\n.\r\n"), false, SEVEN);
     assert_int_equal(p.outcome.state, RCPT_DELIVERED);
     assert_string_equal(p.fake.transcript.p, "EHLO us.example\nMAIL FROM:<s@y.example> SIZE=170\nRCPT TO:<a@x.example>\nDATA\nQUIT\n");
     assert_true(str_eq(buf_str(&p.fake.mails[0].wire), STR(SIGNED HEADER QP "\r\nGr=C3=BC=C3=9Fe aus Wien und Umgebung\r\n..\r\n")));
@@ -101,24 +104,39 @@ static void the_conversation(void **state)
     fake_forget(&p.fake);
 }
 
+/* Binary needs more than 8BITMIME; and what is 7-bit then is not said to be 8-bit. */
+static void a_binary_message(void **state)
+{
+    (void)state;
+    static struct play p;
+    play(&p, STR("MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n\x89PNG\n\r\0"), true, EIGHT);
+    assert_int_equal(p.outcome.state, RCPT_DELIVERED);
+    assert_string_equal(p.fake.transcript.p, "EHLO us.example\nMAIL FROM:<s@y.example>\nRCPT TO:<a@x.example>\nDATA\nQUIT\n");
+    assert_true(str_eq(buf_str(&p.fake.mails[0].wire),
+                       STR("MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORwoNAA==\r\n")));
+    fake_forget(&p.fake);
+}
+
 /* Known before a word is said. */
 static void what_cannot_go(void **state)
 {
     // clang-format off
-    static const struct { struct str text; const char *ehlo, *words; } rows[] = {
-        { STR("Subject: Gr\xc3\xbc\xc3\x9f" "e\r\n\r\nx\r\n"), SEVEN, "5.6.3 the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME): "
+    static const struct { struct str text; bool binary; const char *ehlo, *words; } rows[] = {
+        { STR("Subject: Gr\xc3\xbc\xc3\x9f" "e\r\n\r\nx\r\n"), false, SEVEN, "5.6.3 the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME): "
                                                                       "its header has such text, which cannot be converted" },
-        { STR("Content-Type: message/partial\r\n\r\n\xc3\xbc\r\n"), SEVEN, "5.6.3 the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME): "
+        { STR("Content-Type: message/partial\r\n\r\n\xc3\xbc\r\n"), false, SEVEN, "5.6.3 the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME): "
                                                                       "it stands in a part that must not be converted (message/partial or the like)" },
-        { STR("A: b\r\n\r\n\xc3\xbc\r\n"), "250-x\r\n250 SIZE 100\r\n", "5.3.4 the message, converted to 7 bits because the next server takes only those, "
+        { STR("A: b\r\n\r\n\xc3\xbc\r\n"), false, "250-x\r\n250 SIZE 100\r\n", "5.3.4 the message, converted to 7 bits because the next server takes no more, "
                                                                       "is larger than it takes" },
+        { STR("Content-Type: message/partial\r\n\r\na\nb"), true, EIGHT, "5.6.3 the message is binary, and the next server cannot be sent such ones: "
+                                                                      "it stands in a part that must not be converted (message/partial or the like)" },
     };
     // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         static struct play p;
-        play(&p, rows[i].text, rows[i].ehlo);
+        play(&p, rows[i].text, rows[i].binary, rows[i].ehlo);
         assert_int_equal(p.outcome.state, RCPT_BOUNCED);
         assert_string_equal(p.words, rows[i].words);
         assert_string_equal(p.fake.transcript.p, "EHLO us.example\nQUIT\n");
@@ -130,16 +148,17 @@ static void what_cannot_go(void **state)
 static void what_stays(void **state)
 {
     // clang-format off
-    static const struct { struct str text; const char *ehlo; } rows[] = {
-        { STR(HEADER "\r\nGr\xc3\xbc\xc3\x9f" "e\r\n"), "250-x\r\n250 8BITMIME\r\n" },
-        { STR(HEADER "\r\nsaid to be 8-bit, and is not\r\n"), SEVEN },
+    static const struct { struct str text; bool binary; const char *ehlo; } rows[] = {
+        { STR(HEADER "\r\nGr\xc3\xbc\xc3\x9f" "e\r\n"), false, EIGHT },
+        { STR(HEADER "\r\nsaid to be 8-bit, and is not\r\n"), false, SEVEN },
+        { STR("Subject: \xc3\xbc\r\n\r\nsaid to be binary, and is not: \xc3\xbc\r\n"), true, EIGHT },
     };
     // clang-format on
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         static struct play p;
-        play(&p, rows[i].text, rows[i].ehlo);
+        play(&p, rows[i].text, rows[i].binary, rows[i].ehlo);
         assert_int_equal(p.outcome.state, RCPT_DELIVERED);
         assert_true(str_eq(buf_str(&p.fake.mails[0].wire), rows[i].text));
         assert_string_equal(p.log, "");
@@ -170,11 +189,11 @@ static void large_task(void *arg)
     (void)arg;
     struct conf *conf = scene_conf("us.example", "us");
     struct queue *q = scene_queue(conf);
-    struct claim *claim = put_and_claim(q, buf_str(&large.text));
+    struct claim *claim = put_and_claim(q, buf_str(&large.text), false);
     enum convert_verdict verdict = CONVERT_NOTHING;
     struct text text;
     struct str piece;
-    assert_int_equal(text_open(&text, claim, true, &verdict), 0);
+    assert_int_equal(text_open(&text, claim, TEXT_7BIT, &verdict), 0);
     assert_int_equal(verdict, CONVERT_POSSIBLE);
     large.size = text.size;
     buf_init(&large.read, 16 << 20);
@@ -194,7 +213,7 @@ static void unreadable_task(void *arg)
     (void)arg;
     struct conf *conf = scene_conf("us.example", "us");
     struct queue *q = scene_queue(conf);
-    struct claim *claim = put_and_claim(q, buf_str(&large.text));
+    struct claim *claim = put_and_claim(q, buf_str(&large.text), false);
     struct outcome outcome = { 0 }, *list[] = { &outcome }, failure;
     struct scene_names names;
     struct fake fake = { .words = { [AT_EHLO] = SEVEN } };
@@ -232,7 +251,7 @@ static void open_task(void *arg)
 {
     enum convert_verdict verdict;
     struct text text;
-    large.canceled = text_open(&text, arg, true, &verdict);
+    large.canceled = text_open(&text, arg, TEXT_7BIT, &verdict);
     text_close(&text);
 }
 
@@ -241,7 +260,7 @@ static void stopping_task(void *arg)
     (void)arg;
     struct conf *conf = scene_conf("us.example", "us");
     struct queue *q = scene_queue(conf);
-    struct claim *claim = put_and_claim(q, buf_str(&large.text));
+    struct claim *claim = put_and_claim(q, buf_str(&large.text), false);
     struct task_group group;
     task_group_init(&group);
     assert_int_equal(task_group_start(&group, "open", open_task, claim), 0);
@@ -287,6 +306,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_conversation),
+        cmocka_unit_test(a_binary_message),
         cmocka_unit_test(what_cannot_go),
         cmocka_unit_test(what_stays),
         cmocka_unit_test(a_large_one),
