@@ -5,6 +5,7 @@
 #include "admin/commands.h"
 #include "base/cleanup.h"
 #include "conf/conf.h"
+#include "inbound/certificates.h"
 #include <getopt.h>
 #include <string.h>
 #include <sysexits.h>
@@ -30,6 +31,19 @@ static int load(const char *path, struct conf **out)
         return EX_OK;
     (void)fwrite(error.p, 1, error.n, stderr); /* lines */
     return EX_CONFIG;
+}
+
+/* What the server would say of the certificates at its start. */
+static int check_certificates(const struct conf *conf)
+{
+    char error[256] = "no memory";
+    struct tls_context *context;
+    if (certificates_load(conf, &context, error) < 0) {
+        fprintf(stderr, "%s: tls_certificate: %s\n", conf->path, error);
+        return EX_CONFIG;
+    }
+    tls_unref(context);
+    return EX_OK;
 }
 
 static void show(const struct conf *conf)
@@ -59,8 +73,8 @@ int cmd_config(int argc, char **argv)
         return code;
     if (strcmp(argv[optind], "show") == 0)
         show(conf);
-    else
+    else if ((code = check_certificates(conf)) == EX_OK)
         printf("%s: ok\n", conf->path);
     conf_unref(conf);
-    return EX_OK;
+    return code;
 }

@@ -180,7 +180,7 @@ static bool listeners_eq(const struct conf *a, const struct conf *b)
     bool eq = a->listener_count == b->listener_count;
 
     for (size_t i = 0; eq && i < a->listener_count; i++)
-        eq = str_eq(a->listeners[i].address, b->listeners[i].address);
+        eq = str_eq(a->listeners[i].address, b->listeners[i].address) && a->listeners[i].tls == b->listeners[i].tls;
     return eq;
 }
 
@@ -241,6 +241,7 @@ static void reload(struct server *s)
         say_what_waits(s->conf, r.conf);
         log_level_set(r.conf->log_level);
         conf_set_current(r.conf);
+        inbound_reload_certificates(s->inbound);
         log_event(LOG_INFO, "reloaded", LOG_Z("file", s->path));
     } else {
         say_refused(r.error.n > 0 ? buf_str(&r.error) : STR("no memory"));

@@ -140,7 +140,10 @@ int talk_starttls(struct talk *t, struct tls_context *tls, const char *server_na
         return r;
     if (t->reply.code != 220)
         return -EPROTONOSUPPORT;
-    stream_discard_pending(t->stream);                        /* CVE-2011-0411: what came before the handshake was not the server's */
+    if (stream_pending(t->stream).n > 0) {                    /* CVE-2021-38371: what came before the handshake was not the server's, perhaps */
+        note(t, "something came behind the reply to STARTTLS,", "before the handshake");
+        return -EBADMSG;
+    }
     return handshake(t, tls, server_name);
 }
 

@@ -11,6 +11,9 @@
     X(sessions_open)                    \
     X(sessions_total)                   \
     X(sessions_refused)                 \
+    X(tls_handshakes)                   \
+    X(tls_handshakes_failed)            \
+    X(tls_resumed)                      \
     X(messages_accepted)                \
     X(messages_refused)                 \
     X(bytes_accepted)                   \
@@ -26,6 +29,9 @@
     X(queue_bodies_arriving_bytes)      \
     X(connections_out_opened)           \
     X(connections_out_reused)           \
+    X(tls_out_handshakes)               \
+    X(tls_out_handshakes_failed)        \
+    X(tls_out_resumed)                  \
     X(loop_turns_slow)
 
 enum metric {

@@ -65,11 +65,25 @@ void conf_set_current(struct conf *c)
 
 static void show_listener(const struct conf_listener *l, struct buf *out)
 {
+    static const char *const words[] = { [CONF_TLS_NONE] = "none", [CONF_TLS_STARTTLS] = "starttls", [CONF_TLS_REQUIRED] = "required",
+                                         [CONF_TLS_IMPLICIT] = "implicit" };
+
     buf_put_z(out, "listen ");
     option_put_quoted(out, l->name);
     buf_put_z(out, " { address = ");
     option_put_quoted(out, l->address);
-    buf_put_z(out, " }\n");
+    buf_printf(out, " tls = %s }\n", words[l->tls]);
+}
+
+static void show_certificate(const struct conf_certificate *cert, struct buf *out)
+{
+    buf_put_z(out, "tls_certificate ");
+    option_put_quoted(out, str_of(cert->name));
+    buf_put_z(out, " {\n    certificate = ");
+    option_put_quoted(out, str_of(cert->certificate_file));
+    buf_put_z(out, "\n    key = ");
+    option_put_quoted(out, str_of(cert->key_file));
+    buf_put_z(out, "\n}\n");
 }
 
 void conf_show(const struct conf *c, struct buf *out)
@@ -82,4 +96,6 @@ void conf_show(const struct conf *c, struct buf *out)
     }
     for (size_t i = 0; i < c->listener_count; i++)
         show_listener(&c->listeners[i], out);
+    for (size_t i = 0; i < c->certificate_count; i++)
+        show_certificate(&c->certificates[i], out);
 }

@@ -13,9 +13,24 @@
 #include "base/map.h"
 #include "conf/ip_range.h"
 
+/* The words of the file, each at the place of its enum's value. */
+#define CONF_TLS_WORDS        "none starttls required implicit"
+#define CONF_TLS_PROTOCOLS    "TLSv1.2 TLSv1.3"
+#define CONF_CLIENT_TLS_WORDS "none may encrypt verify"
+
+enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_REQUIRED, CONF_TLS_IMPLICIT };              /* of a listener */
+enum conf_tls_protocol { CONF_TLS_1_2, CONF_TLS_1_3 };
+enum conf_client_tls { CONF_CLIENT_TLS_NONE, CONF_CLIENT_TLS_MAY, CONF_CLIENT_TLS_ENCRYPT, CONF_CLIENT_TLS_VERIFY };
+
 struct conf_listener {
-    struct str address;                  /* "192.0.2.1:25", "[::]:25", as written; checked */
-    struct str name;                     /* the block's title, for the log */
+    struct str    address;               /* "192.0.2.1:25", "[::]:25", as written; checked */
+    struct str    name;                  /* the block's title, for the log */
+    enum conf_tls tls;                   /* starttls if there is a certificate, else none */
+};
+
+struct conf_certificate {
+    const char *name;                    /* the block's title, for the log */
+    const char *certificate_file, *key_file;   /* PEM */
 };
 
 struct conf_retry {                      /* the delays between attempts; the last repeats, each with jitter of a tenth */
@@ -37,6 +52,8 @@ struct conf {
     /* who may send what to whom */
     struct conf_listener *listeners;
     size_t                listener_count;
+    struct conf_certificate *certificates;   /* the first is for clients that name no server, or none of ours */
+    size_t                certificate_count;
     struct ip_range     *trusted_networks;
     size_t                trusted_network_count;
     struct map_str        local_domains;     /* A-label form, lower case; value: non-NULL */
@@ -77,6 +94,16 @@ struct conf {
     int64_t           expire_ns;         /* 5 d */
     int64_t           bounce_expire_ns;  /* 2 d: for messages with the null sender */
     int64_t           delay_warning_ns;  /* 4 h: then senders who asked (NOTIFY=DELAY) hear of it; 0: never */
+
+    /* TLS */
+    enum conf_tls_protocol tls_min_protocol;   /* of the server; TLSv1.2 */
+    const char            *tls_ciphers;        /* of TLS 1.2, in OpenSSL's words; "" ours: ECDHE with AEAD */
+    int64_t                tls_handshake_timeout_ns;   /* 1 min; both sides */
+    int64_t                tls_check_interval_ns;      /* how often certificate files are looked at; 1 min */
+    enum conf_client_tls   outbound_tls;       /* may */
+    const char            *outbound_tls_ca_file;       /* "" the system's */
+    enum conf_client_tls   relay_host_tls;     /* outbound_tls */
+    bool                   relay_host_tls_implicit;    /* if its port is 465 (RFC 8314, 3.3) */
 
     /* DNS; the lists are NULL-ended */
     const char *const *dns_forwarders;

@@ -68,6 +68,15 @@ const struct option options[] = {
     { "bounce_expire",              OPTION_TIME,    F(bounce_expire_ns), 0,                          "2d",                 0,           90 * DAYS },
     { "delay_warning",              OPTION_TIME,    F(delay_warning_ns), 0,                          "4h",                 0,           90 * DAYS },
 
+    { "tls_min_protocol",           OPTION_WORD,    F(tls_min_protocol), 0,                          "TLSv1.2",            0,           0,           CONF_TLS_PROTOCOLS },
+    { "tls_ciphers",                OPTION_TEXT,    F(tls_ciphers), 0,                               "",                   0,           0 },
+    { "tls_handshake_timeout",      OPTION_TIME,    F(tls_handshake_timeout_ns), 0,                  "1m",                 NS_PER_S,    1 * HOURS },
+    { "tls_check_interval",         OPTION_TIME,    F(tls_check_interval_ns), 0,                     "1m",                 NS_PER_S,    1 * DAYS },
+    { "outbound_tls",               OPTION_WORD,    F(outbound_tls), 0,                              "may",                0,           0,           CONF_CLIENT_TLS_WORDS },
+    { "outbound_tls_ca_file",       OPTION_PATH,    F(outbound_tls_ca_file), 0,                      "",                   0,           0 },
+    { "relay_host_tls",             OPTION_WORD,    F(relay_host_tls), 0,                            NULL,                 0,           0,           CONF_CLIENT_TLS_WORDS },
+    { "relay_host_tls_implicit",    OPTION_BOOL,    F(relay_host_tls_implicit), 0,                   NULL,                 0,           0 },
+
     { "dns_forwarders",             OPTION_SERVERS, F(dns_forwarders), 0,                            "",                   0,           0 },
     { "dns_zone_files",             OPTION_ZONES,   F(dns_zone_files), 0,                            "",                   0,           0 },
     { "dns_trust_anchor",           OPTION_PATH,    F(dns_trust_anchor), 0,                          "",                   0,           0 },
@@ -249,6 +258,37 @@ static bool is_name_server(struct str v)
     return str_find(ip, '/') < 0 && ip_range_parse(ip, &range);
 }
 
+bool option_word(const char *words, struct str v, unsigned *out)
+{
+    struct str word, rest = str_of(words);
+
+    for (unsigned i = 0; rest.n > 0; i++) {
+        str_cut(rest, ' ', &word, &rest);
+        if (str_eq(word, v)) {
+            *out = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_word(unsigned *out, const struct option *o, struct str v, struct buf *why)
+{
+    if (option_word(o->words, v, out))
+        return true;
+    buf_printf(why, "is none of %s", o->words);
+    return false;
+}
+
+static void put_word(struct buf *out, const char *words, unsigned index)
+{
+    struct str word = STR(""), rest = str_of(words);
+
+    for (unsigned i = 0; i <= index; i++)
+        str_cut(rest, ' ', &word, &rest);
+    buf_put_str(out, word);
+}
+
 static bool set_one(struct conf *c, const struct option *o, struct str v, size_t index, struct buf *why)
 {
     void *at = field(c, o->offset);
@@ -283,6 +323,7 @@ static bool set_one(struct conf *c, const struct option *o, struct str v, size_t
         return true;
     case OPTION_BOOL: return set_bool(at, v, why);
     case OPTION_LEVEL: return set_level(at, v, why);
+    case OPTION_WORD: return set_word(at, o, v, why);
     case OPTION_NETWORKS:
         return ip_range_parse(v, &(*(struct ip_range **)at)[index]) || say(why, "is not a network (192.0.2.0/24, 2001:db8::/32, with zeros behind the prefix)");
     case OPTION_DOMAINS: return set_domains(c, at, v, why);
@@ -324,6 +365,7 @@ static void set_count(struct conf *c, const struct option *o, size_t count)
     case OPTION_PORT:
     case OPTION_BOOL:
     case OPTION_LEVEL:
+    case OPTION_WORD:
     case OPTION_IP:
     case OPTION_DOMAINS: break;
     }
@@ -450,6 +492,7 @@ void option_put(struct buf *out, const struct conf *c, const struct option *o)
     case OPTION_PORT: buf_printf(out, "%u", *(const uint16_t *)at); break;
     case OPTION_BOOL: buf_put_z(out, *(const bool *)at ? "yes" : "no"); break;
     case OPTION_LEVEL: buf_put_z(out, levels[*(const enum log_level *)at]); break;
+    case OPTION_WORD: put_word(out, o->words, *(const unsigned *)at); break;
     case OPTION_TIMES:
     case OPTION_NETWORKS:
     case OPTION_DOMAINS:

@@ -19,6 +19,7 @@ enum option_kind {
     OPTION_PORT,
     OPTION_BOOL,
     OPTION_LEVEL,
+    OPTION_WORD,         /* one of a few: the field, an enum, gets its place in option.words */
     OPTION_IP,           /* an address, or "" */
     OPTION_TIMES,        /* the rest are lists */
     OPTION_NETWORKS,
@@ -34,6 +35,7 @@ struct option {
     size_t           count_offset;       /* of its count, for OPTION_NETWORKS */
     const char      *fallback;           /* as it stands in a file, list items separated by spaces; NULL: parse.c works it out or asks for it */
     uint64_t         min, max;           /* of numbers; times in ns */
+    const char      *words;              /* of OPTION_WORD, separated by spaces */
 };
 
 extern const struct option options[];
@@ -48,6 +50,9 @@ bool option_set_fallback(struct conf *c, const struct option *o, struct buf *why
 
 /* The value in the syntax of the file. */
 void option_put(struct buf *out, const struct conf *c, const struct option *o);
+
+/* Which of the words (separated by spaces) it is. False: none of them. */
+bool option_word(const char *words, struct str v, unsigned *out);
 
 /* A string in double quotes, as libconfuse reads it back. */
 void option_put_quoted(struct buf *out, struct str s);

@@ -19,10 +19,11 @@
 #include <string.h>
 
 #define INCLUDE_DEPTH_MAX 10
+#define BLOCKS_MAX        8                 /* kinds of them */
 #define TEXT_MAX          (16u << 20)        /* of one configuration file */
 #define LIST_MAX          (64u << 20)        /* of one user list: some two million lines */
 #define ARENA_MAX         (512u << 20)
-#define OPTIONS_MAX       64
+#define OPTIONS_MAX       128
 
 struct loader {
     struct conf *c;
@@ -77,9 +78,10 @@ __attribute__((format(printf, 2, 0))) static void on_confuse_error(cfg_t *cfg, c
 }
 
 /* All our values are strings for libconfuse; the table of options reads them. */
-static void build_schema(cfg_opt_t schema[OPTIONS_MAX], cfg_opt_t *listen)
+static void build_schema(cfg_opt_t schema[OPTIONS_MAX], cfg_opt_t inside[BLOCKS_MAX][SCAN_BLOCK_OPTIONS_MAX])
 {
     size_t n = 0;
+    cfg_opt_t end = CFG_END();
 
     _Static_assert(sizeof(cfg_opt_t) < 1024, "fits the stack");
     for (size_t i = 0; i < option_count; i++) {
@@ -87,9 +89,16 @@ static void build_schema(cfg_opt_t schema[OPTIONS_MAX], cfg_opt_t *listen)
         cfg_opt_t many = CFG_STR_LIST(options[i].name, NULL, CFGF_NODEFAULT);
         schema[n++] = option_is_list(&options[i]) ? many : one;
     }
-    cfg_opt_t block = CFG_SEC("listen", listen, CFGF_MULTI | CFGF_TITLE);
-    cfg_opt_t end = CFG_END();
-    schema[n++] = block;
+    for (size_t i = 0; i < scan_block_count; i++) {
+        size_t m = 0;
+        for (; scan_blocks[i].options[m] != NULL; m++) {
+            cfg_opt_t one = CFG_STR(scan_blocks[i].options[m], NULL, CFGF_NODEFAULT);
+            inside[i][m] = one;
+        }
+        inside[i][m] = end;
+        cfg_opt_t block = CFG_SEC(scan_blocks[i].name, inside[i], CFGF_MULTI | CFGF_TITLE);
+        schema[n++] = block;
+    }
     schema[n++] = end;
 }
 
@@ -250,24 +259,88 @@ static bool address_is_listenable(struct str address)
     return bracketed == (range.len == 16);
 }
 
+/* A value in a block, and where it stands; NULL if it is not given. */
+static const char *block_value(struct loader *l, const char *kind, cfg_t *block, const char *option, struct place *out_place)
+{
+    struct str inside = str_printf(&l->c->arena, "%s %s", kind, cfg_title(block));
+    const struct scan_item *i = find_item(l, SCAN_OPTION, option, inside);
+
+    *out_place = i != NULL ? i->place : find_item(l, SCAN_BLOCK, cfg_title(block), str_of(kind))->place;
+    return i == NULL ? NULL : cfg_getstr(block, option);
+}
+
+static bool set_listener_tls(struct loader *l, cfg_t *block, struct conf_listener *out)
+{
+    struct place at;
+    const char *word = block_value(l, "listen", block, "tls", &at);
+    unsigned value;
+
+    if (word == NULL) {
+        out->tls = l->c->certificate_count > 0 ? CONF_TLS_STARTTLS : CONF_TLS_NONE;
+        return true;
+    }
+    if (!option_word(CONF_TLS_WORDS, str_of(word), &value))
+        return scan_error(l->error, at, "tls: \"%s\" is none of " CONF_TLS_WORDS, word);
+    out->tls = (enum conf_tls)value;
+    if (out->tls != CONF_TLS_NONE && l->c->certificate_count == 0)
+        return scan_error(l->error, at, "tls: %s needs a tls_certificate", word);
+    return true;
+}
+
 static int set_listener(struct loader *l, cfg_t *block, struct conf_listener *out)
 {
-    struct str title = str_of(cfg_title(block)), address = str_of(cfg_getstr(block, "address"));
-    const struct scan_item *at = find_item(l, SCAN_BLOCK, cfg_title(block), STR(""));
-    const struct scan_item *value = find_item(l, SCAN_OPTION, "address", title);
+    struct place at;
+    const char *address = block_value(l, "listen", block, "address", &at);
 
-    if (value == NULL) {
-        scan_error(l->error, at->place, "listen \"%" STR_FMT "\" needs an address", STR_ARG(title));
+    if (address == NULL) {
+        scan_error(l->error, at, "listen \"%s\" needs an address", cfg_title(block));
         return -EINVAL;
     }
-    if (!address_is_listenable(address)) {
-        scan_error(l->error, value->place, "address: \"%" STR_FMT "\" is not an IP address with a port, like \"192.0.2.1:25\" or \"[::]:25\"",
-                   STR_ARG(address));
+    if (!address_is_listenable(str_of(address))) {
+        scan_error(l->error, at, "address: \"%s\" is not an IP address with a port, like \"192.0.2.1:25\" or \"[::]:25\"", address);
         return -EINVAL;
     }
-    out->name = str_copy(&l->c->arena, title);
-    out->address = str_copy(&l->c->arena, address);
+    if (!set_listener_tls(l, block, out))
+        return -EINVAL;
+    out->name = str_copy(&l->c->arena, str_of(cfg_title(block)));
+    out->address = str_copy(&l->c->arena, str_of(address));
     return arena_failed(&l->c->arena) ? -ENOMEM : 0;
+}
+
+static int set_certificate(struct loader *l, cfg_t *block, struct conf_certificate *out)
+{
+    static const char *const names[] = { "certificate", "key" };
+    const char *paths[2];
+
+    for (size_t i = 0; i < 2; i++) {
+        struct place at;
+        const char *path = block_value(l, "tls_certificate", block, names[i], &at);
+        if (path == NULL || path[0] == '\0') {
+            scan_error(l->error, at, "tls_certificate \"%s\" needs a %s: the path of a file", cfg_title(block), names[i]);
+            return -EINVAL;
+        }
+        paths[i] = option_path(l->c, str_of(path));
+    }
+    out->name = str_z(&l->c->arena, str_of(cfg_title(block)));
+    out->certificate_file = paths[0];
+    out->key_file = paths[1];
+    return arena_failed(&l->c->arena) ? -ENOMEM : 0;
+}
+
+static int set_certificates(struct loader *l)
+{
+    size_t count = cfg_size(l->cfg, "tls_certificate");
+
+    l->c->certificates = arena_array(&l->c->arena, count + 1, sizeof *l->c->certificates);
+    if (l->c->certificates == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        int r = set_certificate(l, cfg_getnsec(l->cfg, "tls_certificate", (unsigned)i), &l->c->certificates[i]);
+        if (r < 0)
+            return r;
+        l->c->certificate_count++;
+    }
+    return 0;
 }
 
 static int set_listeners(struct loader *l)
@@ -286,6 +359,21 @@ static int set_listeners(struct loader *l)
     return 0;
 }
 
+static bool was_given(const struct conf *c, const char *option)
+{
+    return c->given[option_find(str_of(option)) - options];
+}
+
+/* 0: none is said. */
+static uint64_t relay_host_port(const struct conf *c)
+{
+    struct str whole = str_of(c->relay_host);
+    ssize_t colon = str_find_last(whole, ':');
+    uint64_t port = 0;
+
+    return colon >= 0 && str_to_u64(str_from(whole, (size_t)colon + 1), 65535, &port) ? port : 0;
+}
+
 /* Defaults that hang on other values. */
 static int set_derived(struct loader *l)
 {
@@ -298,6 +386,10 @@ static int set_derived(struct loader *l)
         c->submit_socket = str_printf(a, "%s/submit", c->data_dir).p;
     if (c->mailbox == NULL)
         c->mailbox = str_printf(a, "%s/mail/{domain}/{user}", c->data_dir).p;
+    if (!was_given(c, "relay_host_tls"))
+        c->relay_host_tls = c->outbound_tls;
+    if (!was_given(c, "relay_host_tls_implicit"))
+        c->relay_host_tls_implicit = relay_host_port(c) == 465;   /* RFC 8314, 3.3: submissions */
     if (c->resolv_conf == NULL)
         c->resolv_conf = c->dns_forwarders[0] == NULL && c->dns_zone_files[0] == NULL ? "/etc/resolv.conf" : "";
     return arena_failed(a) ? -ENOMEM : 0;
@@ -470,6 +562,8 @@ static int load_snapshot(struct loader *l)
     if (r == 0)
         r = set_options(l);
     if (r == 0)
+        r = set_certificates(l);
+    if (r == 0)
         r = set_listeners(l);
     if (r == 0)
         r = set_derived(l);
@@ -502,14 +596,14 @@ static struct conf *new_snapshot(const char *path)
 
 int conf_load(const char *path, struct conf **out, struct buf *error)
 {
-    cfg_opt_t listen[] = { CFG_STR("address", NULL, CFGF_NODEFAULT), CFG_END() };
+    cfg_opt_t inside[BLOCKS_MAX][SCAN_BLOCK_OPTIONS_MAX];
     cfg_opt_t schema[OPTIONS_MAX];
     struct loader l = { .c = new_snapshot(path), .error = error };
 
     if (l.c == NULL)
         return -ENOMEM;
-    assert(option_count + 2 <= OPTIONS_MAX);
-    build_schema(schema, listen);
+    assert(option_count + scan_block_count + 1 <= OPTIONS_MAX && scan_block_count <= BLOCKS_MAX);
+    build_schema(schema, inside);
     l.cfg = cfg_init(schema, CFGF_NONE);
     if (l.cfg == NULL) {
         conf_unref(l.c);

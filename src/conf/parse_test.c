@@ -118,6 +118,15 @@ static const struct { const char *text, *error; } refused[] = {
     { H "relay_host = \"[]\"\n",                        "conf:2: relay_host: \"[]\" is not" },
     { H "relay_host = \"[host]\"\n",                    "conf:2: relay_host: \"[host]\" is not" },
     { H "relay_host = \":25\"\n",                       "conf:2: relay_host: \":25\" is not" },
+    { H "listen a {\naddress = \"127.0.0.1:1\"\ntls = may }\n", "conf:4: tls: \"may\" is none of none starttls required implicit" },
+    { H "listen a {\naddress = \"127.0.0.1:1\"\ntls = required }\n", "conf:4: tls: required needs a tls_certificate" },
+    { H "listen a { address = \"127.0.0.1:1\" tsl = none }\n", "did you mean \"tls\"?" },
+    { H "tls_certificate a { }\n",                     "conf:2: tls_certificate \"a\" needs a certificate" },
+    { H "tls_certificate a { certificate = x }\n",     "conf:2: tls_certificate \"a\" needs a key" },
+    { H "tls_certificate a { address = x }\n",         "conf:2: unknown word \"address\"" },
+    { H "tls_certificate a { key = x key = y }\n",     "conf:2: \"key\" stands at " },
+    { H "tls_min_protocol = TLSv1.1\n",                "conf:2: tls_min_protocol: \"TLSv1.1\" is none of TLSv1.2 TLSv1.3" },
+    { H "outbound_tls = starttls\n",                   "is none of none may encrypt verify" },
     { "hostname = \"a b\"\n",                          "conf:1: hostname: \"a b\" is not a domain name" },
 };
 
@@ -183,6 +192,39 @@ static void has_defaults(void **state)
     assert_null(c->dns_forwarders[0]);
     assert_false(c->have_users_file);
     assert_int_equal(c->listener_count, 0);
+    assert_int_equal(c->tls_min_protocol, CONF_TLS_1_2);
+    assert_int_equal(c->outbound_tls, CONF_CLIENT_TLS_MAY);
+    assert_int_equal(c->relay_host_tls, CONF_CLIENT_TLS_MAY);
+    assert_false(c->relay_host_tls_implicit);
+    conf_unref(c);
+}
+
+/* What a listener does by itself when there are certificates, and a relay host by its port. */
+static void tls_follows_from_the_rest(void **state)
+{
+    (void)state;
+    struct conf *c = load_ok(H "listen one { address = \"127.0.0.1:1\" } listen two { tls = implicit address = \"127.0.0.1:2\" }\n"
+                             "listen three { address = \"127.0.0.1:3\" tls = none }\n"
+                             "tls_certificate one { certificate = \"one.pem\" key = /etc/one.key }\n"
+                             "tls_certificate two { certificate = two.pem key = two.key }\n"
+                             "tls_min_protocol = TLSv1.3 outbound_tls = encrypt relay_host = \"mail.example:465\"\n");
+    char expect[256];
+
+    assert_int_equal(c->listeners[0].tls, CONF_TLS_STARTTLS);
+    assert_int_equal(c->listeners[1].tls, CONF_TLS_IMPLICIT);
+    assert_int_equal(c->listeners[2].tls, CONF_TLS_NONE);
+    assert_int_equal(c->certificate_count, 2);
+    assert_string_equal(c->certificates[0].name, "one");
+    snprintf(expect, sizeof expect, "%s/one.pem", folder);
+    assert_string_equal(c->certificates[0].certificate_file, expect);
+    assert_string_equal(c->certificates[0].key_file, "/etc/one.key");
+    assert_int_equal(c->tls_min_protocol, CONF_TLS_1_3);
+    assert_int_equal(c->relay_host_tls, CONF_CLIENT_TLS_ENCRYPT);
+    assert_true(c->relay_host_tls_implicit);
+    conf_unref(c);
+    c = load_ok(H "relay_host = \"mail.example:465\" relay_host_tls = verify relay_host_tls_implicit = no\n");
+    assert_int_equal(c->relay_host_tls, CONF_CLIENT_TLS_VERIFY);
+    assert_false(c->relay_host_tls_implicit);
     conf_unref(c);
 }
 
@@ -229,7 +271,8 @@ static void what_is_shown_reads_back_the_same(void **state)
 
     (void)state;
     struct conf *c = load_ok(H "local_domains = {b.example, a.example} control_group = '${x} \\'y\\' \\\\' expire = 36h\n"
-                             "listen one { address = \"127.0.0.1:0\" } segment_size = 65537 shutdown_grace = 0\n");
+                             "listen one { address = \"127.0.0.1:0\" } segment_size = 65537 shutdown_grace = 0\n"
+                             "tls_certificate a { certificate = \"/a b\" key = /k } outbound_tls = verify\n");
     buf_init(&first, 65536);
     buf_init(&second, 65536);
     conf_show(c, &first);
@@ -308,6 +351,7 @@ int main(void)
         cmocka_unit_test(refuses_with_a_place),
         cmocka_unit_test(refuses_a_nul),
         cmocka_unit_test(has_defaults),
+        cmocka_unit_test(tls_follows_from_the_rest),
         cmocka_unit_test(reads_everything),
         cmocka_unit_test(what_is_shown_reads_back_the_same),
         cmocka_unit_test(the_current_one_stays_until_its_last_user),

@@ -1,11 +1,12 @@
 /*
  * The first look at a configuration's text: a tokenizer and the grammar of statements. Pure.
  *
- *     statement = NAME "=" value | "listen" TITLE "{" statement* "}" | "include" "(" STRING ")" | "include" STRING
+ *     statement = NAME "=" value | BLOCK TITLE "{" statement* "}" | "include" "(" STRING ")" | "include" STRING
  *     value     = STRING | "{" [ STRING { "," STRING } [ "," ] ] "}"
  */
 #include "conf/scan.h"
 #include "conf/option.h"
+#include <stdio.h>
 #include <string.h>
 
 enum token { TOKEN_END, TOKEN_WORD, TOKEN_SIGN, TOKEN_BAD };
@@ -23,9 +24,28 @@ struct reader {
     bool         quoted;
 };
 
-/* Words of a configuration that are no option. */
-static const char *const blocks[] = { "listen", "include" };
-static const char *const listen_options[] = { "address" };
+/* Words of a configuration that are no option: blocks and what may stand in them. */
+const struct scan_block scan_blocks[] = {
+    { "listen",          { "address", "tls", NULL }     },
+    { "tls_certificate", { "certificate", "key", NULL } },
+};
+const size_t scan_block_count = sizeof scan_blocks / sizeof scan_blocks[0];
+
+static const struct scan_block *find_block(struct str name)
+{
+    for (size_t i = 0; i < scan_block_count; i++)
+        if (str_eq(name, str_of(scan_blocks[i].name)))
+            return &scan_blocks[i];
+    return NULL;
+}
+
+static bool block_has(const struct scan_block *b, struct str option)
+{
+    for (size_t i = 0; b->options[i] != NULL; i++)
+        if (str_eq(option, str_of(b->options[i])))
+            return true;
+    return false;
+}
 
 void scan_init(struct scan *s, struct arena *a, struct buf *error)
 {
@@ -246,18 +266,20 @@ static void consider(struct str word, const char *known, size_t *best, const cha
     }
 }
 
-static bool unknown_word(struct reader *r, bool in_block)
+static bool unknown_word(struct reader *r, const struct scan_block *in_block)
 {
     const char *nearest = NULL;
     size_t best = WORD_MAX;
 
     if (r->word.n <= WORD_MAX) {
-        for (size_t i = 0; !in_block && i < option_count; i++)
+        for (size_t i = 0; in_block == NULL && i < option_count; i++)
             consider(r->word, options[i].name, &best, &nearest);
-        for (size_t i = 0; !in_block && i < sizeof blocks / sizeof blocks[0]; i++)
-            consider(r->word, blocks[i], &best, &nearest);
-        for (size_t i = 0; in_block && i < sizeof listen_options / sizeof listen_options[0]; i++)
-            consider(r->word, listen_options[i], &best, &nearest);
+        for (size_t i = 0; in_block == NULL && i < scan_block_count; i++)
+            consider(r->word, scan_blocks[i].name, &best, &nearest);
+        if (in_block == NULL)
+            consider(r->word, "include", &best, &nearest);
+        for (size_t i = 0; in_block != NULL && in_block->options[i] != NULL; i++)
+            consider(r->word, in_block->options[i], &best, &nearest);
     }
     if (nearest != NULL && best <= 1 + r->word.n / 3)
         return FAULT(r, "unknown word \"%" STR_FMT "\"; did you mean \"%s\"?", STR_ARG(r->word), nearest);
@@ -323,48 +345,53 @@ static bool read_option(struct reader *r, struct str name, struct str block, boo
 }
 
 /* A word that stands in a block and does not belong there. */
-static bool wrong_in_block(struct reader *r, struct str title, struct place opened)
+static bool wrong_in_block(struct reader *r, const struct scan_block *b, struct str title, struct place opened)
 {
-    bool outside = !r->quoted && (option_find(r->word) != NULL || str_eq(r->word, STR("listen")) || str_eq(r->word, STR("include")));
+    bool outside = !r->quoted && (option_find(r->word) != NULL || find_block(r->word) != NULL || str_eq(r->word, STR("include")));
 
-    return outside ? FAULT(r, "\"%" STR_FMT "\" cannot stand in listen \"%" STR_FMT "\", which begins at %s:%u: is its closing \"}\" missing?",
-                           STR_ARG(r->word), STR_ARG(title), opened.file, opened.line)
-                   : unknown_word(r, true);
+    return outside ? FAULT(r, "\"%" STR_FMT "\" cannot stand in %s \"%" STR_FMT "\", which begins at %s:%u: is its closing \"}\" missing?",
+                           STR_ARG(r->word), b->name, STR_ARG(title), opened.file, opened.line)
+                   : unknown_word(r, b);
 }
 
 /* Behind its "{". */
-static bool read_listen_options(struct reader *r, struct str title, struct place opened)
+static bool read_block_options(struct reader *r, const struct scan_block *b, struct str title, struct place opened)
 {
+    struct str inside = str_printf(r->scan->arena, "%s %" STR_FMT, b->name, STR_ARG(title));
+
     while (!next_is_sign(r, '}')) {
         if (next_is_end(r))
-            return scan_error(r->scan->error, opened, "listen \"%" STR_FMT "\", which begins here, has no closing \"}\"", STR_ARG(title));
+            return scan_error(r->scan->error, opened, "%s \"%" STR_FMT "\", which begins here, has no closing \"}\"", b->name, STR_ARG(title));
         if (!expect_word(r, "\"{\""))
             return false;
-        if (r->quoted || !str_eq(r->word, STR("address")))
-            return wrong_in_block(r, title, opened);
-        if (!read_option(r, r->word, title, false))
+        if (r->quoted || !block_has(b, r->word))
+            return wrong_in_block(r, b, title, opened);
+        if (!read_option(r, r->word, inside, false))
             return false;
     }
     return true;
 }
 
-static bool read_listen(struct reader *r)
+static bool read_block(struct reader *r, const struct scan_block *b)
 {
     struct place opened = { r->file, r->line };
+    char after[64];
 
-    if (!expect_word(r, "\"listen\""))
+    (void)snprintf(after, sizeof after, "\"%s\"", b->name);
+    if (!expect_word(r, after))
         return false;
     struct str title = r->word;
     if (title.n == 0)
-        return FAULT(r, "a listen block needs a name");
+        return FAULT(r, "a %s block needs a name", b->name);
     if (memchr(title.p, '\\', title.n) != NULL)
-        return FAULT(r, "a backslash in the name of a listen block");
-    const struct scan_item *before = find(r->scan, SCAN_BLOCK, title, STR(""));
+        return FAULT(r, "a backslash in the name of a %s block", b->name);
+    const struct scan_item *before = find(r->scan, SCAN_BLOCK, title, str_of(b->name));
     if (before != NULL)
-        return FAULT(r, "listen \"%" STR_FMT "\" stands at %s:%u already", STR_ARG(title), before->place.file, before->place.line);
-    if (!add(r, SCAN_BLOCK, title, STR(""), r->line) || !expect_sign(r, '{', "the name of a listen block"))
+        return FAULT(r, "%s \"%" STR_FMT "\" stands at %s:%u already", b->name, STR_ARG(title), before->place.file, before->place.line);
+    (void)snprintf(after, sizeof after, "the name of a %s block", b->name);
+    if (!add(r, SCAN_BLOCK, title, str_of(b->name), r->line) || !expect_sign(r, '{', after))
         return false;
-    return read_listen_options(r, str_copy(r->scan->arena, title), opened);
+    return read_block_options(r, b, str_copy(r->scan->arena, title), opened);
 }
 
 static bool read_include(struct reader *r)
@@ -393,11 +420,12 @@ static bool read_statement(struct reader *r)
 
     if (o != NULL)
         return read_option(r, name, STR(""), option_is_list(o));
-    if (!r->quoted && str_eq(name, STR("listen")))
-        return read_listen(r);
+    const struct scan_block *b = r->quoted ? NULL : find_block(name);
+    if (b != NULL)
+        return read_block(r, b);
     if (!r->quoted && str_eq(name, STR("include")))
         return read_include(r);
-    return unknown_word(r, false);
+    return unknown_word(r, NULL);
 }
 
 bool scan_text(struct scan *s, const char *file, char *text, size_t n)

@@ -18,9 +18,18 @@ struct scan_item {
     struct scan_item *next;
     enum { SCAN_OPTION, SCAN_VALUE, SCAN_BLOCK, SCAN_INCLUDE } type;
     struct str   text;                   /* the option's name, the block's title, the included path; empty for a value */
-    struct str   block;                  /* the title of the block it stands in; empty at the top */
+    struct str   block;                  /* "listen public": the block it stands in; empty at the top; of a block itself its kind, "listen" */
     struct place place;
 };
+
+/* A kind of block, and the options that may stand in it. */
+#define SCAN_BLOCK_OPTIONS_MAX 8
+struct scan_block {
+    const char *name;
+    const char *options[SCAN_BLOCK_OPTIONS_MAX];   /* NULL-ended */
+};
+extern const struct scan_block scan_blocks[];
+extern const size_t            scan_block_count;
 
 struct scan {
     struct arena     *arena;

@@ -39,6 +39,7 @@ enum when {
     HAS_RCPT       = 1 << 3,
     NO_TEXT        = 1 << 4,             /* no BDAT yet */
     NO_ARGS        = 1 << 5,
+    BEFORE_TLS     = 1 << 6,             /* also where TLS is required and not there yet (RFC 3207, 4) */
 };
 
 // clang-format off
@@ -49,19 +50,19 @@ static const struct verb_row {
 } verbs[VERB_COUNT] = {
     /* verb            handler   when                            */
     [VERB_HELO]     = { on_helo, ANY_TIME                        },
-    [VERB_EHLO]     = { on_ehlo, ANY_TIME                        },
+    [VERB_EHLO]     = { on_ehlo, BEFORE_TLS                      },
     [VERB_MAIL]     = { on_mail, GREETED | NO_TRANSACTION        },
     [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION | NO_TEXT        },
     [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT | NO_TEXT },
-    [VERB_BDAT]     = { on_bdat, ANY_TIME, EXTENSION_CHUNKING    },   /* or not: its octets come all the same */
+    [VERB_BDAT]     = { on_bdat, BEFORE_TLS, EXTENSION_CHUNKING  },   /* allowed or not, its octets come */
     [VERB_RSET]     = { on_rset, NO_ARGS                         },
-    [VERB_NOOP]     = { on_noop, ANY_TIME                        },
+    [VERB_NOOP]     = { on_noop, BEFORE_TLS                      },
     [VERB_VRFY]     = { on_vrfy, ANY_TIME                        },
     [VERB_HELP]     = { on_help, ANY_TIME                        },
-    [VERB_QUIT]     = { on_quit, NO_ARGS                         },
+    [VERB_QUIT]     = { on_quit, NO_ARGS | BEFORE_TLS            },
     [VERB_EXPN]     = { NULL,    ANY_TIME                        },
     [VERB_LHLO]     = { NULL,    ANY_TIME                        },
-    [VERB_STARTTLS] = { NULL,    ANY_TIME                        },
+    [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS          },
     [VERB_AUTH]     = { NULL,    ANY_TIME                        },
     [VERB_ETRN]     = { NULL,    ANY_TIME                        },
     [VERB_XCLIENT]  = { NULL,    ANY_TIME                        },
@@ -72,6 +73,8 @@ static const struct verb_row {
 /* Code 0: it may come now. */
 static struct reply check_when(const struct session *s, unsigned when, struct str args)
 {
+    if (!(when & BEFORE_TLS) && session_needs_tls(s))
+        return reply(530, "5.7.0", "Say STARTTLS first");
     if ((when & NO_ARGS) && args.n > 0)
         return reply(501, "5.5.4", "This command takes no argument");
     if ((when & GREETED) && s->helo[0] == '\0')
@@ -414,7 +417,7 @@ static struct reply on_vrfy(struct session *s, struct str args)
 static struct reply on_help(struct session *s, struct str args)
 {
     (void)s, (void)args;
-    return reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
+    return reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
 }
 
 static struct reply on_quit(struct session *s, struct str args)

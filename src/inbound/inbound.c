@@ -8,6 +8,7 @@
 #include "inbound/inbound.h"
 #include "base/log.h"
 #include "conf/conf.h"
+#include "inbound/certificates.h"
 #include "inbound/listener.h"
 #include "run/loop.h"
 #include <assert.h>
@@ -36,6 +37,7 @@ struct inbound {
     struct task         *stopper;
     int64_t              grace_ns;
     struct offload      *files;          /* owned */
+    struct certificates *certificates;   /* owned */
     struct submit_limit  submit;         /* only loop 0's sessions: the submit socket is there */
     struct session_limit limit;
     struct net_addr     *addresses;      /* owned; of the configured listeners */
@@ -53,6 +55,7 @@ static void inbound_free(struct inbound *in)
     for (unsigned i = 0; i < in->loop_count; i++)
         free(in->loops[i].listeners);
     submit_limit_free(&in->submit);
+    certificates_free(in->certificates);
     if (in->files != NULL)
         offload_free(in->files);
     free(in->loops);
@@ -102,6 +105,8 @@ int inbound_start(struct queue *q, struct inbound **out, char error[256])
     assert(loop_index() == 0);
     snprintf(error, 256, "no memory");
     if (in != NULL)
+        r = certificates_new(c, in->files, &in->certificates, error);
+    if (r == 0)
         r = bind_all(in, c, error);
     conf_unref(c);
     if (r < 0) {
@@ -121,10 +126,12 @@ int inbound_start(struct queue *q, struct inbound **out, char error[256])
 
 /* -- sockets ------------------------------------------------------------------------------------------------------------ */
 
-static void add_listener(struct inbound_loop *l, struct net_listener *socket, bool local)
+static void add_listener(struct inbound_loop *l, struct net_listener *socket, bool local, enum conf_tls tls)
 {
-    l->listeners[l->listener_count++] =
-        (struct listener){ .socket = socket, .local = local, .shared = &l->shared, .limit = &l->in->limit, .sessions = &l->sessions };
+    l->shared.certificates = l->in->certificates;
+    l->listeners[l->listener_count++] = (struct listener){
+        .socket = socket, .local = local, .tls = tls, .shared = &l->shared, .limit = &l->in->limit, .sessions = &l->sessions,
+    };
 }
 
 /* Sockets that share an address among our loops would share it with another server of the same user too, and each would get some of the
@@ -152,7 +159,7 @@ static int bind_address(struct inbound *in, const struct conf_listener *listener
         r = net_listen(&at, in->loop_count > 1, &socket);
         if (r < 0)
             break;
-        add_listener(&in->loops[i], socket, false);
+        add_listener(&in->loops[i], socket, false, listener->tls);
         net_listener_addr(socket, &at);
     }
     if (r < 0) {
@@ -172,7 +179,7 @@ static int bind_submit(struct inbound *in, const char *path, char error[256])
         snprintf(error, 256, "cannot listen on %s: %s", path, strerror(-r));
         return r;
     }
-    add_listener(&in->loops[0], socket, true);
+    add_listener(&in->loops[0], socket, true, CONF_TLS_NONE);
     return 0;
 }
 
@@ -212,6 +219,8 @@ static void begin_loop(void *arg)
 
     task_group_init(&l->accepting);
     task_group_init(&l->sessions);
+    if (l == &l->in->loops[0] && task_group_start(&l->accepting, "certificates", certificates_watch, l->in->certificates) < 0)
+        log_event(LOG_ERROR, "certificates-not-watched");
     for (size_t i = 0; i < l->listener_count; i++) {
         int r = task_group_start(&l->accepting, "listener", listener_run, &l->listeners[i]);
         if (r < 0)
@@ -239,6 +248,12 @@ static void loop_ended(void *arg)
 
     in->running--;
     task_wake(in->stopper);
+}
+
+void inbound_reload_certificates(struct inbound *in)
+{
+    assert(loop_index() == 0);
+    certificates_reload(in->certificates);
 }
 
 void inbound_stop(struct inbound *in)

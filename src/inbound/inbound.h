@@ -20,6 +20,9 @@ int inbound_start(struct queue *q, struct inbound **out, char error[256]);
  * the last one, then frees. On loop 0, in a task; ignores the task's cancellation. NULL is fine. */
 void inbound_stop(struct inbound *in);
 
+/* Reads the certificates of the configuration in force again; those that cannot be used leave the ones before. Returns at once. On loop 0. */
+void inbound_reload_certificates(struct inbound *in);
+
 /* Where it listens really (port 0 in the configuration: the one that was picked), in the order of the configuration. */
 size_t inbound_listeners(const struct inbound *in);
 void   inbound_address(const struct inbound *in, size_t index, struct net_addr *out);

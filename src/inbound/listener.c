@@ -102,7 +102,7 @@ static void refuse(struct stream *stream, const struct session_client *client, c
     struct reply r = reply(421, "4.3.2", text);
     buf_init_fixed(&out, bytes, sizeof bytes);
     reply_put(&out, &r);
-    if (stream_put(stream, buf_str(&out)) == 0)
+    if (client->tls != CONF_TLS_IMPLICIT && stream_put(stream, buf_str(&out)) == 0)   /* a handshake for a 421 is what it is short of */
         (void)stream_flush(stream, task_deadline_in(REFUSAL_WAIT_NS));   /* politeness; the refusal stands without it */
     metric_add(METRIC_sessions_refused, 1);
     log_event(LOG_WARN, "session-refused", LOG_Z("client", client->local ? "local" : net_addr_format_ip(&client->addr, ip)), LOG_Z("text", why));
@@ -149,7 +149,7 @@ void listener_run(void *arg)
 
     for (;;) {
         struct stream *stream;
-        struct session_client client = { .local = l->local };
+        struct session_client client = { .local = l->local, .tls = l->tls };
         int r = net_accept(l->socket, TASK_FOREVER, &stream, &client.addr);
         if (r == -ECANCELED)
             return;

@@ -26,6 +26,7 @@ void session_limit_init(struct session_limit *l);
 struct listener {
     struct net_listener   *socket;               /* owned */
     bool                   local;                /* the submit socket */
+    enum conf_tls          tls;
     struct session_shared *shared;
     struct session_limit  *limit;
     struct task_group     *sessions;             /* of this loop */

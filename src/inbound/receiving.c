@@ -51,14 +51,17 @@ static int put_received(struct receiving *r)
         .helo = str_of(s->helo),
         .ip = str_of(s->client_ip),
         .by_host = str_of(s->conf->hostname),
-        .protocol = str_of(s->client.local ? "local" : s->esmtp ? "ESMTP" : "SMTP"),
+        .protocol = str_of(session_protocol(s)),
+        .tls_suite = str_of(stream_tls_suite(s->stream)),
         .id = str_of(t->id),
         .wall_ns = clock_wall_ns(),
     };
 
     if (s->client.local) {
         snprintf(uid, sizeof uid, "uid %u", s->client.uid);
-        received.tls = str_of(uid);      /* a comment: how we know who it is, here by the kernel's word */
+        received.comment = str_of(uid);      /* how we know who it is: by the kernel's word */
+    } else if (stream_is_tls(s->stream)) {
+        received.comment = str_of(stream_tls_protocol(s->stream));
     }
     if (t->rcpt_count == 1)
         received.rcpt = t->rcpts[0].rewritten_from.local.n > 0 ? &t->rcpts[0].rewritten_from : &t->rcpts[0].addr;
@@ -232,7 +235,8 @@ static void log_accepted(const struct receiving *r, const struct envelope *env)
     buf_init_fixed(&sender, sender_bytes, sizeof sender_bytes);
     address_put_path(&sender, &env->sender);
     log_event(LOG_INFO, "accepted", LOG_Z("id", r->s->transaction.id), LOG_STR("from", buf_str(&sender)), LOG_U64("to", env->rcpt_count),
-              LOG_U64("size", env->size), LOG_Z("client", r->s->client.local ? r->s->login : r->s->client_ip), LOG_Z("helo", r->s->helo));
+              LOG_U64("size", env->size), LOG_Z("client", r->s->client.local ? r->s->login : r->s->client_ip), LOG_Z("helo", r->s->helo),
+              LOG_Z("protocol", session_protocol(r->s)));
     metric_add(METRIC_messages_accepted, 1);
     metric_add(METRIC_bytes_accepted, (int64_t)env->size);
 }
@@ -251,7 +255,7 @@ static struct reply put_message(struct receiving *r)
         .client_ip = str_of(s->client_ip),
         .helo = str_of(s->helo),
         .login = str_of(s->login),
-        .protocol = str_of(s->client.local ? "local" : s->esmtp ? "ESMTP" : "SMTP"),
+        .protocol = str_of(session_protocol(s)),
         .envid = t->mail.envid,
         .ret = t->mail.ret,
         .body_binary = r->decoder.binary,

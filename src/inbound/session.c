@@ -42,10 +42,12 @@ void session_run(struct session_shared *shared, struct stream *stream, const str
 
 void session_talk(struct session *s)
 {
+    if (session_begin_tls(s) < 0)
+        return;
     /* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */
     struct reply r = session_reply(s, 220, NULL, "%s ESMTP Nightmail", s->conf->hostname);
     for (;;) {
-        if (put_reply(s, &r) < 0)
+        if (r.code != SESSION_SAID && put_reply(s, &r) < 0)
             return;              /* it reads no replies, and how much of this one it got nobody knows */
         if (s->closing)
             break;

@@ -7,6 +7,7 @@
 #ifndef INBOUND_SESSION_H
 #define INBOUND_SESSION_H
 
+#include "conf/conf.h"
 #include "inbound/submit.h"
 #include "queue/queue.h"
 #include "run/offload.h"
@@ -17,11 +18,13 @@ struct session_shared {
     struct queue        *queue;
     struct offload      *files;              /* looks for mailboxes */
     struct submit_limit *submit;
+    struct certificates *certificates;
     int64_t              stop_deadline_ns;   /* TASK_FOREVER until the server stops; then no session waits beyond it */
 };
 
 struct session_client {
     struct net_addr addr;
+    enum conf_tls   tls;                     /* of the listener it came to */
     bool            local;                   /* came by the submit socket */
     unsigned        uid;                     /* then: who it is */
 };

@@ -12,6 +12,7 @@
 
 #define SESSION_HELO_MAX 256
 #define SESSION_TEXT_MAX 1536            /* of a reply made for one occasion; EHLO's is the longest: two names of 255 and the extensions */
+#define SESSION_SAID     1               /* as a reply's code: the command was answered, nothing more is to be said */
 
 struct session {
     struct session_shared *shared;
@@ -65,6 +66,15 @@ struct reply command_answer(struct session *s, struct str line);
 
 /* Logs a refusal, and counts it: gives the reply back, or a farewell when there were too many. shown is the command for the log. */
 struct reply command_refused(struct session *s, struct str shown, struct reply r);
+
+/* -- session_tls.c */
+
+/* TLS from the first byte, where the listener wants it; awaits the handshake. Negative: there is no session. */
+int          session_begin_tls(struct session *s);
+struct reply session_on_starttls(struct session *s, struct str args);    /* awaits the handshake */
+bool         session_offers_tls(const struct session *s);
+bool         session_needs_tls(const struct session *s);                 /* before anything but a few commands (RFC 3207, 4) */
+const char  *session_protocol(const struct session *s);                  /* "ESMTPS" and so on, for the trace (RFC 3848) */
 
 /* -- receive.c */
 

@@ -50,8 +50,8 @@ void trace_put_received(struct buf *out, const struct trace_received *r)
     buf_put_str(out, STR("Received: "));
     if (r->ip.n > 0)
         put_from(out, r);
-    if (r->tls.n > 0) {
-        put_comment(out, r->tls);
+    if (r->comment.n > 0) {
+        put_comment(out, r->comment);
         buf_put_str(out, STR("\r\n\t"));
     }
     buf_put_str(out, STR("by "));
@@ -63,6 +63,10 @@ void trace_put_received(struct buf *out, const struct trace_received *r)
     if (r->rcpt != NULL) {
         buf_put_str(out, STR("\r\n\tfor "));
         address_put_path(out, r->rcpt);
+    }
+    if (r->tls_suite.n > 0) {
+        buf_put_str(out, STR("\r\n\ttls "));
+        put_token(out, r->tls_suite, "unknown");
     }
     buf_put_str(out, STR(";\r\n\t"));
     date_put(out, r->wall_ns, r->offset_minutes);

@@ -18,7 +18,8 @@ struct trace_received {
     struct str            ip;         /* the client's; empty for local submission: no "from" clause */
     struct str            by_host;
     struct str            protocol;   /* "ESMTP", "ESMTPSA", "LMTP" (RFC 3848) */
-    struct str            tls;        /* "TLSv1.3 TLS_AES_256_GCM_SHA384", shown as a comment; empty: none */
+    struct str            comment;    /* behind the client: "TLSv1.3"; empty: none */
+    struct str            tls_suite;  /* the cipher's registered name (RFC 8314, 4.3); empty: no clause */
     struct str            id;         /* the queue id as text */
     const struct address *rcpt;       /* NULL if there are several (RFC 5321, 7.6: others' addresses leak) */
     int64_t               wall_ns;

@@ -28,7 +28,7 @@ static void test_received(void **state)
         const char           *out;
     } cases[] = {
         { { .helo = STR("x\r\nBcc: y"), .rdns = STR("a)(b"), .ip = STR("192.0.2.1"), .by_host = STR("mx.example"), .protocol = STR("ESMTP"),
-            .id = STR("0ABC"), .tls = STR("a)\\(\r\n\x80") },
+            .id = STR("0ABC"), .comment = STR("a)\\(\r\n\x80") },
           "Received: from x?" "?Bcc:?y (a?" "?b [192.0.2.1])\r\n\t(a?" "?" "?" "?" "?" "?)\r\n\tby mx.example with ESMTP id 0ABC;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n" },
         { { .helo = STR(""), .ip = STR("2001:db8::1"), .by_host = STR("mx.example"), .protocol = STR("SMTP"), .id = STR("1"), .rcpt = &rcpt },
           "Received: from unknown (unknown [IPv6:2001:db8::1])\r\n\tby mx.example with SMTP id 1\r\n\tfor <\"a b\"@c.example>;\r\n"

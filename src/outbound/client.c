@@ -9,6 +9,7 @@
 #include "run/stream.h"
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,6 +100,8 @@ static void note_extension(struct client *c, struct str line)
         c->extensions |= CLIENT_8BITMIME;
     } else if (str_eq_nocase(word, STR("DSN"))) {
         c->extensions |= CLIENT_DSN;
+    } else if (str_eq_nocase(word, STR("STARTTLS"))) {
+        c->extensions |= CLIENT_STARTTLS;
     } else if (str_eq_nocase(word, STR("SIZE"))) {
         c->extensions |= CLIENT_SIZE;
         (void)str_to_u64(str_trim(rest), UINT64_MAX, &c->size_max);   /* SIZE without a number sets no limit (RFC 1870, 4) */
@@ -109,6 +112,8 @@ static void note_extensions(struct client *c)
 {
     struct str line, rest = buf_str(&c->reply.text);
     bool first = true;                                        /* the first line is the server's name */
+    c->extensions = 0;
+    c->size_max = 0;
     while (rest.n > 0) {
         str_cut(rest, '\n', &line, &rest);
         if (!first)
@@ -134,17 +139,10 @@ static int say_hello(struct client *c, const char *verb)
     return client_command(c, buf_str(&b), c->conf->reply_timeout_ns);
 }
 
-/* Awaits the greeting and the answer to EHLO. 0, -EREMOTEIO when a reply refused us (it stands in c->reply), or the error. */
-static int introduce(struct client *c)
+/* Awaits EHLO's answer, or HELO's. 0, -EREMOTEIO when a reply refused us (it stands in c->reply), or the error. */
+static int hello(struct client *c)
 {
-    int r = client_read_reply(c, task_deadline_in(c->conf->greeting_timeout_ns));
-    if (r < 0)
-        return r;
-    if (c->reply.code != 220)                                 /* 2xx of another kind is no welcome, and no delivery either */
-        return c->reply.code / 100 == 2 ? client_lost(c, -EBADMSG) : -EREMOTEIO;
-    if (greets_as_ourselves(c))
-        return -ELOOP;
-    r = say_hello(c, "EHLO");
+    int r = say_hello(c, "EHLO");
     if (r < 0)
         return r;
     if (c->reply.code / 100 == 2) {
@@ -157,6 +155,55 @@ static int introduce(struct client *c)
     if (r < 0)
         return r;
     return c->reply.code / 100 == 2 ? 0 : -EREMOTEIO;
+}
+
+static int handshake(struct client *c, const struct client_security *s, struct str host)
+{
+    c->privacy = CLIENT_SHAKING;
+    int r = client_tls_handshake(s, c->stream, c->conf, host, c->remote, c->tls_error);
+    return r < 0 ? client_lost(c, r) : 0;
+}
+
+/* Awaits STARTTLS and its handshake, then EHLO again: what was announced in plain text counts for nothing (RFC 3207, 4.2). 0 also where a
+ * server cannot and need not; -EPROTONOSUPPORT where it must. */
+static int start_tls(struct client *c, const struct client_security *s, struct str host)
+{
+    bool must = s->level > CONF_CLIENT_TLS_MAY;
+    if (!(c->extensions & CLIENT_STARTTLS))
+        return must ? -EPROTONOSUPPORT : 0;
+    int r = client_command(c, STR("STARTTLS\r\n"), c->conf->reply_timeout_ns);
+    if (r < 0)
+        return r;
+    if (c->reply.code != 220)
+        return must || !c->usable ? -EREMOTEIO : 0;
+    if (stream_pending(c->stream).n > 0) {                    /* CVE-2021-38371: somebody speaks for the server, to be believed under TLS */
+        snprintf(c->tls_error, sizeof c->tls_error, "something came behind the reply to STARTTLS, before the handshake");
+        return client_lost(c, -EBADMSG);
+    }
+    r = handshake(c, s, host);
+    if (r == 0)
+        r = hello(c);
+    if (r == 0)
+        c->privacy = CLIENT_PRIVATE;
+    return r;
+}
+
+/* Awaits all that comes before MAIL. As hello. */
+static int introduce(struct client *c, const struct client_security *s, struct str host)
+{
+    bool tls = s != NULL && s->tls != NULL && s->level != CONF_CLIENT_TLS_NONE;
+    int r = tls && s->implicit ? handshake(c, s, host) : 0;
+    if (r == 0)
+        r = client_read_reply(c, task_deadline_in(c->conf->greeting_timeout_ns));
+    if (r < 0)
+        return r;
+    c->privacy = tls && s->implicit ? CLIENT_PRIVATE : CLIENT_PLAIN;
+    if (c->reply.code != 220)                                 /* 2xx of another kind is no welcome, and no delivery either */
+        return c->reply.code / 100 == 2 ? client_lost(c, -EBADMSG) : -EREMOTEIO;
+    if (greets_as_ourselves(c))
+        return -ELOOP;
+    r = hello(c);
+    return r < 0 || !tls || s->implicit ? r : start_tls(c, s, host);
 }
 
 static struct client *client_new(struct stream *stream, const struct net_addr *to, struct str host, struct conf *conf)
@@ -196,13 +243,24 @@ static void explain(struct client *c, int error, struct arena *a, struct outcome
             out->state = RCPT_PENDING;
             out->status = STR("4.3.2");
         }
+    } else if (error == -EPROTONOSUPPORT) {                   /* RFC 3463: security features not supported */
+        *out = outcome_of_ours(RCPT_PENDING, "4.7.4", "TLS is required here, and the server does not offer it");
+        out->remote = remote;
+    } else if (c->tls_error[0] != '\0') {                     /* cryptographic failure */
+        *out = outcome_with_detail(a, RCPT_PENDING, "4.7.5", remote, "TLS failed", c->tls_error);
     } else {
         *out = outcome_with_detail(a, RCPT_PENDING, "4.4.2", remote, "no greeting", client_words_for(error));
     }
 }
 
-int client_open(const struct net_addr *to, struct str host, struct conf *conf, struct arena *a, struct client **out,
-                struct outcome *out_failure)
+/* TLS was begun and came to nothing, and plain text will do: the server may have taken offence at our last words, so on another connection. */
+static bool may_go_without(const struct client *c, const struct client_security *s, int error)
+{
+    return c->privacy == CLIENT_SHAKING && s->level == CONF_CLIENT_TLS_MAY && !s->implicit && error != -ECANCELED && error != -EREMOTEIO;
+}
+
+int client_open(const struct net_addr *to, struct str host, struct conf *conf, const struct client_security *security, struct arena *a,
+                struct client **out, struct outcome *out_failure)
 {
     struct net_addr from;
     bool bind_from = conf->source_address[0] != '\0' && net_addr_parse(str_of(conf->source_address), 0, &from) &&
@@ -222,11 +280,16 @@ int client_open(const struct net_addr *to, struct str host, struct conf *conf, s
         return -ENOMEM;
     }
     metric_add(METRIC_connections_out_opened, 1);
-    r = introduce(c);
+    r = introduce(c, security, host);
     if (r < 0) {
-        explain(c, r, a, out_failure);
+        bool again = may_go_without(c, security, r);
+        if (again)
+            log_event(LOG_WARN, "tls-out-failed", LOG_Z("remote", c->remote), LOG_Z("error", c->tls_error[0] != '\0' ? c->tls_error : client_words_for(r)),
+                      LOG_Z("text", "once more without TLS"));
+        else
+            explain(c, r, a, out_failure);
         client_close(c);
-        return r;
+        return again ? client_open(to, host, conf, NULL, a, out, out_failure) : r;
     }
     *out = c;
     return 0;

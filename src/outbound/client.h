@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "conf/conf.h"
+#include "outbound/client_tls.h"
 #include "outbound/outcome.h"
 #include "queue/queue.h"
 #include "run/net.h"
@@ -18,6 +19,7 @@ enum client_extension {
     CLIENT_SIZE       = 1 << 1,
     CLIENT_8BITMIME   = 1 << 2,
     CLIENT_DSN        = 1 << 3,
+    CLIENT_STARTTLS   = 1 << 4,
 };
 
 struct client {
@@ -28,15 +30,19 @@ struct client {
     uint64_t          size_max;          /* from SIZE; 0: none said */
     unsigned          transactions;      /* begun on this connection */
     bool              usable;
+    enum client_privacy { CLIENT_PLAIN, CLIENT_SHAKING, CLIENT_PRIVATE } privacy;   /* shaking: TLS is begun, and not seen to work yet */
+    char              tls_error[256];    /* why the handshake failed */
     char              remote[320];       /* "mx.b.example [192.0.2.1]" */
     struct client    *next;              /* site.c's list of idle ones */
     int64_t           idle_since_ns;
 };
 
-/* Connects, reads the greeting, says EHLO (HELO to a server that knows no EHLO). 0; -ELOOP: it greets with our own name; other errors: *out_failure
- * (texts in the arena) says how, deferred, or failed where the server said so for good. */
-int  client_open(const struct net_addr *to, struct str host, struct conf *conf, struct arena *a, struct client **out,
-                 struct outcome *out_failure);
+/* Connects, reads the greeting, says EHLO (HELO to a server that knows no EHLO), and makes it private as far as security (NULL: not at all)
+ * asks and the server can. At level may a connection on which TLS does not work is given up for another without it; above, never.
+ * 0; -ELOOP: it greets with our own name; other errors: *out_failure (texts in the arena) says how, deferred, or failed where the server
+ * said so for good. */
+int  client_open(const struct net_addr *to, struct str host, struct conf *conf, const struct client_security *security, struct arena *a,
+                 struct client **out, struct outcome *out_failure);
 
 /* Closes; with QUIT if it is usable still (waits a moment for 221). NULL is fine. */
 void client_close(struct client *c);

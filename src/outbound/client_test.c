@@ -183,7 +183,7 @@ static int open_to(const char *address, struct conf *conf, struct arena *a, stru
 {
     struct net_addr to;
     assert_true(net_addr_parse(str_of(address), 25, &to));
-    return client_open(&to, STR("fake.example"), conf, a, out, failure);
+    return client_open(&to, STR("fake.example"), conf, NULL, a, out, failure);
 }
 
 static void play_task(void *arg)

@@ -89,10 +89,11 @@ static bool is_no_way(int error)
 static struct client *connect_to_one_of(struct part *p, struct site *site, const struct mx_list *list)
 {
     struct outcome failure;
+    struct client_security security = client_security_for(p->attempt->context->tls, p->attempt->conf, &p->route);
     for (size_t i = 0, tried = 0; i < list->count && tried < HOSTS_TRIED_MAX; i++) {
         struct client *client;
         struct outcome reason;
-        int r = client_open(&list->items[i].addr, list->items[i].host, p->attempt->conf, &p->attempt->c->arena, &client, &reason);
+        int r = client_open(&list->items[i].addr, list->items[i].host, p->attempt->conf, &security, &p->attempt->c->arena, &client, &reason);
         if (r == 0) {
             site_set_up(site);
             return client;

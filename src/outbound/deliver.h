@@ -11,6 +11,7 @@
 struct deliver_context {
     struct sites *sites;
     struct local *local;
+    struct client_tls *tls;              /* NULL: connections stay plain */
 };
 
 /* Tries, bounces what failed for good, records every outcome, gives the claim back. Awaits; on cancellation what is known is still

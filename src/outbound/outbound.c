@@ -84,6 +84,7 @@ static void free_outbound(struct outbound *o)
 {
     sites_free(o->context.sites);
     local_free(o->context.local);
+    client_tls_free(o->context.tls);
     free(o);
 }
 
@@ -97,7 +98,8 @@ int outbound_start(struct queue *q, struct outbound **out)
     task_group_init(&o->deliveries);
     o->context.sites = sites_new();
     o->context.local = local_new();
-    if (o->context.sites == NULL || o->context.local == NULL) {
+    o->context.tls = client_tls_new();
+    if (o->context.sites == NULL || o->context.local == NULL || o->context.tls == NULL) {
         free_outbound(o);
         return -ENOMEM;
     }

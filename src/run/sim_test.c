@@ -329,10 +329,11 @@ static void put_file(const char *name, const char *text)
 
 static void tls_serve(void *arg)
 {
+    struct tls_pair pair = { "/cert.pem", "/key.pem" };
     struct tls_context *context;
     struct stream *s;
     char error[256];
-    assert_int_equal(tls_server_new("/cert.pem", "/key.pem", &context, error), 0);
+    assert_int_equal(tls_server_new(&(struct tls_server_options){ .pairs = &pair, .count = 1 }, &context, error), 0);
     assert_int_equal(net_accept(arg, TASK_FOREVER, &s, NULL), 0);
     if (stream_tls_accept(s, context, TASK_FOREVER) == 0 && stream_fill(s, TASK_FOREVER) > 0) {
         assert_int_equal(stream_put(s, stream_pending(s)), 0);

@@ -42,7 +42,15 @@ int         stream_tls_connect(struct stream *s, struct tls_context *context, co
 bool        stream_is_tls(const struct stream *s);
 const char *stream_tls_protocol(const struct stream *s);             /* "TLSv1.3", or "" */
 const char *stream_tls_cipher(const struct stream *s);
+const char *stream_tls_suite(const struct stream *s);                /* the cipher as IANA registers it, or "" */
+const char *stream_tls_group(const struct stream *s);                /* of the key exchange, "X25519"; "" where it is not told */
 int         stream_tls_bits(const struct stream *s);
+bool        stream_tls_resumed(const struct stream *s);              /* an earlier session was taken up */
+const char *stream_tls_name(const struct stream *s);                 /* server side: the name that the client asked for, its own words; "" if none */
+/* What binds an authentication to this connection: tls-exporter on TLS 1.3 (RFC 9266), tls-server-end-point before (RFC 5929). Its
+ * length, 0 if there is none. */
+#define STREAM_TLS_BINDING_MAX 64
+size_t      stream_tls_binding(const struct stream *s, const char **out_type, uint8_t out[STREAM_TLS_BINDING_MAX]);
 const char *stream_tls_error(const struct stream *s);                /* the last TLS failure in words, "" if none */
 
 void        stream_local(const struct stream *s, struct net_addr *out);

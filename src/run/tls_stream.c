@@ -30,6 +30,9 @@ struct tls_transport {
     bool              failed;        /* OpenSSL must not be called again */
     bool              read_wants_write, write_wants_read;   /* a key update in the way */
     char             *words;         /* of the last failure; owned */
+    char             *named;         /* what the client asked for, a server's; owned; NULL: nobody */
+    struct tls_context *context;     /* counted */
+    char             *peer;          /* a client's: under which its sessions are kept; owned */
 };
 
 /* The BIO over the plain transport. */
@@ -231,9 +234,15 @@ static void tls_close(struct transport *base)
 {
     struct tls_transport *t = (struct tls_transport *)base;
 
+    /* SSL would spoil the session of a connection that ends without close_notify; that has not been asked for since TLS 1.1. */
+    if (t->established && !t->failed)
+        SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(t->ssl);
     t->plain->ops->close(t->plain);
+    tls_unref(t->context);
     free(t->words);
+    free(t->named);
+    free(t->peer);
     free(t);
 }
 
@@ -320,9 +329,63 @@ static struct tls_transport *tls_transport_new(struct transport *plain, struct t
         return NULL;
     }
     SSL_set_bio(t->ssl, bio, bio);
+    SSL_set_app_data(t->ssl, t);
+    t->context = tls_ref(context);
     tell_time(t->ssl);
     return t;
 }
+
+SSL *tls_stream_ssl(const struct stream *s)
+{
+    return s->tls != NULL ? s->tls->ssl : NULL;
+}
+
+void tls_stream_named(SSL *ssl, const char *name)
+{
+    struct tls_transport *t = SSL_get_app_data(ssl);
+
+    free(t->named);
+    t->named = strdup(name);             /* without memory: not told in the log */
+}
+
+/* -- sessions taken up again ----------------------------------------------------------------------------------------------- */
+
+bool tls_stream_given(SSL *ssl, SSL_SESSION *session)
+{
+    struct tls_transport *t = SSL_get_app_data(ssl);
+
+    return t->peer != NULL && tls_sessions_put(t->context->sessions, str_of(t->peer), session);
+}
+
+/* The same address and the same name: what was verified then was verified for this name. */
+static void take_session(struct tls_transport *t, const char *server_name)
+{
+    char            text[NET_ADDR_TEXT_MAX], key[NET_ADDR_TEXT_MAX + 300];
+    struct net_addr to;
+
+    if (sim_tls_active())
+        return;
+    t->plain->ops->peer(t->plain, &to);
+    (void)snprintf(key, sizeof key, "%s %.250s", to.any.sa_family == AF_UNSPEC ? "" : net_addr_format(&to, text), server_name != NULL ? server_name : "");
+    t->peer = strdup(key);
+    SSL_SESSION *session = t->peer != NULL ? tls_sessions_take(t->context->sessions, str_of(t->peer)) : NULL;
+    if (session == NULL)
+        return;
+    (void)SSL_set_session(t->ssl, session);      /* if not: a whole handshake */
+    SSL_SESSION_free(session);
+}
+
+/* One of TLS 1.2 may be used again and again, and its server gives no other. */
+static void give_session_back(struct tls_transport *t)
+{
+    if (t->peer == NULL || SSL_session_reused(t->ssl) == 0 || SSL_version(t->ssl) >= TLS1_3_VERSION)
+        return;
+    SSL_SESSION *session = SSL_get1_session(t->ssl);
+    if (session != NULL && !tls_sessions_put(t->context->sessions, str_of(t->peer), session))
+        SSL_SESSION_free(session);
+}
+
+/* -- the handshake --------------------------------------------------------------------------------------------------------- */
 
 static int handshake(struct tls_transport *t, int64_t deadline_ns)
 {
@@ -374,12 +437,15 @@ static int begin(struct stream *s, struct tls_context *context, const char *serv
     ERR_clear_error();
     if (server_name != NULL && !name_server(t->ssl, server_name, verify))
         return stream_fail(s, fail(t));
+    if (!tls_context_is_server(context))
+        take_session(t, server_name);
     r = handshake(t, deadline_ns);
     if (r < 0) {
         t->failed = true;
         return stream_fail(s, r);
     }
     t->established = true;
+    give_session_back(t);
     task_trim_stack();               /* a handshake goes deep, and a session may be idle for long after it */
     return 0;
 }
@@ -411,6 +477,73 @@ const char *stream_tls_protocol(const struct stream *s)
 const char *stream_tls_cipher(const struct stream *s)
 {
     return stream_is_tls(s) ? SSL_get_cipher_name(s->tls->ssl) : "";
+}
+
+const char *stream_tls_suite(const struct stream *s)
+{
+    const char *name = stream_is_tls(s) ? SSL_CIPHER_standard_name(SSL_get_current_cipher(s->tls->ssl)) : "";
+
+    return name != NULL ? name : "";
+}
+
+const char *stream_tls_group(const struct stream *s)
+{
+    const char *name = stream_is_tls(s) ? SSL_group_to_name(s->tls->ssl, (int)SSL_get_negotiated_group(s->tls->ssl)) : "";
+
+    return name != NULL ? name : "";
+}
+
+const char *stream_tls_name(const struct stream *s)
+{
+    return s->tls != NULL && s->tls->named != NULL ? s->tls->named : "";
+}
+
+bool stream_tls_resumed(const struct stream *s)
+{
+    return stream_is_tls(s) && SSL_session_reused(s->tls->ssl) == 1;
+}
+
+/* The one that was shown. A server that took a session of TLS 1.2 up again showed none, and does not know which the client has seen. */
+static X509 *shown_certificate(const struct tls_transport *t)
+{
+    if (!tls_context_is_server(t->context))
+        return SSL_get0_peer_certificate(t->ssl);
+    return SSL_set_current_cert(t->ssl, SSL_CERT_SET_SERVER) == 1 ? SSL_get_certificate(t->ssl) : NULL;
+}
+
+/* RFC 5929, 4.1: the certificate hashed by the function of its signature; where that is broken, by SHA-256. */
+static size_t server_end_point(const struct tls_transport *t, uint8_t out[STREAM_TLS_BINDING_MAX])
+{
+    X509    *cert = shown_certificate(t);
+    int      digest_nid = NID_undef;
+    unsigned n = 0;
+
+    if (cert == NULL)
+        return 0;
+    if (X509_get_signature_info(cert, &digest_nid, NULL, NULL, NULL) != 1 || digest_nid == NID_md5 || digest_nid == NID_sha1)
+        digest_nid = NID_sha256;
+    const EVP_MD *digest = EVP_get_digestbynid(digest_nid);
+    ERR_clear_error();
+    return digest != NULL && X509_digest(cert, digest, out, &n) == 1 ? n : 0;
+}
+
+size_t stream_tls_binding(const struct stream *s, const char **out_type, uint8_t out[STREAM_TLS_BINDING_MAX])
+{
+    static const char label[] = "EXPORTER-Channel-Binding";      /* RFC 9266, 2 */
+    size_t            n = 0;
+
+    if (!stream_is_tls(s))
+        return 0;
+    bool exporter = SSL_version(s->tls->ssl) >= TLS1_3_VERSION;
+    ERR_clear_error();
+    if (!exporter)
+        n = server_end_point(s->tls, out);
+    else if (SSL_export_keying_material(s->tls->ssl, out, 32, label, sizeof label - 1, NULL, 0, 0) == 1)
+        n = 32;
+    ERR_clear_error();
+    if (n > 0)
+        *out_type = exporter ? "tls-exporter" : "tls-server-end-point";
+    return n;
 }
 
 int stream_tls_bits(const struct stream *s)

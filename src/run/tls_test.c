@@ -16,6 +16,7 @@
 #include "run/stream_internal.h"
 #include "run/tls.h"
 #include "run/tls_internal.h"
+#include "run/tls_test_scene.h"
 #include <errno.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -182,6 +183,13 @@ static int remove_files(void **state)
     return system(command);
 }
 
+static int server_new(const char *cert, const char *key, struct tls_context **out, char words[256])
+{
+    struct tls_pair pair = { cert, key };
+
+    return tls_server_new(&(struct tls_server_options){ .pairs = &pair, .count = 1 }, out, words);
+}
+
 static struct tls_context *server_context(const char *stem)
 {
     struct tls_context *c;
@@ -189,7 +197,7 @@ static struct tls_context *server_context(const char *stem)
 
     (void)snprintf(crt, sizeof crt, "%s.crt", stem);
     (void)snprintf(key, sizeof key, "%s.key", stem);
-    int r = tls_server_new(in_top(crt), in_top(key), &c, words);
+    int r = server_new(in_top(crt), in_top(key), &c, words);
     if (r < 0)
         fprintf(stderr, "%s\n", words);
     CHECK_IS(r, 0);
@@ -228,7 +236,7 @@ static void test_files(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        int r = tls_server_new(in_top(cases[i].cert), in_top(cases[i].key), &c, words);
+        int r = server_new(in_top(cases[i].cert), in_top(cases[i].key), &c, words);
 
         if (r != cases[i].result || (r < 0 && strstr(words, cases[i].words) == NULL))
             fail_msg("%s, %s: %d, %s", cases[i].cert, cases[i].key, r, r < 0 ? words : "");
@@ -540,6 +548,210 @@ static void test_broken_handshakes(void **state)
     assert_int_equal(loop_run(1, broken_handshakes_task, NULL), 0);
 }
 
+/* -- sessions taken up again, and what binds them ---------------------------------------------------------------------------------- */
+
+static uint8_t     server_binding[STREAM_TLS_BINDING_MAX];
+static size_t      server_binding_n;
+static const char *server_binding_type;
+static char        server_named[64];
+static bool        server_resumed;
+
+static void note_and_talk(struct stream *s)
+{
+    server_binding_n = stream_tls_binding(s, &server_binding_type, server_binding);
+    server_resumed = stream_tls_resumed(s);
+    (void)snprintf(server_named, sizeof server_named, "%s", stream_tls_name(s));
+    talk(s);
+}
+
+/* One session; whether it was one taken up again. */
+static bool visit(struct tls_context *client, struct tls_context *context, const char *name, make_fn *make)
+{
+    struct server     server = { .context = context, .result = 1, .then = note_and_talk };
+    struct task_group group;
+    struct stream    *s;
+    uint8_t           binding[STREAM_TLS_BINDING_MAX];
+    const char       *type = "";
+
+    make(&s, &server.stream);
+    task_group_init(&group);
+    CHECK_IS(task_group_start(&group, "server", server_task, &server), 0);
+    CHECK_IS(stream_tls_connect(s, client, name, soon()), 0);
+    bool resumed = stream_tls_resumed(s);
+    say(s, "EHLO\r\n");
+    expect(s, "250 hello\r\n");
+    size_t n = stream_tls_binding(s, &type, binding);
+    CHECK_IS(resumed, server_resumed);
+    CHECK(strcmp(server_named, name != NULL ? name : "") == 0);
+    /* A server of TLS 1.2 does not know which certificate the client of an old session has seen. */
+    if (server_binding_n > 0 || !resumed) {
+        CHECK(n == server_binding_n && n > 0 && memcmp(binding, server_binding, n) == 0);
+        CHECK(strcmp(type, server_binding_type) == 0);
+        CHECK(strcmp(type, strcmp(stream_tls_protocol(s), "TLSv1.3") == 0 ? "tls-exporter" : "tls-server-end-point") == 0);
+    }
+    say(s, "QUIT\r\n");
+    expect(s, "221 bye\r\n");
+    stream_close(s);                     /* without a word, as mail clients do: the session is as good as before */
+    CHECK_IS(task_group_wait(&group, soon()), 0);
+    CHECK_IS(server.result, 0);
+    return resumed;
+}
+
+static void resumption(int version, bool verify)
+{
+    struct tls_context *client = client_context(verify), *stranger = client_context(verify);
+    struct tls_context *context = server_context("good"), *later = server_context("good");
+
+    (void)SSL_CTX_set_max_proto_version(tls_context_ssl(client), version);
+    CHECK(!visit(client, context, "mx.example", make_memory));
+    for (int i = 0; i < 3; i++)
+        CHECK(visit(client, context, "mx.example", make_memory));
+    CHECK(!visit(client, context, "a.wild.example", make_memory));      /* another name: nothing was verified for it */
+    CHECK(!visit(client, context, "mx.example", make_tcp));             /* and another address */
+    CHECK(!visit(stranger, context, "mx.example", make_memory));        /* sessions are a context's */
+    CHECK(visit(client, later, "mx.example", make_memory));             /* new certificates cost nobody a whole handshake */
+    tls_unref(client);
+    tls_unref(stranger);
+    tls_unref(context);
+    tls_unref(later);
+}
+
+static void resumption_task(void *arg)
+{
+    (void)arg;
+    resumption(TLS1_3_VERSION, false);
+    resumption(TLS1_3_VERSION, true);
+    resumption(TLS1_2_VERSION, false);
+    resumption(TLS1_2_VERSION, true);
+}
+
+static void test_resumption(void **state)
+{
+    (void)state;
+    assert_int_equal(loop_run(1, resumption_task, NULL), 0);
+}
+
+/* -- certificates by name and kind ------------------------------------------------------------------------------------------------- */
+
+/* The common name of the certificate that a client gets who can check these signatures; TLS 1.2 and 1.3 alike. */
+static void shown(struct tls_context *context, const char *name, const char *sigalgs, int version, char out[64])
+{
+    struct tls_context *client = client_context(false);
+    struct server       server = { .context = context, .result = 1 };
+    struct task_group   group;
+    struct stream      *s;
+
+    CHECK_IS(SSL_CTX_set1_sigalgs_list(tls_context_ssl(client), sigalgs), 1);
+    (void)SSL_CTX_set_max_proto_version(tls_context_ssl(client), version);
+    make_memory(&s, &server.stream);
+    task_group_init(&group);
+    CHECK_IS(task_group_start(&group, "server", server_task, &server), 0);
+    strcpy(out, "none");
+    if (stream_tls_connect(s, client, name, soon()) == 0) {
+        X509 *cert = SSL_get1_peer_certificate(tls_stream_ssl(s));
+        (void)X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, out, 64);
+        X509_free(cert);
+    }
+    stream_close(s);
+    CHECK_IS(task_group_wait(&group, soon()), 0);
+    tls_unref(client);
+}
+
+#define ANY "ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256"
+#define RSA_ONLY "RSA-PSS+SHA256:RSA+SHA256"
+#define EC_ONLY "ECDSA+SHA256"
+
+static void names_task(void *arg)
+{
+    static const struct { const char *stem, *names; bool rsa; } made[] = {
+        { "first-rsa", "DNS:mx.example",                          true  },
+        { "first-ec",  "DNS:mx.example,DNS:second.example",       false },
+        { "wild-ec",   "DNS:*.wild.example",                      false },
+        { "one-rsa",   "DNS:one.wild.example,DNS:second.example", true  },
+        { "late-ec",   "DNS:MX.Example",                          false },   /* the name has one of this kind already */
+    };
+    static const struct { const char *name, *sigalgs, *shown; } cases[] = {
+        { "mx.example",       ANY,      "first-ec"  },
+        { "mx.example",       RSA_ONLY, "first-rsa" },
+        { "MX.example",       EC_ONLY,  "first-ec"  },
+        { NULL,               ANY,      "first-ec"  },
+        { NULL,               RSA_ONLY, "first-rsa" },
+        { "nobody.example",   RSA_ONLY, "first-rsa" },
+        { "second.example",   ANY,      "first-ec"  },
+        { "second.example",   RSA_ONLY, "one-rsa"   },
+        { "a.wild.example",   ANY,      "wild-ec"   },
+        { "a.wild.example",   RSA_ONLY, "none"      },
+        { "one.wild.example", RSA_ONLY, "one-rsa"   },
+        { "one.wild.example", ANY,      "wild-ec"   },   /* the kind that it has no certificate of its own for */
+        { "a.b.wild.example", ANY,      "first-ec"  },
+    };
+    struct tls_pair     pairs[5];
+    struct tls_context *c;
+    char                files[5][2][128], words[256], got[64];
+
+    (void)arg;
+    for (size_t i = 0; i < 5; i++) {
+        struct test_identity id = test_identity_new(made[i].stem, made[i].names, made[i].rsa, NULL);
+        char                 name[2][24];
+        (void)snprintf(name[0], sizeof name[0], "%s.crt", made[i].stem);
+        (void)snprintf(name[1], sizeof name[1], "%s.key", made[i].stem);
+        test_identity_write(&id, top, name[0], name[1]);
+        for (size_t j = 0; j < 2; j++)
+            (void)snprintf(files[i][j], sizeof files[i][j], "%s", in_top(name[j]));
+        pairs[i] = (struct tls_pair){ files[i][0], files[i][1] };
+        test_identity_free(&id);
+    }
+    CHECK_IS(tls_server_new(&(struct tls_server_options){ .pairs = pairs, .count = 5 }, &c, words), 0);
+    CHECK_IS(tls_server_expires_s(c), 2208988800);            /* 2040-01-01 */
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
+        shown(c, cases[i / 2].name, cases[i / 2].sigalgs, i % 2 == 0 ? TLS1_3_VERSION : TLS1_2_VERSION, got);
+        if (strcmp(got, cases[i / 2].shown) != 0) {
+            fprintf(stderr, "%s with %s: %s\n", cases[i / 2].name, cases[i / 2].sigalgs, got);
+            abort();
+        }
+    }
+    tls_unref(c);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    assert_int_equal(loop_run(1, names_task, NULL), 0);
+}
+
+/* What an operator may ask for, and what is no protection. */
+static void test_rules(void **state)
+{
+    static const struct { const char *ciphers; int result; } cases[] = {
+        { "ECDHE+AESGCM:AES256-SHA",        0       },   /* old clients, if it must be */
+        { "aNULL",                          -EINVAL },
+        { "ALL:eNULL:@SECLEVEL=0",          -EINVAL },
+        { "DES-CBC3-SHA:RC4-SHA",           -EINVAL },
+        { "no such cipher",                 -EINVAL },
+    };
+    struct tls_pair     pair = { in_top("good.crt"), in_top("good.key") };
+    struct tls_context *c;
+    char                words[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct tls_server_options options = { .pairs = &pair, .count = 1, .ciphers = cases[i].ciphers };
+        int r = tls_server_new(&options, &c, words);
+        if (r != cases[i].result)
+            fail_msg("%s: %d %s", cases[i].ciphers, r, r < 0 ? words : "");
+        if (r == 0)
+            tls_unref(c);
+    }
+    assert_int_equal(tls_server_new(&(struct tls_server_options){ .count = 0 }, &c, words), -EINVAL);
+    struct test_identity weak = test_identity_new("weak", "DNS:weak.example", false, NULL);
+    EVP_PKEY_free(weak.key);
+    weak.key = EVP_RSA_gen(1024);
+    test_identity_write(&weak, top, "weak.crt", "weak.key");
+    test_identity_free(&weak);
+    assert_int_equal(server_new(in_top("good.crt"), in_top("weak.key"), &c, words), -EINVAL);
+    assert_non_null(strstr(words, "2048 bits"));
+}
+
 /* A peer that closes without close_notify, as many do: the end of input. */
 static void just_close(struct stream *s)
 {
@@ -845,6 +1057,9 @@ int main(void)
         cmocka_unit_test(test_starttls_forgets),
         cmocka_unit_test(test_broken_handshakes),
         cmocka_unit_test(test_no_close_notify),
+        cmocka_unit_test(test_resumption),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_rules),
         cmocka_unit_test(test_transfer),
         cmocka_unit_test(test_seeded),
         cmocka_unit_test(test_clock),

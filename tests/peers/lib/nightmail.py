@@ -21,10 +21,12 @@ def quoted(value):
 class Nightmail:
     """
     A Nightmail server for `users` ("bob@here.example"), everybody else by `options` (nightmail.conf's names).
-    `zone` is the text of a DNS zone file for "example.". Port 0 is the kernel's choice.
+    `zone` is the text of a DNS zone file for "example.". Port 0 is the kernel's choice. `certificates` are (file, key); with
+    them there is a second listener, at port `tls_port` afterwards, with TLS from the first byte.
     """
 
-    def __init__(self, folder, address="127.0.0.1", port=0, users=(), hostname="nightmail.example", zone=None, env=None, **options):
+    def __init__(self, folder, address="127.0.0.1", port=0, users=(), hostname="nightmail.example", zone=None, env=None, certificates=(),
+                 **options):
         self.folder, self.address, self.port = Path(folder).absolute(), address, port
         self.data = self.folder / "data"
         self.conf = self.folder / "nightmail.conf"
@@ -41,7 +43,10 @@ class Nightmail:
         settings["dns_zone_files"] = [f"example={self.folder}/zone"]
         settings.update(options)
         self.conf.write_text("".join(f"{k} = {quoted(v)}\n" for k, v in settings.items())
-                             + f'listen "smtp" {{ address = "{address}:{port}" }}\n')
+                             + f'listen "smtp" {{ address = "{address}:{port}" }}\n'
+                             + (f'listen "tls" {{ address = "{address}:0" tls = implicit }}\n' if certificates else "")
+                             + "".join(f"tls_certificate {i} {{ certificate = {quoted(c)} key = {quoted(k)} }}\n"
+                                       for i, (c, k) in enumerate(certificates)))
 
     def start(self):
         # Appended: what an earlier run said stays, and only what this one says counts.
@@ -49,14 +54,15 @@ class Nightmail:
         with open(self.log, "ab") as log:
             self.process = spawn([PROGRAM, "serve", "-c", self.conf], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         ready = wait_until(self._is_up, 30, lambda: f"ready\n{self.said()}")
-        self.port = int(ready.group(1))
+        self.port, self.tls_port = int(ready[0]), int(ready[-1])
         return self
 
     def _is_up(self):
         if self.process.poll() is not None:
             raise Failed(f"nightmail serve ended with {self.process.returncode}\n{self.said()}")
         text = self.log.read_bytes()[self._log_start:].decode(errors="replace")
-        return re.search(r"\bready\b.*?listen=\"?[^ \"]*:(\d+)", text)
+        ready = re.search(r"\bready\b.*?listen=\"?([^ \"]*)", text)
+        return ready and [at.rpartition(":")[2] for at in ready.group(1).split(",")]
 
     def said(self):
         return self.log.read_text(errors="replace")[-8000:] if self.log.exists() else ""

@@ -1,0 +1,185 @@
+/*
+ * Private keys: see keeper_key.h. The one file that opens them; runs in the keeper, which is this process while there is only one.
+ */
+#include "run/keeper_key.h"
+
+#include "base/cleanup.h"
+#include "run/file.h"
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#define KEY_FILE_MAX (256 * 1024)
+#define RSA_BITS_MIN 2048                /* RFC 8446's peers refuse less; CAs have signed no less since 2014 */
+#define RSA_BITS_MAX (KEEPER_SIGNATURE_MAX * 8)
+
+struct kept {
+    uint64_t  id;                        /* 0: free */
+    EVP_PKEY *key;                       /* owned */
+};
+
+static struct kept     kept[KEEPER_KEYS_MAX];
+static uint64_t        last_id;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   /* of the table; held for a look, never while signing */
+
+static int say(char out_error[256], int error, const char *path, const char *what)
+{
+    (void)snprintf(out_error, 256, "%.150s: %.100s", path, what);
+    return error;
+}
+
+/* A service cannot be asked for a pass phrase; OpenSSL would ask the terminal. */
+static int no_passphrase(char *out, int size, int for_writing, void *arg)
+{
+    (void)out;
+    (void)size;
+    (void)for_writing;
+    (void)arg;
+    return -1;
+}
+
+static int read_key(const char *path, EVP_PKEY **out, char out_error[256])
+{
+    CLEANUP_BUF struct buf pem = { 0 };
+
+    buf_init(&pem, KEY_FILE_MAX);
+    int r = file_read_whole(path, KEY_FILE_MAX, &pem);
+    if (r < 0)
+        return say(out_error, r, path, strerror(-r));
+    ERR_clear_error();
+    BIO      *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
+    EVP_PKEY *key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+    BIO_free(bio);
+    ERR_clear_error();
+    explicit_bzero(pem.p, pem.n);
+    if (bio == NULL)
+        return say(out_error, -ENOMEM, path, "no memory");
+    if (key == NULL)
+        return say(out_error, -EINVAL, path, "no private key that can be read without a pass phrase");
+    *out = key;
+    return 0;
+}
+
+static const char *what_is_wrong(const EVP_PKEY *key)
+{
+    switch (EVP_PKEY_get_base_id(key)) {
+    case EVP_PKEY_EC: return NULL;
+    case EVP_PKEY_RSA:
+        if (EVP_PKEY_get_bits(key) < RSA_BITS_MIN)
+            return "the RSA key is too short: it needs 2048 bits at least";
+        return EVP_PKEY_get_bits(key) > RSA_BITS_MAX ? "the RSA key is too long" : NULL;
+    }
+    return "neither an RSA nor an EC key";
+}
+
+static int put_public(const EVP_PKEY *key, struct buf *out)
+{
+    unsigned char *der = NULL;
+    int            n = i2d_PUBKEY(key, &der);
+
+    if (n <= 0)
+        return -ENOMEM;
+    buf_put(out, (const char *)der, (size_t)n);
+    OPENSSL_free(der);
+    return buf_ok(out) ? 0 : -ENOMEM;
+}
+
+/* Takes the key. 0: no room. */
+static uint64_t keep(EVP_PKEY *key)
+{
+    uint64_t id = 0;
+
+    (void)pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < KEEPER_KEYS_MAX && id == 0; i++)
+        if (kept[i].id == 0) {
+            id = ++last_id;
+            kept[i] = (struct kept){ id, key };
+        }
+    (void)pthread_mutex_unlock(&lock);
+    return id;
+}
+
+int keeper_key_open(const char *path, uint64_t *out_key, struct buf *out_public, char out_error[256])
+{
+    EVP_PKEY *key;
+    int       r = read_key(path, &key, out_error);
+
+    if (r < 0)
+        return r;
+    const char *wrong = what_is_wrong(key);
+    if (wrong != NULL)
+        r = say(out_error, -EINVAL, path, wrong);
+    else if (put_public(key, out_public) < 0)
+        r = say(out_error, -ENOMEM, path, "no memory");
+    uint64_t id = r == 0 ? keep(key) : 0;
+    if (r == 0 && id == 0)
+        r = say(out_error, -ENFILE, path, "too many keys");
+    if (r < 0) {
+        EVP_PKEY_free(key);
+        return r;
+    }
+    *out_key = id;
+    return 0;
+}
+
+void keeper_key_close(uint64_t id)
+{
+    EVP_PKEY *key = NULL;
+
+    (void)pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < KEEPER_KEYS_MAX && id != 0; i++)
+        if (kept[i].id == id) {
+            key = kept[i].key;
+            kept[i] = (struct kept){ 0 };
+        }
+    (void)pthread_mutex_unlock(&lock);
+    EVP_PKEY_free(key);
+}
+
+/* Counted, so that it outlives a close. */
+static EVP_PKEY *find(uint64_t id)
+{
+    EVP_PKEY *key = NULL;
+
+    (void)pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < KEEPER_KEYS_MAX && key == NULL; i++)
+        if (kept[i].id == id && EVP_PKEY_up_ref(kept[i].key) == 1)
+            key = kept[i].key;
+    (void)pthread_mutex_unlock(&lock);
+    return key;
+}
+
+static bool set_scheme(EVP_PKEY_CTX *ctx, enum keeper_scheme scheme)
+{
+    switch (scheme) {
+    case KEEPER_ECDSA: return true;
+    case KEEPER_RSA_PKCS1: return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) == 1;
+    case KEEPER_RSA_PADDED: return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) == 1;
+    }
+    __builtin_unreachable();
+}
+
+int keeper_key_sign(uint64_t id, enum keeper_scheme scheme, struct str in, uint8_t out[KEEPER_SIGNATURE_MAX])
+{
+    EVP_PKEY *key = id != 0 ? find(id) : NULL;
+    size_t    n = KEEPER_SIGNATURE_MAX;
+
+    if (key == NULL)
+        return -ENOENT;
+    bool          fits = (EVP_PKEY_get_base_id(key) == EVP_PKEY_EC) == (scheme == KEEPER_ECDSA);
+    EVP_PKEY_CTX *ctx = fits ? EVP_PKEY_CTX_new(key, NULL) : NULL;
+    bool ok = ctx != NULL && EVP_PKEY_sign_init(ctx) == 1 && set_scheme(ctx, scheme) &&
+              EVP_PKEY_sign(ctx, out, &n, (const unsigned char *)in.p, in.n) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(key);
+    ERR_clear_error();       /* whoever asks may be in the middle of a handshake: nothing of ours is to be read as its error */
+    if (!fits)
+        return -EINVAL;
+    return ok ? (int)n : -EIO;
+}
