@@ -278,12 +278,13 @@ static void put_original(struct buf *out, struct str head)
 }
 
 /* A whole message cannot be encoded (RFC 2045, 6.4), so one with longer lines than others take comes back as its header; so does a
- * large one, and one that did not fail (RFC 3461, 4.3: RET is about failures). */
+ * large or binary one, and one that did not fail (RFC 3461, 4.3: RET is about failures). */
 static enum returned what_to_return(const struct dsn *d, struct str original)
 {
     if (original.p == NULL)
         return RETURNED_NOTHING;
-    bool all = d->claim->env.ret == RET_FULL && gravest(d) == ACTION_FAILED && original.n == d->claim->body_size && !has_long_line(original);
+    bool all = d->claim->env.ret == RET_FULL && gravest(d) == ACTION_FAILED && original.n == d->claim->body_size && !d->claim->env.body_binary &&
+               !has_long_line(original);
     return all ? RETURNED_ALL : RETURNED_HEADER;
 }
 
