@@ -92,20 +92,25 @@ int client_command(struct client *c, struct str line, int64_t timeout_ns)
 
 static void note_extension(struct client *c, struct str line)
 {
+    static const struct {
+        const char *keyword;
+        enum client_extension extension;
+    } known[] = {
+        { "PIPELINING", CLIENT_PIPELINING },
+        { "SIZE",       CLIENT_SIZE       },
+        { "8BITMIME",   CLIENT_8BITMIME   },
+        { "DSN",        CLIENT_DSN        },
+        { "STARTTLS",   CLIENT_STARTTLS   },
+        { "CHUNKING",   CLIENT_CHUNKING   },
+        { "BINARYMIME", CLIENT_BINARYMIME },
+    };
     struct str word, rest;
     str_cut(str_trim(line), ' ', &word, &rest);
-    if (str_eq_nocase(word, STR("PIPELINING"))) {
-        c->extensions |= CLIENT_PIPELINING;
-    } else if (str_eq_nocase(word, STR("8BITMIME"))) {
-        c->extensions |= CLIENT_8BITMIME;
-    } else if (str_eq_nocase(word, STR("DSN"))) {
-        c->extensions |= CLIENT_DSN;
-    } else if (str_eq_nocase(word, STR("STARTTLS"))) {
-        c->extensions |= CLIENT_STARTTLS;
-    } else if (str_eq_nocase(word, STR("SIZE"))) {
-        c->extensions |= CLIENT_SIZE;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (str_eq_nocase(word, str_of(known[i].keyword)))
+            c->extensions |= known[i].extension;
+    if (str_eq_nocase(word, STR("SIZE")))
         (void)str_to_u64(str_trim(rest), UINT64_MAX, &c->size_max);   /* SIZE without a number sets no limit (RFC 1870, 4) */
-    }
 }
 
 static void note_extensions(struct client *c)

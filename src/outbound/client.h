@@ -20,6 +20,8 @@ enum client_extension {
     CLIENT_8BITMIME   = 1 << 2,
     CLIENT_DSN        = 1 << 3,
     CLIENT_STARTTLS   = 1 << 4,
+    CLIENT_CHUNKING   = 1 << 5,
+    CLIENT_BINARYMIME = 1 << 6,
 };
 
 struct client {

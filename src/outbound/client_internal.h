@@ -6,6 +6,7 @@
 
 #include "outbound/client.h"
 #include "outbound/text.h"
+#include <errno.h>
 
 /* -- client.c: commands and replies. Negative: the connection cannot be used any more. All but the first two and the last await. */
 
@@ -17,6 +18,9 @@ int         client_put_command(struct client *c, struct str line);
 int         client_flush(struct client *c);
 int         client_command(struct client *c, struct str line, int64_t timeout_ns);     /* one command, one reply */
 const char *client_words_for(int error);
+
+/* A server may refuse in the middle and close: its last words are worth more than our error, and still to be read. */
+static inline bool client_may_have_words(int error) { return error == -EPIPE || error == -ECONNRESET; }
 
 /* -- client_send.c */
 
@@ -32,7 +36,12 @@ struct transaction {
     bool                      taken;         /* the text, for those accepted */
     bool                      any_reply;
     bool                      reused;        /* the connection has carried another transaction */
+    bool                      by_chunks;     /* the text goes by BDAT */
     bool                      data_sent;     /* DATA went out with the last window */
+    bool                      chunk_sent;    /* likewise, the whole text in one chunk */
+    unsigned                  chunks_unanswered;
+    uint64_t                  unsent;        /* of the text, beyond the chunks so far */
+    struct str                piece;         /* read of the text, not yet sent */
 };
 
 /* Gives everyone who has no outcome yet this one. */
@@ -43,7 +52,10 @@ int transaction_reply(struct transaction *t, int64_t timeout_ns);
 
 /* -- client_text.c */
 
+/* Awaits: puts DATA, or the whole text if it is small, behind the last recipients. Its reply is read by transaction_send_text. */
+int transaction_pipeline_text(struct transaction *t);
+
 /* Awaits: the text to those accepted, and what becomes of it. Without any it ends the transaction. */
-int transaction_send_data(struct transaction *t);
+int transaction_send_text(struct transaction *t);
 
 #endif

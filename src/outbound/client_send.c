@@ -14,7 +14,7 @@
 
 #define WINDOW_RCPTS      50             /* recipients in one pipelined write */
 #define NO_8BITMIME       "the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME)"
-#define NO_BINARYMIME     "the message is binary, and the next server cannot be sent such ones"
+#define NO_BINARYMIME     "the message is binary, and the next server takes only text (no BINARYMIME)"
 #define TOO_LARGE         "the message is larger than the next server takes"
 #define TOO_LARGE_IN_7BIT "the message, converted to 7 bits because the next server takes no more, is larger than it takes"
 
@@ -25,6 +25,27 @@ void transaction_settle(struct transaction *t, const struct outcome *o)
             outcome_assign(t->mail->outcomes[i], o);
 }
 
+static bool takes_binary(const struct client *c)
+{
+    return (c->extensions & CLIENT_CHUNKING) && (c->extensions & CLIENT_BINARYMIME);   /* RFC 3030, 3: only the two together */
+}
+
+static enum text_taken what_it_takes(const struct client *c)
+{
+    return takes_binary(c) ? TEXT_BINARY : c->extensions & CLIENT_8BITMIME ? TEXT_8BIT : TEXT_7BIT;
+}
+
+static enum smtp_body body_kind(const struct transaction *t)
+{
+    const struct envelope *env = &t->mail->claim->env;
+    bool takes_8bit = t->c->extensions & CLIENT_8BITMIME;
+    if (t->text.convert != NULL)
+        return BODY_UNSET;
+    if (takes_binary(t->c) && (env->body_binary || (env->body_8bit && !takes_8bit)))
+        return BODY_BINARYMIME;
+    return env->body_8bit && takes_8bit ? BODY_8BITMIME : BODY_UNSET;
+}
+
 static void put_mail(struct transaction *t)
 {
     const struct envelope *env = &t->mail->claim->env;
@@ -33,10 +54,8 @@ static void put_mail(struct transaction *t)
         args.seen |= PARAM_SIZE;
         args.size = t->text.size;
     }
-    if (env->body_8bit && (t->c->extensions & CLIENT_8BITMIME) && t->text.convert == NULL) {
-        args.seen |= PARAM_BODY;
-        args.body = BODY_8BITMIME;
-    }
+    args.body = body_kind(t);
+    args.seen |= args.body != BODY_UNSET ? PARAM_BODY : 0u;
     if (t->c->extensions & CLIENT_DSN) {
         args.seen |= (env->ret != RET_UNSET ? PARAM_RET : 0u) | (env->envid.n > 0 ? PARAM_ENVID : 0u);
         args.ret = env->ret;
@@ -127,7 +146,7 @@ static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
     return 0;
 }
 
-/* Awaits: MAIL, all RCPT, and DATA where it can be pipelined; their replies but DATA's. */
+/* Awaits: MAIL, all RCPT, and DATA or a small text where it can be pipelined; the replies but those to the text. */
 static int send_envelope(struct transaction *t)
 {
     struct client *c = t->c;
@@ -145,11 +164,10 @@ static int send_envelope(struct transaction *t)
         size_t window = pipelining ? WINDOW_RCPTS : 1;
         for (; window > 0 && put < t->mail->count; window--)
             put_rcpt(t, put++);
-        if (pipelining && put == t->mail->count) {
-            (void)client_put_command(c, STR("DATA\r\n"));
-            t->data_sent = true;
-        }
-        if ((r = client_flush(c)) < 0)
+        r = pipelining && put == t->mail->count ? transaction_pipeline_text(t) : 0;
+        if (r == 0)
+            r = client_flush(c);
+        if (r < 0 && !client_may_have_words(r))
             return r;
         if (!mail_answered && (r = read_mail_reply(t, &mail_accepted)) < 0)
             return r;
@@ -167,14 +185,14 @@ static int refuse_beforehand(struct transaction *t)
     const struct client *c = t->c;
     enum convert_verdict verdict;
     struct outcome o;
-    enum text_taken taken = c->extensions & CLIENT_8BITMIME ? TEXT_8BIT : TEXT_7BIT;
+    enum text_taken taken = what_it_takes(c);
     int r = text_open(&t->text, t->mail->claim, taken, &verdict);
     if (r == -ECANCELED)
         return r;
     if (r < 0)
         o = outcome_with_detail(t->a, RCPT_PENDING, "4.3.0", t->remote, "we cannot read the message", client_words_for(r));
     else if (verdict != CONVERT_NOTHING && verdict != CONVERT_POSSIBLE)
-        o = outcome_with_detail(t->a, RCPT_BOUNCED, "5.6.3", t->remote, taken == TEXT_8BIT ? NO_BINARYMIME : NO_8BITMIME, convert_words(verdict));
+        o = outcome_with_detail(t->a, RCPT_BOUNCED, "5.6.3", t->remote, t->mail->claim->env.body_binary ? NO_BINARYMIME : NO_8BITMIME, convert_words(verdict));
     else if ((c->extensions & CLIENT_SIZE) && c->size_max > 0 && t->text.size > c->size_max)
         o = outcome_of_ours(RCPT_BOUNCED, "5.3.4", t->text.convert != NULL ? TOO_LARGE_IN_7BIT : TOO_LARGE);
     else
@@ -201,9 +219,11 @@ static enum client_sent send_message(struct transaction *t, struct client_mail *
     if (r != 0)
         return r < 0 ? CLIENT_CANCELED : CLIENT_SENT;
     t->reused = t->c->transactions++ > 0;
+    t->by_chunks = t->c->extensions & CLIENT_CHUNKING;
+    t->unsent = t->text.size;
     r = send_envelope(t);
-    if (r == 0 && (t->accepted > 0 || t->data_sent || t->c->usable))
-        r = transaction_send_data(t);
+    if (r == 0 && (t->accepted > 0 || t->data_sent || t->chunk_sent || t->c->usable))
+        r = transaction_send_text(t);
     if (r == 0)
         return sent(t, mail);
     if (r == -ECANCELED)

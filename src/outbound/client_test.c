@@ -231,23 +231,26 @@ static int in_world(uint64_t seed, task_fn *fn, void *arg)
     return r;
 }
 
-static void check_play(const struct client_case *c, bool no_pipelining, uint64_t seed)
+static void check_play(const struct client_case *c, bool no_pipelining, bool chunking, uint64_t seed)
 {
     struct play *p = calloc(1, sizeof *p);
     assert_non_null(p);
     p->c = c;
     p->no_pipelining = no_pipelining;
+    p->fake.chunking = chunking;
     assert_int_equal(in_world(seed, play_task, p), 0);
-    bool right = strcmp(p->got, c->expected) == 0 && p->fake.mail_count == c->mails &&
+    /* A text that goes with the envelope may have been taken by a server that we do not understand: as after a lost final reply. */
+    bool who_knows = chunking && !no_pipelining && strncmp(c->expected, "P 4.4.2", 7) == 0;
+    bool right = strcmp(p->got, c->expected) == 0 && (p->fake.mail_count == c->mails || who_knows) &&
                  (strncmp(c->expected, "open", 4) == 0 || p->usable != c->unusable);
     if (!right)
-        print_error("%s (pipelining %d, seed %llu): got '%s', wanted '%s'; the server took %u; usable %d; it heard:\n%.*s\n", c->name,
-                    !no_pipelining, (unsigned long long)seed, p->got, c->expected, p->fake.mail_count, p->usable, (int)p->fake.transcript.n,
+        print_error("%s (pipelining %d, chunking %d, seed %llu): got '%s', wanted '%s'; the server took %u; usable %d; it heard:\n%.*s\n", c->name,
+                    !no_pipelining, chunking, (unsigned long long)seed, p->got, c->expected, p->fake.mail_count, p->usable, (int)p->fake.transcript.n,
                     p->fake.transcript.p);
     assert_true(right);
     /* Whoever does not offer PIPELINING never sees two commands at once (RFC 2920, 3.1). */
     bool offers = !no_pipelining && c->words[AT_EHLO] == NULL;
-    if (!offers)
+    if (!offers && !chunking)                                 /* lines of a text are no commands */
         assert_true(p->fake.ahead_max <= 1);
     fake_forget(&p->fake);
     free(p);
@@ -258,8 +261,12 @@ static void the_table(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (unsigned seed = 1; seed <= 3; seed++) {
-            check_play(&cases[i], false, seed);
-            check_play(&cases[i], true, seed);
+            check_play(&cases[i], false, false, seed);
+            check_play(&cases[i], true, false, seed);
+            if (cases[i].words[AT_DATA] != NULL || cases[i].words[AT_EHLO] != NULL)
+                continue;
+            check_play(&cases[i], false, true, seed);
+            check_play(&cases[i], true, true, seed);
         }
 }
 

@@ -1,5 +1,8 @@
 /*
- * The text of a transaction of the SMTP client. See client_internal.h.
+ * The text of a transaction of the SMTP client: by BDAT where it is offered (RFC 3030), else by DATA. See client_internal.h.
+ *
+ * A small message goes in one chunk, behind the recipients where the server pipelines: that is a round trip less than with DATA. A
+ * large one goes in several, so that a server that refuses it can say so before all of it has come.
  */
 #include "base/cleanup.h"
 #include "base/codec.h"
@@ -10,6 +13,8 @@
 #include <errno.h>
 
 #define WIRE_MAX           (1024 * 1024) /* one piece, converted, with its dots doubled: 32 KiB become 702 at most */
+#define CHUNK_MAX          (1024 * 1024)
+#define EARLY_MAX          (32 * 1024)   /* of a text sent behind the recipients: what is lost if nobody is accepted, and fits in the buffers between */
 #define FINAL_REPLY_FACTOR 2             /* the final dot's reply may take twice as long as others: 10 minutes (RFC 5321, 4.5.3.2.6) */
 
 /* The signature's owner will find it broken, and this is where to see why. */
@@ -21,6 +26,35 @@ static void log_conversion(const struct transaction *t)
     log_event(breaks ? LOG_WARN : LOG_INFO, "converted-to-7bit", LOG_Z("id", id), LOG_Z("remote", t->c->remote),
               LOG_U64("size", t->text.size), LOG_Z("signature", breaks ? "broken" : "none"));
 }
+
+static void begin_text(struct transaction *t)
+{
+    if (t->text.convert != NULL)
+        log_conversion(t);
+}
+
+static int final_reply(struct transaction *t)
+{
+    return transaction_reply(t, t->c->conf->reply_timeout_ns * FINAL_REPLY_FACTOR);
+}
+
+/* The last reply is the answer to the text. */
+static void settle_text(struct transaction *t)
+{
+    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    t->taken = o.state == RCPT_DELIVERED;
+    o.dsn_handed_on = t->taken && (t->c->extensions & CLIENT_DSN);
+    transaction_settle(t, &o);
+}
+
+/* Ends a transaction that had no final dot: to the server it is still open, and it would refuse the next MAIL (RFC 5321, 4.1.4). */
+static void reset(struct client *c)
+{
+    if (c->usable && (client_command(c, STR("RSET\r\n"), c->conf->reply_timeout_ns) < 0 || c->reply.code / 100 != 2))
+        c->usable = false;                                    /* the outcomes stand; only the connection is worth nothing more */
+}
+
+/* -- DATA ------------------------------------------------------------------------------------------------------------------ */
 
 /* Awaits: up to the end of the text, with the line with the dot. */
 static int send_pieces(struct transaction *t)
@@ -50,35 +84,15 @@ static int send_pieces(struct transaction *t)
 
 static int send_text(struct transaction *t)
 {
-    if (t->text.convert != NULL)
-        log_conversion(t);
+    begin_text(t);
     int r = send_pieces(t);
     client_log_lines(t->c, "we_say", STR("(the message, and a line with a dot)"));
     stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
     return r < 0 ? r : client_flush(t->c);
 }
 
-/* Ends a transaction that had no final dot: to the server it is still open, and it would refuse the next MAIL (RFC 5321, 4.1.4). */
-static void reset(struct client *c)
+static int send_data(struct transaction *t)
 {
-    if (c->usable && (client_command(c, STR("RSET\r\n"), c->conf->reply_timeout_ns) < 0 || c->reply.code / 100 != 2))
-        c->usable = false;                                    /* the outcomes stand; only the connection is worth nothing more */
-}
-
-/* DATA was pipelined, but nobody was accepted: the server should refuse it. One that says 354 all the same is left, for an empty
- * text might be delivered. */
-static int skip_data(struct transaction *t)
-{
-    if (t->data_sent && transaction_reply(t, t->c->conf->reply_timeout_ns) == 0 && t->c->reply.code == 354)
-        (void)client_lost(t->c, -EBADMSG);
-    reset(t->c);
-    return 0;
-}
-
-int transaction_send_data(struct transaction *t)
-{
-    if (t->accepted == 0)
-        return skip_data(t);
     int r = 0;
     if (!t->data_sent && ((r = client_put_command(t->c, STR("DATA\r\n"))) < 0 || (r = client_flush(t->c)) < 0))
         return r;
@@ -87,22 +101,166 @@ int transaction_send_data(struct transaction *t)
     bool text_sent = t->c->reply.code == 354;
     if (text_sent) {
         int sent = send_text(t);
-        /* A server may refuse in the middle and close: its last words are worth more than our EPIPE. */
-        if (sent < 0 && sent != -EPIPE && sent != -ECONNRESET)
+        if (sent < 0 && !client_may_have_words(sent))
             return sent;
-        if ((r = transaction_reply(t, t->c->conf->reply_timeout_ns * FINAL_REPLY_FACTOR)) < 0)
+        if ((r = final_reply(t)) < 0)
             return r;
         if (sent < 0 && t->c->reply.code / 100 == 2)          /* half a message cannot have been taken */
             return sent;
     } else if (t->c->reply.code / 100 == 2) {
-        (void)client_lost(t->c, -EBADMSG);                           /* 2xx to DATA: it is out of step, and nothing was delivered */
-        return -EBADMSG;
+        return client_lost(t->c, -EBADMSG);                   /* 2xx to DATA: it is out of step, and nothing was delivered */
     }
-    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
-    t->taken = o.state == RCPT_DELIVERED;
-    o.dsn_handed_on = t->taken && (t->c->extensions & CLIENT_DSN);
-    transaction_settle(t, &o);
+    settle_text(t);
     if (!text_sent)
         reset(t->c);
     return 0;
+}
+
+/* -- BDAT ------------------------------------------------------------------------------------------------------------------ */
+
+/* Awaits: n octets of the text. */
+static int put_octets(struct transaction *t, uint64_t n)
+{
+    while (n > 0) {
+        int r = t->piece.n > 0 ? 1 : text_read(&t->text, &t->piece);
+        if (r <= 0)
+            return client_lost(t->c, r < 0 ? r : -EIO);       /* the server counts on them: nothing but closing ends it honestly */
+        struct str part = str_head(t->piece, n);
+        stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
+        if ((r = client_put(t->c, part)) < 0)
+            return r;
+        t->piece = str_from(t->piece, part.n);
+        n -= part.n;
+    }
+    return 0;
+}
+
+/* Awaits: the next chunk of the text. It is the last when t->unsent is 0 then. */
+static int put_chunk(struct transaction *t)
+{
+    char line[64];
+    struct buf b;
+    uint64_t n = t->unsent < CHUNK_MAX ? t->unsent : CHUNK_MAX;
+    t->unsent -= n;
+    buf_init_fixed(&b, line, sizeof(line));
+    buf_printf(&b, "BDAT %llu%s\r\n", (unsigned long long)n, t->unsent == 0 ? " LAST" : "");
+    int r = client_put_command(t->c, buf_str(&b));
+    if (r == 0)
+        r = put_octets(t, n);
+    t->chunks_unanswered++;
+    return r;
+}
+
+/* Awaits. More is not unanswered at a time, so that neither side fills the other's buffers, and what is sent in vain has an end. */
+static int read_chunk_replies(struct transaction *t, unsigned unanswered, bool *out_refused)
+{
+    while (t->chunks_unanswered > unanswered) {
+        bool last = t->unsent == 0 && t->chunks_unanswered == 1;
+        int r = last ? final_reply(t) : transaction_reply(t, t->c->conf->reply_timeout_ns);
+        if (r < 0)
+            return r;
+        t->chunks_unanswered--;
+        *out_refused = t->c->reply.code / 100 != 2;
+        if (*out_refused)
+            return 0;
+    }
+    return 0;
+}
+
+/* Those behind a refused chunk are refused too, and the transaction is over when we say so (RFC 3030, 2). */
+static void end_refused(struct transaction *t)
+{
+    while (t->chunks_unanswered > 0 && t->c->usable && transaction_reply(t, t->c->conf->reply_timeout_ns) == 0)
+        t->chunks_unanswered--;
+    if (t->chunks_unanswered == 0)
+        reset(t->c);
+}
+
+/* A server that does not know BDAT after all, or is out of step, says nothing about the message. */
+static void settle_refused(struct transaction *t)
+{
+    int code = t->c->reply.code;
+    if (code != 500 && code != 502 && code != 503) {
+        settle_text(t);
+        end_refused(t);
+        return;
+    }
+    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
+    o.state = RCPT_PENDING;
+    transaction_settle(t, &o);
+    (void)client_lost(t->c, -EBADMSG);                        /* and the octets were read as commands, perhaps */
+}
+
+static int send_chunks(struct transaction *t)
+{
+    unsigned ahead = t->c->extensions & CLIENT_PIPELINING ? 1 : 0;
+    bool refused = false;
+    int sent = 0;
+    if (!t->chunk_sent)
+        begin_text(t);
+    for (bool first = !t->chunk_sent; sent == 0 && !refused && (first || t->unsent > 0); first = false) {
+        if ((sent = put_chunk(t)) == 0)
+            sent = client_flush(t->c);
+        int r = sent < 0 ? 0 : read_chunk_replies(t, ahead, &refused);
+        if (r < 0)
+            return r;
+    }
+    if (sent < 0 && !client_may_have_words(sent))
+        return sent;
+    int r = refused ? 0 : read_chunk_replies(t, 0, &refused);
+    if (r < 0 || (sent < 0 && !refused))
+        return r < 0 ? r : sent;
+    if (refused)
+        settle_refused(t);
+    else
+        settle_text(t);
+    return 0;
+}
+
+/* Awaits: the whole text in a buffer, before a word of it is said. */
+static int read_early(struct transaction *t, struct buf *out)
+{
+    int r;
+    while ((r = text_read(&t->text, &t->piece)) > 0)
+        buf_put_str(out, t->piece);
+    t->piece = STR("");
+    return r == 0 && !buf_ok(out) ? -ENOMEM : r;
+}
+
+/* -- both ------------------------------------------------------------------------------------------------------------------ */
+
+int transaction_pipeline_text(struct transaction *t)
+{
+    if (!t->by_chunks) {
+        t->data_sent = true;
+        return client_put_command(t->c, STR("DATA\r\n"));
+    }
+    if (t->text.size > EARLY_MAX)
+        return 0;
+    CLEANUP_BUF struct buf text;
+    buf_init(&text, EARLY_MAX);
+    begin_text(t);
+    int r = read_early(t, &text);
+    if (r < 0)
+        return client_lost(t->c, r);
+    t->chunk_sent = true;
+    t->piece = buf_str(&text);
+    return put_chunk(t);
+}
+
+/* The text, or DATA, was pipelined, but nobody was accepted: the server should refuse it. One that says 354 all the same is left, for
+ * an empty text might be delivered. */
+static int skip_text(struct transaction *t)
+{
+    if ((t->data_sent || t->chunk_sent) && transaction_reply(t, t->c->conf->reply_timeout_ns) == 0 && t->c->reply.code == 354)
+        (void)client_lost(t->c, -EBADMSG);
+    reset(t->c);
+    return 0;
+}
+
+int transaction_send_text(struct transaction *t)
+{
+    if (t->accepted == 0)
+        return skip_text(t);
+    return t->by_chunks ? send_chunks(t) : send_data(t);
 }

@@ -163,6 +163,7 @@ struct scene_message {
     bool eightbit, binary;
     const char *envid, *original; /* NULL: none; original of every recipient */
     uint8_t notify;               /* of every recipient */
+    bool smtputf8;
 };
 
 /* Awaits. The id. */
@@ -176,16 +177,17 @@ static inline uint64_t scene_put(struct queue *q, const struct scene_message *m)
                             .size = m->text.n,
                             .body_8bit = m->eightbit,
                             .body_binary = m->binary,
+                            .smtputf8 = m->smtputf8,
                             .envid = str_of(m->envid),
                             .protocol = STR("ESMTP") };
-    bool ok = env.null_sender || address_parse(&a, str_of(m->sender), &env.sender);
+    bool ok = env.null_sender || address_parse_with(&a, str_of(m->sender), ADDRESS_UTF8, &env.sender);
     assert(ok);
     env.rcpts = arena_array(&a, SCENE_MAIL_RCPTS_MAX, sizeof *env.rcpts);
     for (struct str rest = str_of(m->rcpts), one; rest.n > 0;) {
         str_cut(rest, ',', &one, &rest);
         assert(env.rcpt_count < SCENE_MAIL_RCPTS_MAX);
         struct recipient *rcpt = &env.rcpts[env.rcpt_count++];
-        ok = address_parse(&a, one, &rcpt->addr);
+        ok = address_parse_with(&a, one, ADDRESS_UTF8, &rcpt->addr);
         assert(ok);
         rcpt->original = str_of(m->original);
         rcpt->notify = m->notify;
@@ -244,7 +246,8 @@ static inline void scene_read(const char *path, const char *name, struct buf *ou
 
 /* -- a mail server made to order ------------------------------------------------------------------------------------------------ */
 
-enum fake_stage { AT_CONNECT, AT_EHLO, AT_HELO, AT_MAIL, AT_RCPT, AT_DATA, AT_DOT, AT_RSET, AT_QUIT, AT_OTHER, FAKE_STAGES };
+/* AT_DOT also at the last BDAT; AT_BDAT at the others. */
+enum fake_stage { AT_CONNECT, AT_EHLO, AT_HELO, AT_MAIL, AT_RCPT, AT_DATA, AT_BDAT, AT_DOT, AT_RSET, AT_QUIT, AT_OTHER, FAKE_STAGES };
 
 /* What to say instead of a reply: close the connection; say nothing, and wait until the client goes. Any other text is sent as
  * it is, and behind one that begins with 421 or 221 the connection is closed. */
@@ -264,6 +267,7 @@ struct fake {
     const char *words[FAKE_STAGES]; /* NULL: the usual; at RCPT, "450.bob@d.example" gets a reply with that code */
     const char *(*say)(struct fake *f, enum fake_stage stage, struct str line); /* asked first; NULL: as words says */
     void *say_arg;
+    bool chunking;        /* CHUNKING and BINARYMIME are announced, likewise */
     bool no_pipelining;   /* not announced, if EHLO's words are the usual ones */
     uint64_t cut_in_text; /* bytes of a message's text after which it closes; 0: never */
     int64_t think_ns;     /* before each reply */
@@ -284,7 +288,8 @@ struct fake_session {
     struct fake *f;
     struct stream *stream;
     unsigned number, transactions;
-    struct buf rcpts, sender;
+    struct buf rcpts, sender, chunks;
+    bool stray;          /* a BDAT for nobody */
     bool over;
 };
 
@@ -302,6 +307,9 @@ static inline const char *fake_usual(struct fake *f, enum fake_stage stage, stru
     switch (stage) {
     case AT_CONNECT: return "220 fake.example ESMTP\r\n";
     case AT_EHLO:
+        if (f->chunking)
+            return f->no_pipelining ? "250-fake.example\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250 8BITMIME\r\n"
+                                    : "250-fake.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-SIZE 0\r\n250-binarymime\r\n250 8BITMIME\r\n";
         return f->no_pipelining ? "250-fake.example\r\n250-SIZE\r\n250 8BITMIME\r\n"
                                 : "250-fake.example\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n";
     case AT_HELO: return "250 fake.example\r\n";
@@ -315,6 +323,7 @@ static inline const char *fake_usual(struct fake *f, enum fake_stage stage, stru
         return text;
     }
     case AT_DATA: return "354 go on\r\n";
+    case AT_BDAT: return "250 2.0.0 go on\r\n";
     case AT_DOT: return "250 2.0.0 taken\r\n";
     case AT_RSET: return "250 2.0.0 ok\r\n";
     case AT_QUIT: return "221 2.0.0 bye\r\n";
@@ -333,7 +342,7 @@ static inline int fake_answer(struct fake_session *s, enum fake_stage stage, str
     const char *words = f->say != NULL ? f->say(f, stage, line) : NULL;
     if (words == NULL)
         words = f->words[stage];
-    if (words == NULL && ((stage == AT_DATA && s->rcpts.n == 0) || (stage == AT_RCPT && s->sender.n == 0)))
+    if (words == NULL && (((stage == AT_DATA || s->stray) && s->rcpts.n == 0) || (stage == AT_RCPT && s->sender.n == 0)))
         words = "503 5.5.1 out of order\r\n";
     if (words == NULL)
         words = fake_usual(f, stage, line);
@@ -436,6 +445,49 @@ static inline void fake_data(struct fake_session *s)
     buf_clear(&s->rcpts);
 }
 
+/* Awaits the octets of a BDAT. False: the client is gone, or was cut. */
+static inline bool fake_octets(struct fake_session *s, uint64_t n)
+{
+    while (n > 0) {
+        struct str part = str_head(stream_pending(s->stream), n);
+        buf_put_str(&s->chunks, part);
+        stream_consume(s->stream, part.n);
+        n -= part.n;
+        if (s->f->cut_in_text > 0 && s->chunks.n >= s->f->cut_in_text)
+            return false;
+        if (n > 0 && part.n == 0 && stream_fill(s->stream, TASK_FOREVER) <= 0)
+            return false;
+    }
+    return true;
+}
+
+static inline void fake_bdat(struct fake_session *s, struct str args)
+{
+    struct fake *f = s->f;
+    struct str size, last;
+    uint64_t n = 0;
+    str_cut(args, ' ', &size, &last);
+    bool ok = str_to_u64(size, UINT32_MAX, &n) && (last.n == 0 || str_eq(last, STR("LAST")));
+    assert(ok);
+    if (!fake_octets(s, n)) {
+        s->over = true;
+        return;
+    }
+    uint64_t disk_ops = sim_disk_ops();
+    s->stray = s->rcpts.n == 0;
+    int said = fake_answer(s, last.n > 0 ? AT_DOT : AT_BDAT, args);
+    s->stray = false;
+    if (last.n > 0 && said == 2) {
+        assert(f->mail_count < SCENE_MAILS_MAX);
+        f->mails[f->mail_count++] = (struct fake_mail){ fake_keep(&s->sender), fake_keep(&s->rcpts), s->chunks, s->number, disk_ops };
+        buf_init(&s->chunks, 256 << 20);
+    }
+    if (last.n > 0 || said != 2) {
+        buf_clear(&s->chunks);
+        buf_clear(&s->rcpts);
+    }
+}
+
 static inline void fake_command(struct fake_session *s, struct str line)
 {
     static const struct {
@@ -447,6 +499,7 @@ static inline void fake_command(struct fake_session *s, struct str line)
         { "MAIL FROM:", AT_MAIL},
         { "RCPT TO:",   AT_RCPT},
         { "DATA",       AT_DATA},
+        { "BDAT ",      AT_BDAT},
         { "RSET",       AT_RSET},
         { "QUIT",       AT_QUIT},
     };
@@ -460,6 +513,10 @@ static inline void fake_command(struct fake_session *s, struct str line)
     }
     if (stage == AT_DATA) {
         fake_data(s);
+        return;
+    }
+    if (stage == AT_BDAT) {
+        fake_bdat(s, args);
         return;
     }
     if (stage == AT_MAIL) {
@@ -489,6 +546,7 @@ static inline void fake_session_task(void *arg)
     struct buf line;
     buf_init(&s.rcpts, 1 << 20);
     buf_init(&s.sender, 1 << 16);
+    buf_init(&s.chunks, 256 << 20);
     buf_init(&line, 1 << 16);
     if (++f->open > f->open_max)
         f->open_max = f->open;
@@ -502,6 +560,7 @@ static inline void fake_session_task(void *arg)
     stream_close(s.stream);
     buf_free(&s.rcpts);
     buf_free(&s.sender);
+    buf_free(&s.chunks);
     buf_free(&line);
 }
 

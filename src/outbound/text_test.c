@@ -128,7 +128,7 @@ static void what_cannot_go(void **state)
                                                                       "it stands in a part that must not be converted (message/partial or the like)" },
         { STR("A: b\r\n\r\n\xc3\xbc\r\n"), false, "250-x\r\n250 SIZE 100\r\n", "5.3.4 the message, converted to 7 bits because the next server takes no more, "
                                                                       "is larger than it takes" },
-        { STR("Content-Type: message/partial\r\n\r\na\nb"), true, EIGHT, "5.6.3 the message is binary, and the next server cannot be sent such ones: "
+        { STR("Content-Type: message/partial\r\n\r\na\nb"), true, EIGHT, "5.6.3 the message is binary, and the next server takes only text (no BINARYMIME): "
                                                                       "it stands in a part that must not be converted (message/partial or the like)" },
     };
     // clang-format on
