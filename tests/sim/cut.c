@@ -11,14 +11,18 @@
 
 static const struct variant {
     const char *name;
-    bool pipelined, split;
+    bool pipelined, split, chunks;
     size_t size;     /* of the message */
     uint64_t stride; /* every so many bytes */
 } variants[] = {
-    {"pipelined",         true,  false, 200,   1  },
-    { "one by one",       false, false, 200,   1  },
-    { "in pieces",        true,  true,  200,   3  },
-    { "a body of 90,000", true,  false, 90000, 997},
+    { "pipelined",               true,  false, false, 200,   1   },
+    { "one by one",              false, false, false, 200,   1   },
+    { "in pieces",               true,  true,  false, 200,   3   },
+    { "a body of 90,000",        true,  false, false, 90000, 997 },
+    { "BDAT, pipelined",         true,  false, true,  200,   1   },
+    { "BDAT, one by one",        false, false, true,  200,   1   },
+    { "BDAT, in pieces",         true,  true,  true,  200,   3   },
+    { "90,000 by BDAT",          true,  false, true,  90000, 997 },
 };
 
 static struct world {
@@ -94,7 +98,7 @@ static uint64_t play(const struct variant *v, uint64_t at)
         memcpy(text + v->size - 4, "\r\n\r\n", 4);
         *l = (struct letter){
             .rcpts = {"u1@a.example", "u1@b.example"},
-              .pipelined = v->pipelined, .text = { text,          v->size       }
+              .pipelined = v->pipelined, .chunks = v->chunks, .text = { text,          v->size       }
         };
     }
     if (sim_run(run, NULL) < 0)

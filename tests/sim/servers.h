@@ -164,44 +164,73 @@ static inline void talk_close(struct talk *t)
 struct letter {
     const char *rcpts[2];
     bool pipelined;
+    bool chunks;     /* by BDAT, in two; pipelined with the envelope if that is */
     struct str text; /* no line of it begins with a dot */
     int code;        /* the last reply: to the dot if it came so far; 0: the connection broke, or there was none */
-    bool whole;      /* the dot was sent */
+    bool whole;      /* the dot was sent, or all octets */
 };
 
 /* Awaits. Greets, sends one message in a connection of its own, says goodbye. */
-static inline void letter_send(struct letter *l, const char *ip)
+/* After EHLO, to 354. */
+static inline void letter_send_envelope(struct letter *l, struct talk *t)
 {
-    struct talk t;
     char lines[4][128];
-    l->whole = false;
-    l->code = talk_open(&t, ip);
-    if (l->code == 220)
-        l->code = talk_say(&t, "EHLO client.example");
+    int count = l->chunks ? 3 : 4;
     snprintf(lines[0], sizeof lines[0], "MAIL FROM:<u0@a.example>\r\n");
     for (int i = 0; i < 2; i++)
         snprintf(lines[1 + i], sizeof lines[1 + i], "RCPT TO:<%s>\r\n", l->rcpts[i]);
     snprintf(lines[3], sizeof lines[3], "DATA\r\n");
-    for (int i = 0; l->pipelined && i < 4 && l->code == 250; i++)
-        if (stream_put(t.stream, str_of(lines[i])) < 0)
+    for (int i = 0; l->pipelined && i < count && l->code == 250; i++)
+        if (stream_put(t->stream, str_of(lines[i])) < 0)
             l->code = 0;
-    if (l->pipelined && l->code == 250 && stream_flush(t.stream, task_deadline_in(TALK_WAIT_NS)) < 0)
+    if (l->pipelined && !l->chunks && l->code == 250 && stream_flush(t->stream, task_deadline_in(TALK_WAIT_NS)) < 0)
         l->code = 0;
-    for (int i = 0; i < 4 && l->code == 250; i++)
-        l->code = !l->pipelined && !talk_send(&t, str_of(lines[i])) ? 0 : talk_reply(&t);
-    if (l->code == 354) {
-        l->code = 0;
-        if (talk_send(&t, l->text)) {
-            l->whole = true;
-            l->code = talk_send(&t, STR(".\r\n")) ? talk_reply(&t) : 0;
-        }
+    for (int i = 0; i < count && l->code == 250 && !(l->pipelined && l->chunks); i++)
+        l->code = !l->pipelined && !talk_send(t, str_of(lines[i])) ? 0 : talk_reply(t);
+}
+
+static inline void letter_send_text(struct letter *l, struct talk *t)
+{
+    l->code = 0;
+    if (!talk_send(t, l->text))
+        return;
+    l->whole = true;
+    l->code = talk_send(t, STR(".\r\n")) ? talk_reply(t) : 0;
+}
+
+static inline void letter_send_chunks(struct letter *l, struct talk *t)
+{
+    struct str halves[2] = { str_head(l->text, l->text.n / 2), str_from(l->text, l->text.n / 2) };
+    char line[64];
+    int replies = l->pipelined ? 3 : 0;          /* those to the envelope are still to come */
+    for (int i = 0; i < 2 && l->code == 250; i++) {
+        snprintf(line, sizeof line, "BDAT %zu%s\r\n", halves[i].n, i == 1 ? " LAST" : "");
+        bool sent = stream_put(t->stream, str_of(line)) == 0 && (l->pipelined && i == 0 ? stream_put(t->stream, halves[i]) == 0 : talk_send(t, halves[i]));
+        l->whole = sent && i == 1;
+        replies++;
+        l->code = !sent ? 0 : l->pipelined ? 250 : talk_reply(t);
     }
+    for (; l->pipelined && replies > 0 && l->code == 250; replies--)
+        l->code = talk_reply(t);
+}
+
+static inline void letter_send(struct letter *l, const char *ip)
+{
+    struct talk t;
+    l->whole = false;
+    l->code = talk_open(&t, ip);
+    if (l->code == 220)
+        l->code = talk_say(&t, "EHLO client.example");
+    letter_send_envelope(l, &t);
+    if (l->chunks && l->code == 250)
+        letter_send_chunks(l, &t);
+    else if (l->code == 354)
+        letter_send_text(l, &t);
     if (l->code != 0)
         (void)talk_say(&t, "QUIT");
     talk_close(&t);
 }
 
-/* Is it the end of the file, whose lines end in LF? */
 static inline bool letter_ends(struct str file, struct str text)
 {
     CLEANUP_BUF struct buf lf;
