@@ -31,6 +31,7 @@ void conf_unref(struct conf *c)
         return;
     map_str_free(&c->local_domains);
     map_str_free(&c->relay_domains);
+    map_str_free(&c->local_delivery_by_domain);
     map_str_free(&c->users);
     map_str_free(&c->relay_recipients);
     arena_reset(&c->arena);

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "conf/delivery.h"
 #include "conf/ip_range.h"
 
 /* The words of the file, each at the place of its enum's value. */
@@ -58,6 +59,8 @@ struct conf {
     size_t                trusted_network_count;
     struct map_str        local_domains;     /* A-label form, lower case; value: non-NULL */
     struct map_str        relay_domains;
+    struct conf_delivery  local_delivery;    /* of local domains; maildir */
+    struct map_str        local_delivery_by_domain;   /* local domain -> struct conf_delivery: instead */
     struct map_str        users;             /* "user@domain", and "user" for every local domain; lower case; from users_file */
     bool                  have_users_file;   /* false: a user is one whose Maildir exists */
     struct map_str        relay_recipients;  /* "user@domain" or "@domain" (any user there); from relay_recipients_file */

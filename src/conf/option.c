@@ -34,6 +34,8 @@ const struct option options[] = {
     { "trusted_networks",           OPTION_NETWORKS, F(trusted_networks), F(trusted_network_count),  "127.0.0.0/8 ::1",    0,           0 },
     { "local_domains",              OPTION_DOMAINS, F(local_domains), 0,                             "",                   0,           0 },
     { "users_file",                 OPTION_PATH,    F(users_file), 0,                                "",                   0,           0 },
+    { "local_delivery",             OPTION_DELIVERY, F(local_delivery), 0,                           "maildir",            0,           0 },
+    { "local_delivery_by_domain",   OPTION_DELIVERIES, F(local_delivery_by_domain), 0,               "",                   0,           0 },
     { "mailbox",                    OPTION_PATH,    F(mailbox), 0,                                   NULL,                 0,           0 },
     { "postmaster",                 OPTION_TEXT,    F(postmaster), 0,                                "",                   0,           0 },
     { "relay_domains",              OPTION_DOMAINS, F(relay_domains), 0,                             "",                   0,           0 },
@@ -226,6 +228,22 @@ static const char *zone(struct conf *c, struct str v)
     return p == NULL ? NULL : str_printf(&c->arena, "%" STR_FMT "=%s", STR_ARG(origin), p).p;
 }
 
+static bool set_delivery_of_domain(struct conf *c, struct map_str *map, struct str v, struct buf *why)
+{
+    struct conf_delivery *delivery = arena_alloc(&c->arena, sizeof *delivery);
+    struct str name, how, domain;
+
+    if (!str_cut(v, '=', &name, &how))
+        return say(why, "is not \"domain=delivery\", like \"b.example=lmtp:unix:/run/lmtp\"");
+    if (!domain_to_ascii(&c->arena, name, &domain))
+        return say(why, "does not begin with a domain");
+    if (map_str_get(map, domain) != NULL)
+        return say(why, "is the second for that domain");
+    if (delivery == NULL || !delivery_parse(c, how, delivery, why))
+        return false;
+    return map_str_put(map, domain, delivery) == 0 || say(why, "no memory");
+}
+
 static bool set_level(enum log_level *out, struct str v, struct buf *why)
 {
     for (size_t i = 0; i < COUNT(levels); i++)
@@ -304,6 +322,7 @@ static bool set_one(struct conf *c, const struct option *o, struct str v, size_t
             return say(why, "is not an IP address");
         *(const char **)at = str_z(&c->arena, v);
         return true;
+    case OPTION_DELIVERY: return delivery_parse(c, v, at, why);
     case OPTION_SIZE:
     case OPTION_SIZE_U32:
     case OPTION_TIME:
@@ -333,6 +352,7 @@ static bool set_one(struct conf *c, const struct option *o, struct str v, size_t
         (*(const char ***)at)[index] = str_z(&c->arena, v);
         return true;
     case OPTION_ZONES: (*(const char ***)at)[index] = zone(c, v); return true;
+    case OPTION_DELIVERIES: return set_delivery_of_domain(c, at, v, why);
     }
     return false;
 }
@@ -367,7 +387,9 @@ static void set_count(struct conf *c, const struct option *o, size_t count)
     case OPTION_LEVEL:
     case OPTION_WORD:
     case OPTION_IP:
-    case OPTION_DOMAINS: break;
+    case OPTION_DELIVERY:
+    case OPTION_DOMAINS:
+    case OPTION_DELIVERIES: break;
     }
 }
 
@@ -421,8 +443,21 @@ void option_put_quoted(struct buf *out, struct str s)
 
 static int by_text(const void *a, const void *b) { return str_cmp(*(const struct str *)a, *(const struct str *)b); }
 
+static void put_delivery_of_domain(struct buf *out, struct str domain, const struct conf_delivery *d)
+{
+    char text_bytes[DOMAIN_MAX + DELIVERY_TEXT_MAX];
+    struct buf text;
+
+    buf_init_fixed(&text, text_bytes, sizeof text_bytes);
+    buf_put_str(&text, domain);
+    if (domain.n > 0)
+        buf_put_char(&text, '=');
+    delivery_put(&text, d);
+    option_put_quoted(out, buf_str(&text));
+}
+
 /* In order: a map has none, and what people compare must not change by itself. */
-static void put_domains(struct buf *out, const struct map_str *map)
+static void put_domains(struct buf *out, const struct map_str *map, bool with_delivery)
 {
     struct str *names = calloc(map->used + 1, sizeof *names);
     size_t count = 0, cursor = 0;
@@ -437,7 +472,10 @@ static void put_domains(struct buf *out, const struct map_str *map)
     qsort(names, count, sizeof *names, by_text);
     for (size_t i = 0; i < count; i++) {
         buf_put_z(out, i == 0 ? "" : ", ");
-        option_put_quoted(out, names[i]);
+        if (with_delivery)
+            put_delivery_of_domain(out, names[i], map_str_get(map, names[i]));
+        else
+            option_put_quoted(out, names[i]);
     }
     free(names);
 }
@@ -469,7 +507,9 @@ static void put_list(struct buf *out, const struct conf *c, const struct option 
             option_put_quoted(out, str_of(text));
         }
     } else if (o->kind == OPTION_DOMAINS) {
-        put_domains(out, at);
+        put_domains(out, at, false);
+    } else if (o->kind == OPTION_DELIVERIES) {
+        put_domains(out, at, true);
     } else {
         put_texts(out, *(const char *const *const *)at);
     }
@@ -493,10 +533,12 @@ void option_put(struct buf *out, const struct conf *c, const struct option *o)
     case OPTION_BOOL: buf_put_z(out, *(const bool *)at ? "yes" : "no"); break;
     case OPTION_LEVEL: buf_put_z(out, levels[*(const enum log_level *)at]); break;
     case OPTION_WORD: put_word(out, o->words, *(const unsigned *)at); break;
+    case OPTION_DELIVERY: put_delivery_of_domain(out, STR(""), at); break;
     case OPTION_TIMES:
     case OPTION_NETWORKS:
     case OPTION_DOMAINS:
     case OPTION_SERVERS:
-    case OPTION_ZONES: put_list(out, c, o); break;
+    case OPTION_ZONES:
+    case OPTION_DELIVERIES: put_list(out, c, o); break;
     }
 }

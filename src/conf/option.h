@@ -21,11 +21,13 @@ enum option_kind {
     OPTION_LEVEL,
     OPTION_WORD,         /* one of a few: the field, an enum, gets its place in option.words */
     OPTION_IP,           /* an address, or "" */
+    OPTION_DELIVERY,
     OPTION_TIMES,        /* the rest are lists */
     OPTION_NETWORKS,
     OPTION_DOMAINS,
     OPTION_SERVERS,      /* of DNS: "ip" or "ip@port" */
     OPTION_ZONES,        /* a path or "origin=path" */
+    OPTION_DELIVERIES,   /* "domain=delivery" */
 };
 
 struct option {

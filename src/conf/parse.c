@@ -491,6 +491,29 @@ static bool check_domains(struct loader *l)
     return true;
 }
 
+/* Whether a mailbox exists is the LMTP server's knowledge: without a list we would take mail for everybody, and make bounces to forged
+ * senders of it. */
+static bool check_delivery(struct loader *l)
+{
+    struct conf *c = l->c;
+    const char *lmtp = c->local_delivery.kind != CONF_DELIVERY_MAILDIR ? "local_delivery" : NULL;
+    size_t cursor = 0;
+    struct str domain;
+    void *value;
+
+    while (map_str_next(&c->local_delivery_by_domain, &cursor, &domain, &value)) {
+        const struct conf_delivery *d = value;
+        if (map_str_get(&c->local_domains, domain) == NULL)
+            return scan_error(l->error, place_of(l, "local_delivery_by_domain"),
+                              "local_delivery_by_domain: \"%" STR_FMT "\" is not among local_domains", STR_ARG(domain));
+        if (d->kind != CONF_DELIVERY_MAILDIR)
+            lmtp = "local_delivery_by_domain";
+    }
+    if (lmtp == NULL || c->have_users_file)
+        return true;
+    return scan_error(l->error, place_of(l, lmtp), "%s: LMTP needs users_file: whom may we take mail for?", lmtp);
+}
+
 static bool check_mailbox(struct loader *l)
 {
     const char *m = l->c->mailbox;
@@ -553,7 +576,7 @@ static bool check_whole(struct loader *l)
     if (c->relay_domains.used > 0 && c->relay_recipients_file[0] == '\0')
         ok = scan_error(l->error, place_of(l, "relay_domains"),
                         "relay_domains needs relay_recipients_file: the users of those domains, or @domain to take all");
-    return check_domains(l) && check_mailbox(l) && check_postmaster(l) && check_relay_host(l) && ok;
+    return check_domains(l) && check_delivery(l) && check_mailbox(l) && check_postmaster(l) && check_relay_host(l) && ok;
 }
 
 static int load_snapshot(struct loader *l)
@@ -584,6 +607,7 @@ static struct conf *new_snapshot(const char *path)
     arena_init(&c->arena, ARENA_MAX);
     map_str_init(&c->local_domains);
     map_str_init(&c->relay_domains);
+    map_str_init(&c->local_delivery_by_domain);
     map_str_init(&c->users);
     map_str_init(&c->relay_recipients);
     c->path = str_z(&c->arena, str_of(path));

@@ -127,6 +127,24 @@ static const struct { const char *text, *error; } refused[] = {
     { H "tls_certificate a { key = x key = y }\n",     "conf:2: \"key\" stands at " },
     { H "tls_min_protocol = TLSv1.1\n",                "conf:2: tls_min_protocol: \"TLSv1.1\" is none of TLSv1.2 TLSv1.3" },
     { H "outbound_tls = starttls\n",                   "is none of none may encrypt verify" },
+    { H "local_delivery = mbox\n",                       "conf:2: local_delivery: \"mbox\" is neither \"maildir\" nor" },
+    { H "local_delivery = \"lmtp:\"\n",                  "conf:2: local_delivery: \"lmtp:\" is not \"lmtp:host:port\"" },
+    { H "local_delivery = \"lmtp:unix:\"\n",             "has no path that a socket can have" },
+    { H "local_delivery = lmtp:127.0.0.1:24\n",          "is not \"lmtp:host:port\"" },
+    { H "local_delivery = \"lmtp:[::1]24\"\n",           "is not \"lmtp:host:port\"" },
+    { H "local_delivery = \"lmtp:[::1\"\n",              "is not \"lmtp:host:port\"" },
+    { H "local_delivery = \"lmtp:[::1/128]:24\"\n",      "is not \"lmtp:host:port\"" },
+    { H "local_delivery = \"lmtp:a_b c:24\"\n",          "is not \"lmtp:host:port\"" },
+    { H "local_delivery = lmtp:box.example:0\n",         "is not \"lmtp:host:port\"" },
+    { H "local_delivery = lmtp:box.example:x\n",         "is not \"lmtp:host:port\"" },
+    { H "local_delivery = lmtp:box.example:25\n",        "has the port of SMTP" },
+    { H "local_delivery = lmtp:box.example\n",           "conf:2: local_delivery: LMTP needs users_file" },
+    { H "local_delivery_by_domain = {\"a.example\"}\n",  "is not \"domain=delivery\"" },
+    { H "local_delivery_by_domain = {\"-=maildir\"}\n",  "does not begin with a domain" },
+    { H "local_delivery_by_domain = {\"a.example=mbox\"}\n", "\"a.example=mbox\" is neither \"maildir\" nor" },
+    { H "local_delivery_by_domain = {\"a.example=maildir\"}\n", "conf:2: local_delivery_by_domain: \"a.example\" is not among local_domains" },
+    { H "local_delivery_by_domain = {\"a.example=maildir\",\n\"A.example=maildir\"}\n", "conf:3: local_delivery_by_domain: \"A.example=maildir\" is the second" },
+    { H "local_domains = {a.example}\nlocal_delivery_by_domain = {\"a.example=lmtp:unix:x\"}\n", "conf:3: local_delivery_by_domain: LMTP needs users_file" },
     { "hostname = \"a b\"\n",                          "conf:1: hostname: \"a b\" is not a domain name" },
 };
 
@@ -188,6 +206,7 @@ static void has_defaults(void **state)
     assert_int_equal(c->retry.delays_ns[5], 7200 * NS_PER_S);
     assert_int_equal(c->expire_ns, 5 * 86400 * NS_PER_S);
     assert_int_equal(c->smtp_port, 25);
+    assert_int_equal(c->local_delivery.kind, CONF_DELIVERY_MAILDIR);
     assert_int_equal(c->log_level, LOG_INFO);
     assert_null(c->dns_forwarders[0]);
     assert_false(c->have_users_file);
@@ -243,6 +262,8 @@ static void reads_everything(void **state)
                              "dns_zone_files = {\"example=zone\", /etc/zone}\n"
                              "mailbox = \"mail/{user}\" retry = {30s, 1h30m}\n"
                              "control_group = '${x} \"y\"'\n"
+                             "local_delivery = \"lmtp:unix:run/lmtp\"\n"
+                             "local_delivery_by_domain = {\"b\xc3\xbc" "cher.example=lmtp:[IPv6:2001:db8::1]\"}\n"
                              "listen one { address = \"127.0.0.1:0\" }\n");
     char expect[256];
     snprintf(expect, sizeof expect, "%s/data", folder);
@@ -257,6 +278,11 @@ static void reads_everything(void **state)
     assert_int_equal(c->retry.delays_ns[1], 5400 * NS_PER_S);
     assert_int_equal(c->listener_count, 2);
     assert_non_null(map_str_get(&c->local_domains, STR("xn--bcher-kva.example")));
+    const struct conf_delivery *d = map_str_get(&c->local_delivery_by_domain, STR("xn--bcher-kva.example"));
+    assert_non_null(d);
+    assert_true(str_eq(d->host, STR("[IPv6:2001:db8::1]")) && d->port == CONF_LMTP_PORT);
+    snprintf(expect, sizeof expect, "%s/run/lmtp", folder);
+    assert_string_equal(c->local_delivery.path, expect);
     assert_non_null(map_str_get(&c->users, STR("bob")));
     assert_non_null(map_str_get(&c->users, STR("alice@here.example")));
     assert_non_null(map_str_get(&c->users, STR("j. doe")));
@@ -270,7 +296,10 @@ static void what_is_shown_reads_back_the_same(void **state)
     CLEANUP_BUF struct buf first, second;
 
     (void)state;
+    write_file("users", "bob\n");
     struct conf *c = load_ok(H "local_domains = {b.example, a.example} control_group = '${x} \\'y\\' \\\\' expire = 36h\n"
+                             "users_file = users local_delivery = lmtp:box.example:2424\n"
+                             "local_delivery_by_domain = {\"b.example=maildir\", \"a.example=lmtp:unix:/run/lmtp\"}\n"
                              "listen one { address = \"127.0.0.1:0\" } segment_size = 65537 shutdown_grace = 0\n"
                              "tls_certificate a { certificate = \"/a b\" key = /k } outbound_tls = verify\n");
     buf_init(&first, 65536);
@@ -278,6 +307,7 @@ static void what_is_shown_reads_back_the_same(void **state)
     conf_show(c, &first);
     conf_unref(c);
     assert_non_null(memmem(first.p, first.n, "local_domains = {\"a.example\", \"b.example\"}\n", 43));
+    assert_non_null(memmem(first.p, first.n, "_domain = {\"a.example=lmtp:unix:/run/lmtp\", \"b.example=maildir\"}\n", 65));
     assert_non_null(memmem(first.p, first.n, "smtp_port = 25   # default\n", 27));
     buf_put_char(&first, '\0');
     c = load_ok(first.p);

@@ -1,5 +1,5 @@
 /*
- * Routes: ours, the relay host, or by MX; and the path of a Maildir. Pure.
+ * Routes: ours to a Maildir or by LMTP, the relay host, or by MX; and the path of a Maildir. Pure.
  */
 #include "policy/route.h"
 #include <errno.h>
@@ -32,17 +32,54 @@ static int relay_host_route(struct arena *a, const struct conf *c, struct route 
     return 0;
 }
 
+static struct str domain_of(const struct conf *c, const struct address *rcpt);
+
+/* All mail for one LMTP server is one route, whatever the domain. */
+static int local_route(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out)
+{
+    const struct conf_delivery *d = map_str_get(&c->local_delivery_by_domain, domain_of(c, rcpt));
+    struct route r = { .kind = ROUTE_LOCAL, .domain = STR(""), .host = STR(""), .port = c->smtp_port };
+
+    if (d == NULL)
+        d = &c->local_delivery;
+    switch (d->kind) {
+    case CONF_DELIVERY_MAILDIR:
+        r.domain = str_copy(a, rcpt->domain);
+        if (r.domain.p == NULL)
+            return -ENOMEM;
+        break;
+    case CONF_DELIVERY_LMTP:
+        r.kind = ROUTE_LMTP;
+        r.host = d->host;
+        r.port = d->port;
+        break;
+    case CONF_DELIVERY_LMTP_UNIX:
+        r.kind = ROUTE_LMTP_UNIX;
+        r.path = d->path;
+        break;
+    }
+    *out = r;
+    return 0;
+}
+
+bool route_is_lmtp(const struct route *r)
+{
+    return r->kind == ROUTE_LMTP || r->kind == ROUTE_LMTP_UNIX;
+}
+
 int route_for(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out)
 {
     /* Without a domain it is <postmaster> or a local name of ours. */
     bool ours = rcpt->domain.n == 0 || map_str_get(&c->local_domains, rcpt->domain) != NULL;
 
-    if (!ours && c->relay_host[0] != '\0')
+    if (ours)
+        return local_route(a, c, rcpt, out);
+    if (c->relay_host[0] != '\0')
         return relay_host_route(a, c, out);
     struct str domain = str_copy(a, rcpt->domain);
     if (domain.p == NULL && rcpt->domain.n > 0)
         return -ENOMEM;
-    *out = (struct route){ .kind = ours ? ROUTE_LOCAL : ROUTE_MX, .domain = domain, .host = STR(""), .port = c->smtp_port };
+    *out = (struct route){ .kind = ROUTE_MX, .domain = domain, .host = STR(""), .port = c->smtp_port };
     return 0;
 }
 
@@ -53,7 +90,11 @@ int route_cmp(const struct route *a, const struct route *b)
     if (a->port != b->port)
         return a->port < b->port ? -1 : 1;
     int by_domain = str_cmp(a->domain, b->domain);
-    return by_domain != 0 ? by_domain : str_cmp(a->host, b->host);
+    if (by_domain != 0)
+        return by_domain;
+    if (a->kind == ROUTE_LMTP_UNIX)
+        return strcmp(a->path, b->path);
+    return str_cmp(a->host, b->host);
 }
 
 /* -- the Maildir ------------------------------------------------------------------------------------------------------- */

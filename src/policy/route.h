@@ -8,14 +8,18 @@
 #include "conf/conf.h"
 #include "mail/address.h"
 
-enum route_kind { ROUTE_LOCAL, ROUTE_MX, ROUTE_HOST };
+enum route_kind { ROUTE_LOCAL, ROUTE_LMTP, ROUTE_LMTP_UNIX, ROUTE_MX, ROUTE_HOST };
 
+/* Strings are in the arena or the configuration's own. */
 struct route {
     enum route_kind kind;
     struct str      domain;              /* MX: the domain to look up, or an address literal */
-    struct str      host;                /* HOST: name or literal of the relay host */
+    struct str      host;                /* HOST, LMTP: name or literal of the relay host, of the server of our mailboxes */
     uint16_t        port;
+    const char     *path;                /* LMTP_UNIX: of its socket */
 };
+
+bool route_is_lmtp(const struct route *r);
 
 int  route_for(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out);   /* -ENOMEM */
 int  route_cmp(const struct route *a, const struct route *b);      /* an order; 0: they share one transaction and one connection */

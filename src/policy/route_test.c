@@ -102,12 +102,50 @@ static void one_relay_host_is_one_route(void **state)
     assert_true(route_cmp(&ra, &rb) < 0 && route_cmp(&rb, &ra) > 0);
 }
 
+static struct route route_of(const char *domain)
+{
+    struct address a = { .local = STR("x"), .domain = str_of(domain) };
+    struct route r;
+    assert_int_equal(route_for(&arena, &conf, &a, &r), 0);
+    return r;
+}
+
+static void a_domain_may_have_a_delivery_of_its_own(void **state)
+{
+    static struct conf_delivery by_tcp = { .kind = CONF_DELIVERY_LMTP, .host = STR("box.example"), .port = 24 };
+    static struct conf_delivery by_path = { .kind = CONF_DELIVERY_LMTP_UNIX, .path = "/run/lmtp" };
+    static struct conf_delivery other_path = { .kind = CONF_DELIVERY_LMTP_UNIX, .path = "/run/lmtp2" };
+    static const char *const domains[] = { "one.example", "two.example", "three.example", "four.example" };
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(map_str_put(&conf.local_domains, str_of(domains[i]), &conf), 0);
+    conf.relay_host = "smart.example";
+    conf.local_delivery = by_path;
+    assert_int_equal(map_str_put(&conf.local_delivery_by_domain, STR("one.example"), &by_tcp), 0);
+    assert_int_equal(map_str_put(&conf.local_delivery_by_domain, STR("two.example"), &by_tcp), 0);
+    assert_int_equal(map_str_put(&conf.local_delivery_by_domain, STR("three.example"), &other_path), 0);
+    struct route one = route_of("one.example"), two = route_of("two.example"), three = route_of("three.example"), here = route_of("here.example"),
+                 nowhere = route_of(""), four = route_of("four.example");
+    assert_int_equal(one.kind, ROUTE_LMTP);
+    assert_true(str_eq(one.host, STR("box.example")) && one.port == 24);
+    assert_int_equal(three.kind, ROUTE_LMTP_UNIX);
+    assert_string_equal(four.path, "/run/lmtp");
+    assert_int_equal(route_cmp(&one, &two), 0);
+    assert_int_equal(route_cmp(&here, &four), 0);
+    assert_int_equal(route_cmp(&here, &nowhere), 0);
+    assert_true(route_cmp(&three, &four) != 0 && route_cmp(&one, &three) != 0);
+    conf.local_delivery = (struct conf_delivery){ .kind = CONF_DELIVERY_MAILDIR };
+    map_str_free(&conf.local_delivery_by_domain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mailboxes_stay_inside),
         cmocka_unit_test(routes_are_found),
         cmocka_unit_test(one_relay_host_is_one_route),
+        cmocka_unit_test(a_domain_may_have_a_delivery_of_its_own),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
