@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define QUIT_WAIT_NS      (1 * NS_PER_S)
+#define REMOTE_MAX        sizeof(((struct client *)NULL)->remote)
 
 /* -- replies ----------------------------------------------------------------------------------------------------------- */
 
@@ -147,14 +148,14 @@ static int say_hello(struct client *c, const char *verb)
 /* Awaits EHLO's answer, or HELO's. 0, -EREMOTEIO when a reply refused us (it stands in c->reply), or the error. */
 static int hello(struct client *c)
 {
-    int r = say_hello(c, "EHLO");
+    int r = say_hello(c, c->lmtp ? "LHLO" : "EHLO");
     if (r < 0)
         return r;
     if (c->reply.code / 100 == 2) {
         note_extensions(c);
         return 0;
     }
-    if (c->reply.code / 100 != 5 || !c->usable)
+    if (c->reply.code / 100 != 5 || !c->usable || c->lmtp)    /* LMTP has no other word (RFC 2033, 4.1) */
         return -EREMOTEIO;
     r = say_hello(c, "HELO");                                 /* RFC 5321, 3.2: an old server */
     if (r < 0)
@@ -205,21 +206,29 @@ static int introduce(struct client *c, const struct client_security *s, struct s
     c->privacy = tls && s->implicit ? CLIENT_PRIVATE : CLIENT_PLAIN;
     if (c->reply.code != 220)                                 /* 2xx of another kind is no welcome, and no delivery either */
         return c->reply.code / 100 == 2 ? client_lost(c, -EBADMSG) : -EREMOTEIO;
-    if (greets_as_ourselves(c))
+    if (!c->lmtp && greets_as_ourselves(c))                   /* the server of our own mailboxes may well have our name */
         return -ELOOP;
     r = hello(c);
     return r < 0 || !tls || s->implicit ? r : start_tls(c, s, host);
 }
 
-static struct client *client_new(struct stream *stream, const struct net_addr *to, struct str host, struct conf *conf)
+/* "mx.b.example [192.0.2.1]", "mx.here.example [/run/lmtp]" */
+static void put_remote(char out[REMOTE_MAX], const struct client_server *server)
+{
+    char ip[NET_ADDR_TEXT_MAX];
+    struct buf text;
+    buf_init_fixed(&text, out, REMOTE_MAX - 1);
+    buf_printf(&text, "%" STR_FMT " [%s]", STR_ARG(server->host), server->addr != NULL ? net_addr_format_ip(server->addr, ip) : server->path);
+    out[text.n] = '\0';
+}
+
+static struct client *client_new(struct stream *stream, const struct client_server *server, struct conf *conf)
 {
     struct client *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return NULL;
-    char ip[NET_ADDR_TEXT_MAX];
-    struct buf remote;
-    buf_init_fixed(&remote, c->remote, sizeof(c->remote) - 1);
-    buf_printf(&remote, "%" STR_FMT " [%s]", STR_ARG(host), net_addr_format_ip(to, ip));
+    put_remote(c->remote, server);
+    c->lmtp = server->lmtp;
     c->stream = stream;
     c->conf = conf_ref(conf);
     c->usable = true;
@@ -264,37 +273,47 @@ static bool may_go_without(const struct client *c, const struct client_security 
     return c->privacy == CLIENT_SHAKING && s->level == CONF_CLIENT_TLS_MAY && !s->implicit && error != -ECANCELED && error != -EREMOTEIO;
 }
 
-int client_open(const struct net_addr *to, struct str host, struct conf *conf, const struct client_security *security, struct arena *a,
-                struct client **out, struct outcome *out_failure)
+/* The source address is for the world; the server of our mailboxes is at home. */
+static int connect_to(const struct client_server *server, const struct conf *conf, struct stream **out)
 {
     struct net_addr from;
-    bool bind_from = conf->source_address[0] != '\0' && net_addr_parse(str_of(conf->source_address), 0, &from) &&
-                     from.any.sa_family == to->any.sa_family;
+    int64_t deadline = task_deadline_in(conf->connect_timeout_ns);
+    if (server->addr == NULL)
+        return net_connect_unix(server->path, deadline, out);
+    bool bind_from = !server->lmtp && conf->source_address[0] != '\0' && net_addr_parse(str_of(conf->source_address), 0, &from) &&
+                     from.any.sa_family == server->addr->any.sa_family;
+    return net_connect(server->addr, bind_from ? &from : NULL, deadline, out);
+}
+
+int client_open(const struct client_server *server, struct conf *conf, struct arena *a, struct client **out, struct outcome *out_failure)
+{
+    struct client_server plain = *server;
     struct stream *stream;
-    int r = net_connect(to, bind_from ? &from : NULL, task_deadline_in(conf->connect_timeout_ns), &stream);
+    int r = connect_to(server, conf, &stream);
+    plain.security = NULL;
     if (r < 0) {
-        char text[NET_ADDR_TEXT_MAX];
-        struct str remote = str_printf(a, "%" STR_FMT " [%s]", STR_ARG(host), net_addr_format_ip(to, text));
-        *out_failure = outcome_with_detail(a, RCPT_PENDING, "4.4.1", remote, "cannot connect", client_words_for(r));
+        char remote[REMOTE_MAX];
+        put_remote(remote, server);
+        *out_failure = outcome_with_detail(a, RCPT_PENDING, "4.4.1", str_copy(a, str_of(remote)), "cannot connect", client_words_for(r));
         return r;
     }
-    struct client *c = client_new(stream, to, host, conf);
+    struct client *c = client_new(stream, server, conf);
     if (c == NULL) {
         stream_close(stream);
         *out_failure = outcome_of_ours(RCPT_PENDING, "4.3.0", "out of memory");
         return -ENOMEM;
     }
     metric_add(METRIC_connections_out_opened, 1);
-    r = introduce(c, security, host);
+    r = introduce(c, server->security, server->host);
     if (r < 0) {
-        bool again = may_go_without(c, security, r);
+        bool again = may_go_without(c, server->security, r);
         if (again)
             log_event(LOG_WARN, "tls-out-failed", LOG_Z("remote", c->remote), LOG_Z("error", c->tls_error[0] != '\0' ? c->tls_error : client_words_for(r)),
                       LOG_Z("text", "once more without TLS"));
         else
             explain(c, r, a, out_failure);
         client_close(c);
-        return again ? client_open(to, host, conf, NULL, a, out, out_failure) : r;
+        return again ? client_open(&plain, conf, a, out, out_failure) : r;
     }
     *out = c;
     return 0;

@@ -34,17 +34,26 @@ struct client {
     bool              usable;
     enum client_privacy { CLIENT_PLAIN, CLIENT_SHAKING, CLIENT_PRIVATE } privacy;   /* shaking: TLS is begun, and not seen to work yet */
     char              tls_error[256];    /* why the handshake failed */
+    bool              lmtp;
     char              remote[320];       /* "mx.b.example [192.0.2.1]" */
     struct client    *next;              /* site.c's list of idle ones */
     int64_t           idle_since_ns;
 };
 
-/* Connects, reads the greeting, says EHLO (HELO to a server that knows no EHLO), and makes it private as far as security (NULL: not at all)
+/* Whom to connect to. */
+struct client_server {
+    const struct net_addr *addr;         /* NULL: the socket at path */
+    const char            *path;
+    struct str             host;         /* its name, for the log and DSNs */
+    bool                   lmtp;         /* it speaks LMTP (RFC 2033): a reply for each recipient after the text */
+    const struct client_security *security;   /* NULL: no TLS */
+};
+
+/* Connects, reads the greeting, says EHLO (HELO to a server that knows no EHLO; LHLO in LMTP), and makes it private as far as its security
  * asks and the server can. At level may a connection on which TLS does not work is given up for another without it; above, never.
  * 0; -ELOOP: it greets with our own name; other errors: *out_failure (texts in the arena) says how, deferred, or failed where the server
  * said so for good. */
-int  client_open(const struct net_addr *to, struct str host, struct conf *conf, const struct client_security *security, struct arena *a,
-                 struct client **out, struct outcome *out_failure);
+int  client_open(const struct client_server *server, struct conf *conf, struct arena *a, struct client **out, struct outcome *out_failure);
 
 /* Closes; with QUIT if it is usable still (waits a moment for 221). NULL is fine. */
 void client_close(struct client *c);

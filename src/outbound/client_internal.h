@@ -32,6 +32,7 @@ struct transaction {
     struct text               text;
     size_t                    answered;      /* recipients with a reply to their RCPT */
     size_t                    accepted;
+    struct outcome          **in_turn;       /* owned; LMTP: of those accepted, in the order of their RCPT; else NULL */
     size_t                    beyond;        /* too many for this transaction: they stand first among the outcomes */
     bool                      taken;         /* the text, for those accepted */
     bool                      any_reply;

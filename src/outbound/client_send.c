@@ -10,6 +10,7 @@
 #include "smtp/command.h"
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define WINDOW_RCPTS      50             /* recipients in one pipelined write */
@@ -114,6 +115,12 @@ static bool is_too_many(const struct smtp_reply *reply)
     return (reply->code == 452 || reply->code == 552) && (reply->enhanced[0] == '\0' || strcmp(reply->enhanced + 1, ".5.3") == 0);
 }
 
+/* "5.2.2": this one will not become better by waiting for the next transaction. */
+static bool is_about_mailbox(const struct smtp_reply *reply)
+{
+    return strncmp(reply->enhanced, "5.2.", 4) == 0;
+}
+
 static void put_beyond(struct transaction *t, size_t i)
 {
     struct outcome **list = t->mail->outcomes, *o = list[i];
@@ -131,6 +138,8 @@ static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
         return 0;                                             /* it has the refusal of MAIL already */
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
     if (o.state == RCPT_DELIVERED) {
+        if (t->in_turn != NULL)
+            t->in_turn[t->accepted] = t->mail->outcomes[i];
         t->accepted++;
         return 0;
     }
@@ -138,7 +147,7 @@ static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
         transaction_settle(t, &o);
         return -EPIPE;
     }
-    if (t->c->reply.code == 552)
+    if (t->c->reply.code == 552 && !is_about_mailbox(&t->c->reply))
         o.state = RCPT_PENDING;
     outcome_assign(t->mail->outcomes[i], &o);
     if (is_too_many(&t->c->reply))
@@ -218,6 +227,11 @@ static enum client_sent send_message(struct transaction *t, struct client_mail *
     int r = refuse_beforehand(t);
     if (r != 0)
         return r < 0 ? CLIENT_CANCELED : CLIENT_SENT;
+    if (t->c->lmtp && (t->in_turn = calloc(mail->count, sizeof(*t->in_turn))) == NULL) {
+        struct outcome o = outcome_of_ours(RCPT_PENDING, "4.3.0", "out of memory");
+        transaction_settle(t, &o);
+        return CLIENT_SENT;
+    }
     t->reused = t->c->transactions++ > 0;
     t->by_chunks = t->c->extensions & CLIENT_CHUNKING;
     t->unsent = t->text.size;
@@ -242,5 +256,6 @@ enum client_sent client_send(struct client *c, struct client_mail *mail)
     t.remote = str_copy(t.a, str_of(c->remote));
     enum client_sent result = send_message(&t, mail);
     text_close(&t.text);
+    free(t.in_turn);
     return result;
 }

@@ -83,6 +83,7 @@ static const struct client_case cases[] = {
     { "552 is too many",         { 0 }, "a@x.example,552.b@x.example",                     "D 2.0.0, P 5.1.1", 1 },
     { "452 is too many",         { 0 }, "a@x.example,452.b@x.example",                     "D 2.0.0, P 4.1.1", 1 },
     { "452 to all is no reason to go on", { [AT_RCPT] = "452 4.5.3 full\r\n" }, TWO,        "P 4.5.3, P 4.5.3" },
+    { "552 of a full mailbox is for good", { [AT_RCPT] = "552 5.2.2 full\r\n" }, TWO,      "B 5.2.2, B 5.2.2" },
     { "452 of a full mailbox",   { [AT_RCPT] = "452 4.2.2 full\r\n" }, TWO,                "P 4.2.2, P 4.2.2" },
     /* it closes, so nothing more is asked: its words are the answer to all */
     { "421 at the second",       { 0 }, "a@x.example,421.b@x.example,c@x.example",         "P 4.1.1, P 4.1.1, P 4.1.1", 0, true },
@@ -120,12 +121,33 @@ static const struct client_case cases[] = {
     { "SIZE too small for 7-bit", { [AT_EHLO] = "250-x\r\n250 SIZE 40\r\n" },       ONE, "B 5.3.4", 0, false, true },
     { "a server named SIZE",     { [AT_EHLO] = "250 SIZE 10\r\n" },                   ONE, "D 2.0.0", 1 },
 };
+
+/* The same to a server of LMTP, which says what becomes of the mail of each recipient: "d452.b@x.example" gets 452 then, "550.b@x.example" a
+ * 550 at RCPT. */
+static const struct client_case lmtp_cases[] = {
+    { "all is well",             { 0 },                                               TWO, "D 2.0.0, D 2.0.0", 1 },
+    { "our own name is welcome", { [AT_CONNECT] = "220 us.example LMTP\r\n" },        ONE, "D 2.0.0", 1 },
+    { "each its own",            { 0 }, "a@x.example,d452.b@x.example,d552.c@x.example,e@x.example", "D 2.0.0, P 4.2.2, B 5.2.2, D 2.0.0", 1 },
+    { "only the accepted are told of", { 0 }, "550.a@x.example,d452.b@x.example,450.c@x.example,d@x.example", "B 5.1.1, P 4.2.2, P 4.1.1, D 2.0.0", 1 },
+    { "nobody's mail was taken", { 0 }, "d452.a@x.example,d552.b@x.example",               "P 4.2.2, B 5.2.2" },
+    { "nobody was accepted",     { 0 }, "550.a@x.example,450.b@x.example",                 "B 5.1.1, P 4.1.1" },
+    { "order with too many",     { 0 }, "a@x.example,d552.b@x.example,452.c@x.example",    "D 2.0.0, B 5.2.2, P 4.1.1", 1 },
+    { "LHLO unknown: it is no server of LMTP", { [AT_EHLO] = "500 5.5.1 what?\r\n" }, ONE, "open P 4.3.2" },
+    { "LHLO not now",            { [AT_EHLO] = "451 4.3.2 later\r\n" },               ONE, "open P 4.3.2" },
+    { "DATA refused: one reply", { [AT_DATA] = "451 4.3.0 no disk\r\n" },             TWO, "P 4.3.0, P 4.3.0" },
+    { "421 after the text",      { 0 }, "a@x.example,d421.b@x.example,c@x.example",        "D 2.0.0, P 4.2.2, P 4.2.2", 1, true },
+    { "cut after the text",      { [AT_DOT] = FAKE_CUT },                             TWO, "P 4.4.2, P 4.4.2", 0, true },
+    { "silent after the text",   { [AT_DOT] = FAKE_SILENT },                          TWO, "P 4.4.2, P 4.4.2", 0, true },
+    { "354 after the text",      { [AT_DOT] = "354 what\r\n" },                       TWO, "P 4.0.0, P 4.0.0" },
+    { "cut in the text",         { 0 },                                               TWO, "P 4.4.2, P 4.4.2", 0, true, false, 5 },
+};
 // clang-format on
 
 /* -- running one -------------------------------------------------------------------------------------------------------- */
 
 struct play {
     const struct client_case *c;
+    bool lmtp;
     bool no_pipelining;
     char got[SCENE_MAIL_RCPTS_MAX * 12 + 64];
     bool usable;
@@ -179,11 +201,18 @@ static struct outcome **list_outcomes(struct claim *claim, struct outcome *outco
     return list;
 }
 
-static int open_to(const char *address, struct conf *conf, struct arena *a, struct client **out, struct outcome *failure)
+static int open_server(const char *address, bool lmtp, struct conf *conf, struct arena *a, struct client **out, struct outcome *failure)
 {
     struct net_addr to;
-    assert_true(net_addr_parse(str_of(address), 25, &to));
-    return client_open(&to, STR("fake.example"), conf, NULL, a, out, failure);
+    struct client_server server = { .path = address, .host = STR("fake.example"), .lmtp = lmtp };
+    if (net_addr_parse(str_of(address), 25, &to))
+        server.addr = &to;
+    return client_open(&server, conf, a, out, failure);
+}
+
+static int open_to(const char *address, struct conf *conf, struct arena *a, struct client **out, struct outcome *failure)
+{
+    return open_server(address, false, conf, a, out, failure);
 }
 
 static void play_task(void *arg)
@@ -201,14 +230,17 @@ static void play_task(void *arg)
 
     memcpy(p->fake.words, p->c->words, sizeof p->fake.words);
     p->fake.no_pipelining = p->no_pipelining;
+    p->fake.lmtp = p->lmtp;
     p->fake.cut_in_text = p->c->cut_in_text;
     fake_begin(&p->fake, SERVER);
-    int r = open_to(SERVER, conf, &claim->arena, &client, &failure);
+    int r = open_server(SERVER, p->lmtp, conf, &claim->arena, &client, &failure);
     if (r == 0) {
         struct outcome *outcomes = arena_array(&claim->arena, claim->env.rcpt_count, sizeof *outcomes);
         struct client_mail mail = { claim, list_outcomes(claim, outcomes), claim->env.rcpt_count };
         assert_int_equal(client_send(client, &mail), CLIENT_SENT);
         write_outcomes(p->got, sizeof p->got, outcomes, claim->env.rcpt_count);
+        for (uint32_t i = 0; i < claim->env.rcpt_count; i++)
+            assert_int_equal(outcomes[i].in_mailbox, p->lmtp && letter(&outcomes[i]) == 'D');
         p->usable = client->usable;
         client_close(client);
     } else if (r == -ELOOP) {
@@ -231,11 +263,12 @@ static int in_world(uint64_t seed, task_fn *fn, void *arg)
     return r;
 }
 
-static void check_play(const struct client_case *c, bool no_pipelining, bool chunking, uint64_t seed)
+static void check_play(const struct client_case *c, bool lmtp, bool no_pipelining, bool chunking, uint64_t seed)
 {
     struct play *p = calloc(1, sizeof *p);
     assert_non_null(p);
     p->c = c;
+    p->lmtp = lmtp;
     p->no_pipelining = no_pipelining;
     p->fake.chunking = chunking;
     assert_int_equal(in_world(seed, play_task, p), 0);
@@ -261,12 +294,26 @@ static void the_table(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (unsigned seed = 1; seed <= 3; seed++) {
-            check_play(&cases[i], false, false, seed);
-            check_play(&cases[i], true, false, seed);
+            check_play(&cases[i], false, false, false, seed);
+            check_play(&cases[i], false, true, false, seed);
             if (cases[i].words[AT_DATA] != NULL || cases[i].words[AT_EHLO] != NULL)
                 continue;
-            check_play(&cases[i], false, true, seed);
-            check_play(&cases[i], true, true, seed);
+            check_play(&cases[i], false, false, true, seed);
+            check_play(&cases[i], false, true, true, seed);
+        }
+}
+
+static void the_table_of_lmtp(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof lmtp_cases / sizeof lmtp_cases[0]; i++)
+        for (unsigned seed = 1; seed <= 3; seed++) {
+            check_play(&lmtp_cases[i], true, false, false, seed);
+            check_play(&lmtp_cases[i], true, true, false, seed);
+            if (lmtp_cases[i].words[AT_DATA] != NULL || lmtp_cases[i].words[AT_EHLO] != NULL)
+                continue;
+            check_play(&lmtp_cases[i], true, false, true, seed);
+            check_play(&lmtp_cases[i], true, true, true, seed);
         }
 }
 
@@ -292,6 +339,50 @@ static void the_conversation(void **state)
                         "EHLO us.example\nMAIL FROM:<s@y.example> SIZE=29\nRCPT TO:<a@x.example>\nRCPT TO:<b@x.example>\nDATA\nQUIT\n");
     assert_string_equal(p.fake.mails[0].rcpts, "<a@x.example>,<b@x.example>");
     assert_true(str_eq(buf_str(&p.fake.mails[0].wire), STR(MESSAGE)));
+    fake_forget(&p.fake);
+}
+
+struct socket_play {
+    struct fake fake;
+    char got[64];
+};
+
+static void socket_task(void *arg)
+{
+    struct socket_play *p = arg;
+    struct conf *conf = scene_conf(US, "us");
+    struct queue *q = scene_queue(conf);
+    struct claim *claim = put_and_claim(q, &(struct scene_message){ "s@y.example", "a@x.example,d452.b@x.example", STR(MESSAGE) });
+    struct client *client = NULL;
+    struct outcome failure, outcomes[2];
+    conf->source_address = "203.0.113.9"; /* not an address that a socket could have */
+    assert_int_equal(open_server("run/lmtp", true, conf, &claim->arena, &client, &failure), -ENOENT);
+    assert_true(str_eq(failure.remote, STR("fake.example [run/lmtp]")));
+    assert_int_equal(failure.state, RCPT_PENDING);
+    p->fake.lmtp = true;
+    fake_begin(&p->fake, "run/lmtp");
+    assert_int_equal(open_server("run/lmtp", true, conf, &claim->arena, &client, &failure), 0);
+    struct client_mail mail = { claim, list_outcomes(claim, outcomes), 2 };
+    assert_int_equal(client_send(client, &mail), CLIENT_SENT);
+    write_outcomes(p->got, sizeof p->got, outcomes, 2);
+    assert_true(str_eq(outcomes[0].remote, STR("fake.example [run/lmtp]")));
+    client_close(client);
+    fake_end(&p->fake);
+    queue_unclaim(claim);
+    queue_close(q);
+    conf_unref(conf);
+}
+
+static void lmtp_through_a_socket(void **state)
+{
+    (void)state;
+    static struct socket_play p;
+    memset(&p, 0, sizeof p);
+    assert_int_equal(in_world(7, socket_task, &p), 0);
+    assert_string_equal(p.got, "D 2.0.0, P 4.2.2");
+    buf_put_char(&p.fake.transcript, '\0');
+    assert_string_equal(p.fake.transcript.p,
+                        "LHLO us.example\nMAIL FROM:<s@y.example> SIZE=29\nRCPT TO:<a@x.example>\nRCPT TO:<d452.b@x.example>\nDATA\nQUIT\n");
     fake_forget(&p.fake);
 }
 
@@ -663,7 +754,9 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table),
+        cmocka_unit_test(the_table_of_lmtp),
         cmocka_unit_test(the_conversation),
+        cmocka_unit_test(lmtp_through_a_socket),
         cmocka_unit_test(nothing_for_nobody),
         cmocka_unit_test(dots_are_doubled),
         cmocka_unit_test(a_large_body),

@@ -38,13 +38,33 @@ static int final_reply(struct transaction *t)
     return transaction_reply(t, t->c->conf->reply_timeout_ns * FINAL_REPLY_FACTOR);
 }
 
-/* The last reply is the answer to the text. */
-static void settle_text(struct transaction *t)
+/* The last reply is about one recipient, or (NULL) about all that were accepted. */
+static void settle_by_reply(struct transaction *t, struct outcome *of)
 {
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
-    t->taken = o.state == RCPT_DELIVERED;
-    o.dsn_handed_on = t->taken && (t->c->extensions & CLIENT_DSN);
-    transaction_settle(t, &o);
+    bool taken = o.state == RCPT_DELIVERED;
+    o.dsn_handed_on = taken && (t->c->extensions & CLIENT_DSN);
+    o.in_mailbox = taken && t->c->lmtp;
+    t->taken |= taken;
+    if (of != NULL)
+        outcome_assign(of, &o);
+    else
+        transaction_settle(t, &o);
+}
+
+/* The last reply is the answer to the text. In LMTP it is the first of them, and the others are awaited: one for each recipient accepted, in
+ * the order of their RCPT (RFC 2033, 4.2). Those that it owes when it closes stay without. */
+static int settle_text(struct transaction *t)
+{
+    for (size_t answers = 1;; answers++) {
+        bool of_all = !t->c->lmtp || t->c->reply.code == 421;
+        settle_by_reply(t, of_all ? NULL : t->in_turn[answers - 1]);
+        if (of_all || answers == t->accepted)
+            return 0;
+        int r = final_reply(t);
+        if (r < 0)
+            return r;
+    }
 }
 
 /* Ends a transaction that had no final dot: to the server it is still open, and it would refuse the next MAIL (RFC 5321, 4.1.4). */
@@ -98,21 +118,23 @@ static int send_data(struct transaction *t)
         return r;
     if ((r = transaction_reply(t, t->c->conf->reply_timeout_ns)) < 0)
         return r;
-    bool text_sent = t->c->reply.code == 354;
-    if (text_sent) {
+    if (t->c->reply.code == 354) {
         int sent = send_text(t);
         if (sent < 0 && !client_may_have_words(sent))
             return sent;
         if ((r = final_reply(t)) < 0)
             return r;
-        if (sent < 0 && t->c->reply.code / 100 == 2)          /* half a message cannot have been taken */
+        if (sent == 0)
+            return settle_text(t);
+        if (t->c->reply.code / 100 == 2)                      /* half a message cannot have been taken */
             return sent;
-    } else if (t->c->reply.code / 100 == 2) {
-        return client_lost(t->c, -EBADMSG);                   /* 2xx to DATA: it is out of step, and nothing was delivered */
+        settle_by_reply(t, NULL);
+        return 0;
     }
-    settle_text(t);
-    if (!text_sent)
-        reset(t->c);
+    if (t->c->reply.code / 100 == 2)
+        return client_lost(t->c, -EBADMSG);                   /* 2xx to DATA: it is out of step, and nothing was delivered */
+    settle_by_reply(t, NULL);
+    reset(t->c);
     return 0;
 }
 
@@ -170,25 +192,34 @@ static int read_chunk_replies(struct transaction *t, unsigned unanswered, bool *
 /* Those behind a refused chunk are refused too, and the transaction is over when we say so (RFC 3030, 2). */
 static void end_refused(struct transaction *t)
 {
+    if (t->c->lmtp && t->chunks_unanswered > 0) {             /* how often does it refuse the last one? Nobody says */
+        (void)client_lost(t->c, -EBADMSG);
+        return;
+    }
     while (t->chunks_unanswered > 0 && t->c->usable && transaction_reply(t, t->c->conf->reply_timeout_ns) == 0)
         t->chunks_unanswered--;
     if (t->chunks_unanswered == 0)
         reset(t->c);
 }
 
-/* A server that does not know BDAT after all, or is out of step, says nothing about the message. */
-static void settle_refused(struct transaction *t)
+/* whole: the refusal is the answer to the last chunk. A server that does not know BDAT after all, or is out of step, says nothing about the message. */
+static int settle_refused(struct transaction *t, bool whole)
 {
     int code = t->c->reply.code;
     if (code != 500 && code != 502 && code != 503) {
-        settle_text(t);
+        int r = 0;
+        if (whole)
+            r = settle_text(t);
+        else
+            settle_by_reply(t, NULL);
         end_refused(t);
-        return;
+        return r;
     }
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
     o.state = RCPT_PENDING;
     transaction_settle(t, &o);
     (void)client_lost(t->c, -EBADMSG);                        /* and the octets were read as commands, perhaps */
+    return 0;
 }
 
 static int send_chunks(struct transaction *t)
@@ -211,10 +242,8 @@ static int send_chunks(struct transaction *t)
     if (r < 0 || (sent < 0 && !refused))
         return r < 0 ? r : sent;
     if (refused)
-        settle_refused(t);
-    else
-        settle_text(t);
-    return 0;
+        return settle_refused(t, sent == 0 && t->unsent == 0 && t->chunks_unanswered == 0);
+    return settle_text(t);
 }
 
 /* Awaits: the whole text in a buffer, before a word of it is said. */

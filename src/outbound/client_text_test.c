@@ -42,7 +42,7 @@ static void play_task(void *arg)
     assert_int_equal(queue_claim(q, task_deadline_in(NS_PER_S), &claim), 0);
     fake_begin(&p->fake, SERVER);
     assert_true(net_addr_parse(STR(SERVER), 25, &to));
-    assert_int_equal(client_open(&to, STR("fake.example"), conf, &claim->arena, &client, &failure), 0);
+    assert_int_equal(client_open(&(struct client_server){ .addr = &to, .host = STR("fake.example") }, conf, &claim->arena, &client, &failure), 0);
     assert_int_equal(client_send(client, &(struct client_mail){ claim, list, 1 }), CLIENT_SENT);
     snprintf(p->words, sizeof p->words, "%" STR_FMT " %" STR_FMT, STR_ARG(p->outcome.status), STR_ARG(p->outcome.text));
     p->usable = client->usable;

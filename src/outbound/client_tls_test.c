@@ -195,7 +195,7 @@ static void connect_task(void *arg)
     (void)task_sleep(NS_PER_MS);
     struct client_security security = { client_tls_new(), scene->c->level, scene->implicit };
     assert_true(net_addr_parse(STR(SERVER), 25, &to));
-    int r = client_open(&to, str_of(scene->c->host), conf, &security, &a, &c, &failure);
+    int r = client_open(&(struct client_server){ .addr = &to, .host = str_of(scene->c->host), .security = &security }, conf, &a, &c, &failure);
     describe(scene, r, c, &failure);
     task_group_cancel(&server);
     (void)task_group_wait(&server, TASK_FOREVER);

@@ -93,7 +93,9 @@ static struct client *connect_to_one_of(struct part *p, struct site *site, const
     for (size_t i = 0, tried = 0; i < list->count && tried < HOSTS_TRIED_MAX; i++) {
         struct client *client;
         struct outcome reason;
-        int r = client_open(&list->items[i].addr, list->items[i].host, p->attempt->conf, &security, &p->attempt->c->arena, &client, &reason);
+        struct client_server server = { .addr = &list->items[i].addr, .host = list->items[i].host, .lmtp = route_is_lmtp(&p->route),
+                                        .security = &security };
+        int r = client_open(&server, p->attempt->conf, &p->attempt->c->arena, &client, &reason);
         if (r == 0) {
             site_set_up(site);
             return client;
@@ -112,6 +114,24 @@ static struct client *connect_to_one_of(struct part *p, struct site *site, const
     return NULL;
 }
 
+/* Likewise, to the one server on this machine. */
+static struct client *connect_to_socket(struct part *p, struct site *site)
+{
+    struct client_server server = { .path = p->route.path, .host = str_of(p->attempt->conf->hostname), .lmtp = true };
+    struct client *client;
+    struct outcome failure;
+    int r = client_open(&server, p->attempt->conf, &p->attempt->c->arena, &client, &failure);
+    if (r == 0) {
+        site_set_up(site);
+        return client;
+    }
+    if (r == -ECANCELED)
+        return NULL;
+    set_down_for_now(p, site, &failure);
+    give_all(p, &failure);
+    return NULL;
+}
+
 /* Likewise, from the beginning. */
 static struct client *connect_to(struct part *p, struct site *site)
 {
@@ -124,6 +144,8 @@ static struct client *connect_to(struct part *p, struct site *site)
         give_all(p, &failure);
         return NULL;
     }
+    if (p->route.kind == ROUTE_LMTP_UNIX)
+        return connect_to_socket(p, site);
     arena_init(&answers, LOOKUP_MEMORY);                      /* not the claim's: a message may have a thousand destinations */
     switch (mx_lookup(&answers, p->attempt->conf, &p->route, &list, &failure)) {
     case MX_CANCELED: break;
@@ -187,7 +209,7 @@ static void deliver_part(struct part *p)
 {
     switch (p->route.kind) {
     case ROUTE_LOCAL: deliver_local(p); return;
-    case ROUTE_MX: case ROUTE_HOST: deliver_remote(p); return;
+    case ROUTE_MX: case ROUTE_HOST: case ROUTE_LMTP: case ROUTE_LMTP_UNIX: deliver_remote(p); return;
     }
 }
 

@@ -54,7 +54,7 @@ static enum action action_of(const struct dsn *d, const struct outcome *o)
     case RCPT_DELIVERED:
         if (o->dsn_handed_on || !wants(d, o, NOTIFY_SUCCESS))
             return ACTION_NONE;
-        return o->remote.n > 0 ? ACTION_RELAYED : ACTION_DELIVERED;   /* RFC 3461, 5.2.3 and 5.2.5 */
+        return o->remote.n > 0 && !o->in_mailbox ? ACTION_RELAYED : ACTION_DELIVERED;   /* RFC 3461, 5.2.3 and 5.2.5 */
     case RCPT_FAILED: case RCPT_DISCARDED: break;
     }
     return ACTION_NONE;

@@ -329,15 +329,18 @@ static void what_was_asked_for(void **state)
     letter_add(d, "handed-on@x.example", RCPT_DELIVERED, "2.0.0", "mx [192.0.2.1]", STR("250 2.0.0 ok"));
     letter_add(d, "unasked@x.example", RCPT_DELIVERED, "2.0.0", "", STR("in the mailbox"));
     letter_add(d, "patient@x.example", RCPT_PENDING, "4.2.1", "mx [192.0.2.1]", STR("450 4.2.1 later"));
+    letter_add(d, "box@x.example", RCPT_DELIVERED, "2.0.0", "here.example [/run/lmtp]", STR("250 2.0.0 saved"));
+    d->rcpts[7].notify = NOTIFY_SUCCESS;
+    d->outcomes[7].in_mailbox = true;
     for (size_t i = 0; i < 5; i++)
         d->rcpts[i].notify = NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY;
     d->outcomes[4].dsn_handed_on = true;
     d->tell_delay = true;
     letter_write(d, STR(ORIGINAL));
-    static const char *const expected[] = { "failed", "delayed", "relayed", "delivered" };
-    for (unsigned i = 0; i < 4; i++)
+    static const char *const expected[] = { "failed", "delayed", "relayed", "delivered", "delivered" };
+    for (unsigned i = 0; i < 5; i++)
         assert_str(value_of(group(d, i + 1), "Action"), str_of(expected[i]));
-    assert_int_equal(group(d, 5).n, 0);
+    assert_int_equal(group(d, 6).n, 0);
     assert_str(value_of(d->head, "Subject"), STR("Your message could not be delivered"));
     int64_t until;
     assert_true(date_parse(value_of(group(d, 2), "Will-Retry-Until"), &until, NULL));

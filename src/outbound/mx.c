@@ -178,7 +178,7 @@ static enum mx_status by_domain(struct lookup *l, const struct conf *conf, struc
     return fail(l, RCPT_PENDING, "4.4.3", "the domain's mail servers cannot be found now");
 }
 
-static enum mx_status by_relay_host(struct lookup *l, struct str name)
+static enum mx_status by_host(struct lookup *l, struct str name)
 {
     struct host host = { .name = name };
     if (domain_is_literal(name))
@@ -193,9 +193,9 @@ enum mx_status mx_lookup(struct arena *a, const struct conf *conf, const struct 
                          struct outcome *out_failure)
 {
     struct lookup l = { .a = a, .port = conf->smtp_port, .deadline_ns = task_deadline_in(LOOKUP_NS), .list = out, .failure = out_failure };
-    if (route->kind == ROUTE_HOST) {
+    if (route->kind != ROUTE_MX) {
         l.port = route->port;
-        return by_relay_host(&l, route->host);
+        return by_host(&l, route->host);
     }
     return domain_is_literal(route->domain) ? literal(&l, route->domain) : by_domain(&l, conf, route->domain);
 }

@@ -29,7 +29,7 @@ enum mx_status {
     MX_CANCELED,
 };
 
-/* Awaits DNS. route is MX (a domain or an address literal) or HOST. */
+/* Awaits DNS. route is MX (a domain or an address literal), HOST or LMTP. */
 enum mx_status mx_lookup(struct arena *a, const struct conf *conf, const struct route *route, struct mx_list *out,
                          struct outcome *out_failure);
 

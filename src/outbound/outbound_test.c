@@ -379,6 +379,85 @@ static void a_relay_host(void *arg)
     end();
 }
 
+/* -- LMTP ---------------------------------------------------------------------------------------------------------------------------- */
+
+/* fakes[2] is the server of the mailboxes of box.example and crate.example, at an address or the path of a socket. */
+static void begin_with_lmtp(const char *where)
+{
+    static const char *const domains[] = { "box.example", "crate.example" };
+    struct buf why;
+    char text[64], why_bytes[256];
+    begin();
+    fake_end(&w.fakes[2]);
+    w.fakes[2].lmtp = true;
+    fake_begin(&w.fakes[2], where);
+    for (unsigned i = 0; i < 2; i++) {
+        struct conf_delivery *d = arena_alloc(&w.conf->arena, sizeof *d);
+        buf_init_fixed(&why, why_bytes, sizeof why_bytes);
+        snprintf(text, sizeof text, strchr(where, ':') != NULL ? "lmtp:[192.0.2.3]:24" : "lmtp:unix:%s", where);
+        assert_true(delivery_parse(w.conf, str_of(text), d, &why));
+        scene_local_domain(w.conf, domains[i]);
+        assert_int_equal(map_str_put(&w.conf->local_delivery_by_domain, str_of(domains[i]), d), 0);
+    }
+    start();
+}
+
+/* One transaction for both domains; each recipient meets an end of its own, and the DSNs say which. */
+static void lmtp(void *arg)
+{
+    begin_with_lmtp(arg);
+    struct fake *f = &w.fakes[2];
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example",
+                                                  "u@box.example,d552.full@box.example,d452.slow@crate.example,550.no@box.example,bob@us.example",
+                                                  STR(MESSAGE), .notify = NOTIFY_SUCCESS | NOTIFY_FAILURE });
+    (void)task_sleep(5 * NS_PER_S);
+    assert_int_equal(f->mail_count, 1);
+    assert_string_equal(f->mails[0].rcpts, "<u@box.example>");
+    assert_int_equal(mails_of("bob"), 1);
+    check_bounce("Final-Recipient: rfc822; u@box.example\nAction: delivered\nStatus: 2.0.0\n");
+    check_bounce("Final-Recipient: rfc822; d552.full@box.example\nAction: failed\nStatus: 5.2.2\n");
+    check_bounce("Final-Recipient: rfc822; 550.no@box.example\nAction: failed\nStatus: 5.1.1\n");
+    check_not_in_bounce("slow@crate.example");
+    assert_int_equal(queue_count(w.q), 1);
+
+    f->words[AT_DOT] = "250 2.0.0 there is room again\r\n";
+    (void)drain(2 * 60 * NS_PER_S);
+    assert_int_equal(fake_count(f, "u@box.example"), 1);
+    assert_int_equal(fake_count(f, "d452.slow@crate.example"), 1);
+    assert_int_equal(fake_count(f, "d552.full@box.example"), 0);
+    end();
+}
+
+static void lmtp_keeps_its_connection(void *arg)
+{
+    begin_with_lmtp(arg);
+    for (unsigned i = 0; i < 5; i++) {
+        put("ann@us.example", i % 2 == 0 ? "u@box.example" : "u@crate.example,v@box.example");
+        (void)drain(10 * NS_PER_S);
+    }
+    assert_int_equal(w.fakes[2].mail_count, 5);
+    assert_int_equal(w.fakes[2].connections, 1);
+    end();
+}
+
+/* A server that is away is no reason to bounce, whether it cannot be reached or is none of LMTP. */
+static void lmtp_server_away(void *arg)
+{
+    begin_with_lmtp(arg);
+    fake_end(&w.fakes[2]);
+    put("ann@us.example", "u@box.example");
+    (void)task_sleep(30 * NS_PER_S);
+    w.fakes[2].lmtp = false;
+    fake_begin(&w.fakes[2], arg);
+    (void)task_sleep(10 * 60 * NS_PER_S);
+    assert_int_equal(queue_count(w.q), 1);
+    assert_int_equal(mails_of("ann"), 0);
+    w.fakes[2].lmtp = true;
+    (void)drain(3600 * NS_PER_S);
+    assert_int_equal(w.fakes[2].mail_count, 1);
+    end();
+}
+
 /* -- time -------------------------------------------------------------------------------------------------------------------------------- */
 
 struct visits {
@@ -679,6 +758,17 @@ TEST(a_stale_connection)
 TEST(stopping)
 TEST(stopping_at_any_time)
 
+static void test_lmtp(void **state)
+{
+    static const char *const servers[] = { "192.0.2.3:24", "us/lmtp" };
+    (void)state;
+    for (size_t i = 0; i < sizeof servers / sizeof servers[0]; i++) {
+        in_world(lmtp, (void *)(uintptr_t)servers[i]);
+        in_world(lmtp_keeps_its_connection, (void *)(uintptr_t)servers[i]);
+        in_world(lmtp_server_away, (void *)(uintptr_t)servers[i]);
+    }
+}
+
 /* Those whom one transaction does not hold go in the next one, now and not at the retry (RFC 5321, 4.5.3.1.10). */
 static void test_too_many_recipients(void **state)
 {
@@ -707,7 +797,7 @@ int main(void)
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
         cmocka_unit_test(test_trouble_is_named),    cmocka_unit_test(test_a_receipt_is_asked_for),
         cmocka_unit_test(test_a_delay_is_told_once),
-        cmocka_unit_test(test_too_many_recipients),
+        cmocka_unit_test(test_too_many_recipients), cmocka_unit_test(test_lmtp),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);

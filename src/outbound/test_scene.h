@@ -43,6 +43,7 @@ static inline struct conf *scene_conf(const char *hostname, const char *dir)
     arena_init(&c->arena, 1 << 20);
     map_str_init(&c->local_domains);
     map_str_init(&c->relay_domains);
+    map_str_init(&c->local_delivery_by_domain);
     map_str_init(&c->users);
     map_str_init(&c->relay_recipients);
     c->hostname = scene_text(c, "%s%s", hostname, "");
@@ -269,6 +270,7 @@ struct fake {
     void *say_arg;
     bool chunking;        /* CHUNKING and BINARYMIME are announced, likewise */
     bool no_pipelining;   /* not announced, if EHLO's words are the usual ones */
+    bool lmtp;            /* LHLO is AT_EHLO; AT_DOT is said for each recipient that was accepted, "452" to "<d452.bob@d.example>" */
     uint64_t cut_in_text; /* bytes of a message's text after which it closes; 0: never */
     int64_t think_ns;     /* before each reply */
     /* What it saw */
@@ -324,7 +326,13 @@ static inline const char *fake_usual(struct fake *f, enum fake_stage stage, stru
     }
     case AT_DATA: return "354 go on\r\n";
     case AT_BDAT: return "250 2.0.0 go on\r\n";
-    case AT_DOT: return "250 2.0.0 taken\r\n";
+    case AT_DOT: {
+        unsigned code = f->lmtp && str_starts(line, STR("<d")) ? (unsigned)strtoul(line.p + 2, NULL, 10) : 0;
+        if (code < 200)
+            return "250 2.0.0 taken\r\n";
+        snprintf(text, sizeof text, "%u %u.2.2 as you wish\r\n", code, code / 100);
+        return text;
+    }
     case AT_RSET: return "250 2.0.0 ok\r\n";
     case AT_QUIT: return "221 2.0.0 bye\r\n";
     case AT_OTHER:
@@ -421,6 +429,22 @@ static inline char *fake_keep(struct buf *b)
     return p;
 }
 
+/* A reply for each of s->rcpts (RFC 2033, 4.2), which are afterwards those whose mail was taken. */
+static inline bool fake_verdicts(struct fake_session *s)
+{
+    struct buf taken;
+    buf_init(&taken, 1 << 20);
+    for (struct str rest = buf_str(&s->rcpts), one; rest.n > 0 && !s->over;) {
+        str_cut(rest, ',', &one, &rest);
+        if (fake_answer(s, AT_DOT, one) == 2)
+            buf_printf(&taken, "%s%" STR_FMT, taken.n > 0 ? "," : "", STR_ARG(one));
+    }
+    buf_clear(&s->rcpts);
+    buf_put_str(&s->rcpts, buf_str(&taken));
+    buf_free(&taken);
+    return s->rcpts.n > 0;
+}
+
 static inline void fake_data(struct fake_session *s)
 {
     struct fake *f = s->f;
@@ -435,7 +459,7 @@ static inline void fake_data(struct fake_session *s)
     }
     /* It is taken before it is said: a client that hears nothing must think otherwise, and we must know better. */
     uint64_t disk_ops = sim_disk_ops();
-    bool taken = fake_answer(s, AT_DOT, buf_str(&wire)) == 2;
+    bool taken = f->lmtp ? fake_verdicts(s) : fake_answer(s, AT_DOT, buf_str(&wire)) == 2;
     if (taken) {
         assert(f->mail_count < SCENE_MAILS_MAX);
         f->mails[f->mail_count++] = (struct fake_mail){ fake_keep(&s->sender), fake_keep(&s->rcpts), wire, s->number, disk_ops };
@@ -475,7 +499,8 @@ static inline void fake_bdat(struct fake_session *s, struct str args)
     }
     uint64_t disk_ops = sim_disk_ops();
     s->stray = s->rcpts.n == 0;
-    int said = fake_answer(s, last.n > 0 ? AT_DOT : AT_BDAT, args);
+    bool verdicts = f->lmtp && last.n > 0 && s->rcpts.n > 0;
+    int said = verdicts ? (fake_verdicts(s) ? 2 : 0) : fake_answer(s, last.n > 0 ? AT_DOT : AT_BDAT, args);
     s->stray = false;
     if (last.n > 0 && said == 2) {
         assert(f->mail_count < SCENE_MAILS_MAX);
@@ -495,6 +520,7 @@ static inline void fake_command(struct fake_session *s, struct str line)
         enum fake_stage stage;
     } verbs[] = {
         {"EHLO ",       AT_EHLO},
+        { "LHLO ",      AT_EHLO},
         { "HELO ",      AT_HELO},
         { "MAIL FROM:", AT_MAIL},
         { "RCPT TO:",   AT_RCPT},
@@ -509,6 +535,8 @@ static inline void fake_command(struct fake_session *s, struct str line)
         if (!str_starts(line, str_of(verbs[i].verb)))
             continue;
         stage = verbs[i].stage;
+        if (i < 3 && s->f->lmtp != str_starts(line, STR("LHLO"))) /* RFC 2033, 4.1: that the two are not mixed up */
+            stage = AT_OTHER;
         args = str_from(line, strlen(verbs[i].verb));
     }
     if (stage == AT_DATA) {
@@ -580,16 +608,14 @@ static inline void fake_accept_task(void *arg)
 }
 
 /* f zeroed but for what it is to say. */
-static inline void fake_begin(struct fake *f, const char *address)
+static inline void fake_begin(struct fake *f, const char *address) /* or the path of a socket */
 {
     struct net_addr at;
-    bool ok = net_addr_parse(str_of(address), 25, &at);
-    assert(ok);
-    (void)ok;
+    bool is_path = !net_addr_parse(str_of(address), 25, &at);
     buf_free(&f->transcript);
     buf_init(&f->transcript, 64 << 20);
     task_group_init(&f->tasks);
-    int r = net_listen(&at, false, &f->listener);
+    int r = is_path ? net_listen_unix(address, 0666, &f->listener) : net_listen(&at, false, &f->listener);
     assert(r == 0);
     r = task_group_start(&f->tasks, "fake", fake_accept_task, f);
     assert(r == 0);

@@ -60,7 +60,7 @@ static void play_task(void *arg)
     p->fake.words[AT_EHLO] = p->ehlo;
     fake_begin(&p->fake, SERVER);
     assert_true(net_addr_parse(STR(SERVER), 25, &to));
-    assert_int_equal(client_open(&to, STR("fake.example"), conf, NULL, &claim->arena, &client, &failure), 0);
+    assert_int_equal(client_open(&(struct client_server){ .addr = &to, .host = STR("fake.example") }, conf, &claim->arena, &client, &failure), 0);
     assert_int_equal(client_send(client, &(struct client_mail){ claim, list, 1 }), CLIENT_SENT);
     snprintf(p->words, sizeof p->words, "%" STR_FMT " %" STR_FMT, STR_ARG(p->outcome.status), STR_ARG(p->outcome.text));
     assert_true(client->usable);
@@ -221,7 +221,7 @@ static void unreadable_task(void *arg)
     struct client *client;
     fake_begin(&fake, SERVER);
     assert_true(net_addr_parse(STR(SERVER), 25, &to));
-    assert_int_equal(client_open(&to, STR("fake.example"), conf, NULL, &claim->arena, &client, &failure), 0);
+    assert_int_equal(client_open(&(struct client_server){ .addr = &to, .host = STR("fake.example") }, conf, &claim->arena, &client, &failure), 0);
     assert_int_equal(scene_list("us/data/body", &names), 1);
     int dir = file_open_dir("us/data/body");
     assert_int_equal(file_unlink_at(dir, names.names[0]), 0);
