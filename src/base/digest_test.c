@@ -1,5 +1,5 @@
 /*
- * SHA-256: the vectors of FIPS 180-2, appendix B, whole and in pieces.
+ * SHA-256: the vectors of FIPS 180-2, appendix B, whole and in pieces. HMAC: RFC 4231; PBKDF2: RFC 7914, 11.
  */
 #include "base/codec.h"
 #include "base/digest.h"
@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -62,9 +63,48 @@ static void in_pieces(void **state)
     digest_free(NULL);
 }
 
+static void hmac(void **state)
+{
+    char    key131[131];
+    uint8_t sum[DIGEST_SHA256_LEN];
+
+    (void)state;
+    memset(key131, 0xaa, sizeof key131);
+    digest_hmac((struct str){ key131, sizeof key131 }, STR("Test Using Larger Than Block-Size Key - Hash Key First"), sum);
+    assert_digest(sum, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    digest_hmac(STR("\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b"), STR("Hi There"), sum);
+    assert_digest(sum, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    digest_hmac(STR("Jefe"), STR("what do ya want for nothing?"), sum);
+    assert_digest(sum, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    digest_hmac((struct str){ NULL, 0 }, (struct str){ NULL, 0 }, sum);
+    assert_digest(sum, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+}
+
+static void pbkdf2(void **state)
+{
+    uint8_t sum[DIGEST_SHA256_LEN];
+
+    (void)state;
+    digest_pbkdf2(STR("passwd"), STR("salt"), 1, sum);
+    assert_digest(sum, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc");
+    digest_pbkdf2(STR("Password"), STR("NaCl"), 80000, sum);
+    assert_digest(sum, "4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56");
+}
+
+static void equal(void **state)
+{
+    (void)state;
+    assert_true(digest_equal("", "", 0));
+    assert_true(digest_equal("abc", "abd", 2));
+    assert_false(digest_equal("abc", "abd", 3));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hmac),
+        cmocka_unit_test(pbkdf2),
+        cmocka_unit_test(equal),
         cmocka_unit_test(whole),
         cmocka_unit_test(in_pieces),
     };
