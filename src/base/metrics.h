@@ -32,6 +32,10 @@
     X(tls_out_handshakes)               \
     X(tls_out_handshakes_failed)        \
     X(tls_out_resumed)                  \
+    X(credentials_given)                \
+    X(logins)                           \
+    X(login_failures)                   \
+    X(messages_over_rate)               \
     X(loop_turns_slow)
 
 enum metric {

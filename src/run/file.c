@@ -210,6 +210,13 @@ int file_read_whole(const char *path, size_t max, struct buf *out)
     return file < 0 ? file : read_whole(file, max, out);
 }
 
+int file_info_path(const char *path, struct file_info *out)
+{
+    CLEANUP_FILE int file = disk->open_path(path);
+
+    return file < 0 ? file : file_info(file, out);
+}
+
 int file_read_whole_at(int dir, const char *name, size_t max, struct buf *out)
 {
     CLEANUP_FILE int file = file_open_at(dir, name, FILE_READ);

@@ -57,6 +57,7 @@ int file_system_of(int file, enum file_system *out, uint64_t *out_free_bytes);
 struct buf;
 int file_read_whole(const char *path, size_t max, struct buf *out);
 int file_read_whole_at(int dir, const char *name, size_t max, struct buf *out);
+int file_info_path(const char *path, struct file_info *out);           /* of what file_read_whole would read */
 
 static inline void cleanup_file(int *file) { if (*file >= 0) (void)file_close(*file); }
 #define CLEANUP_FILE __attribute__((cleanup(cleanup_file)))

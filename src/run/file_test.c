@@ -271,6 +271,10 @@ static void test_whole_files(void **state)
     assert_int_equal(file_read_whole(path, 100, &b), 0);
     assert_int_equal(b.n, 10);
     assert_int_equal(file_read_whole("/none/such", 100, &b), -ENOENT);
+    struct file_info info;
+    assert_int_equal(file_info_path(path, &info), 0);
+    assert_int_equal(info.size, b.n);
+    assert_int_equal(file_info_path("/none/such", &info), -ENOENT);
 
     char *big = malloc(100001);
     memset(big, 'x', 100000);
