@@ -108,8 +108,9 @@ static const char *read_line(struct accounts *all, struct str line)
 
     if (line.n == 0 || line.p[0] == '#')
         return NULL;
-    if (str_find(line, '\0') >= 0)
-        return "a NUL in a line";
+    for (size_t i = 0; i < line.n; i++)
+        if ((unsigned char)line.p[i] < ' ' || line.p[i] == 0x7f)
+            return "a control character in a line";
     if (!str_cut(line, ':', &login, &hash))
         return "a line is login:hash, or login:hash:verifier";
     if (str_eq(login, STR("!salt"))) {

@@ -32,6 +32,8 @@ static const struct { const char *text; const char *error; } lines[] = {
     { "a b:x\n",                            "no name of a login" },
     { "!boss:x\n",                          "no name of a login" },
     { "alice:\n",                           "hash is missing" },
+    { "alice:x\r\r\n",                      "a control character" },
+    { "alice:x\t\n",                        "a control character" },
     { "alice:x\nALICE:y\n",                 "f:2: that login stands here twice" },
     { "alice:x:\n",                         "no SCRAM-SHA-256 verifier" },
     { "alice:x:SCRAM-SHA-1$4096:aa==$a:b",  "no SCRAM-SHA-256 verifier" },
