@@ -34,6 +34,7 @@ void conf_unref(struct conf *c)
     map_str_free(&c->local_delivery_by_domain);
     map_str_free(&c->users);
     map_str_free(&c->relay_recipients);
+    map_str_free(&c->sender_logins);
     arena_reset(&c->arena);
     free(c);
 }
@@ -73,7 +74,9 @@ static void show_listener(const struct conf_listener *l, struct buf *out)
     option_put_quoted(out, l->name);
     buf_put_z(out, " { address = ");
     option_put_quoted(out, l->address);
-    buf_printf(out, " tls = %s }\n", words[l->tls]);
+    buf_printf(out, " tls = %s service = %s auth_allow_cleartext = %s hide_client = %s }\n", words[l->tls],
+               l->terms.service == CONF_SERVICE_SUBMISSION ? "submission" : "smtp", l->terms.auth_allow_cleartext ? "yes" : "no",
+               l->terms.hide_client ? "yes" : "no");
 }
 
 static void show_certificate(const struct conf_certificate *cert, struct buf *out)

@@ -23,10 +23,28 @@ enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_REQUIRED, CONF_TLS_IM
 enum conf_tls_protocol { CONF_TLS_1_2, CONF_TLS_1_3 };
 enum conf_client_tls { CONF_CLIENT_TLS_NONE, CONF_CLIENT_TLS_MAY, CONF_CLIENT_TLS_ENCRYPT, CONF_CLIENT_TLS_VERIFY };
 
+#define CONF_SERVICE_WORDS    "smtp submission"
+
+enum conf_service { CONF_SERVICE_SMTP, CONF_SERVICE_SUBMISSION };
+
+/* How a listener treats its clients. */
+struct conf_terms {
+    enum conf_service service;
+    bool              auth_allow_cleartext;  /* AUTH without TLS too */
+    bool              hide_client;           /* Received does not say where a login's mail came from */
+};
+
 struct conf_listener {
     struct str    address;               /* "192.0.2.1:25", "[::]:25", as written; checked */
     struct str    name;                  /* the block's title, for the log */
     enum conf_tls tls;                   /* starttls if there is a certificate, else none */
+    struct conf_terms terms;
+};
+
+/* Who may use an address as sender, besides the login of that name. */
+struct conf_owners {
+    struct str         *logins;
+    size_t              count;
 };
 
 struct conf_certificate {
@@ -67,6 +85,18 @@ struct conf {
     const char           *mailbox;           /* path of a Maildir, with {domain} and {user}; default data_dir/mail/{domain}/{user} */
     const char           *postmaster;        /* where mail for postmaster goes: an address, or "" = the mailbox of postmaster in its domain */
 
+    /* logins */
+    const char    *accounts_file;        /* "" none: nobody can log in. Only the keeper opens it */
+    bool           scram;                /* SCRAM is offered, and `nightmail user` makes verifiers */
+    uint32_t       password_checks_max;  /* at a time; 2 */
+    uint32_t       password_checks_waiting_max;  /* beyond it 454; 100 */
+    uint32_t       auth_failures_max;    /* of one session, then 421; 3 */
+    int64_t        auth_failure_delay_ns;        /* before the reply to a failure, so many times as there were; 2 s */
+    const char    *sender_logins_file;   /* "" none */
+    struct map_str sender_logins;        /* "user@domain" or "@domain" -> struct conf_owners; lower case */
+    uint32_t       login_messages_per_hour;      /* what is more is held; 0: no limit; 1000 */
+    uint32_t       login_recipients_per_hour;    /* likewise; 5000 */
+
     /* limits and times of a session (RFC 5321, 4.5.3) */
     uint64_t message_size_max;           /* bytes; 50 MiB */
     uint32_t recipients_max;             /* per transaction; 1000 */
@@ -84,6 +114,10 @@ struct conf {
 
     /* sending */
     const char       *relay_host;        /* "" by MX; "host", "host:port", "[ip]:port" */
+    const char       *relay_host_user;   /* "" no AUTH there */
+    const char       *relay_host_password;           /* "file:/path"; checked */
+    const char       *relay_host_password_file;      /* that path, absolute; NULL without one. Only the keeper opens it */
+    bool              relay_host_auth_allow_cleartext;   /* PLAIN and LOGIN without TLS too */
     uint16_t          smtp_port;         /* where other servers listen: 25 (others only for tests and closed networks) */
     const char       *source_address;    /* "" the kernel's choice */
     uint32_t          deliveries_max;    /* at a time, all destinations; 500 */

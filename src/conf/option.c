@@ -41,6 +41,16 @@ const struct option options[] = {
     { "relay_domains",              OPTION_DOMAINS, F(relay_domains), 0,                             "",                   0,           0 },
     { "relay_recipients_file",      OPTION_PATH,    F(relay_recipients_file), 0,                     "",                   0,           0 },
 
+    { "accounts_file",              OPTION_PATH,    F(accounts_file), 0,                             "",                   0,           0 },
+    { "scram",                      OPTION_BOOL,    F(scram), 0,                                     "no",                 0,           0 },
+    { "password_checks_max",        OPTION_COUNT,   F(password_checks_max), 0,                       "2",                  1,           64 },
+    { "password_checks_waiting_max", OPTION_COUNT,  F(password_checks_waiting_max), 0,               "100",                1,           100000 },
+    { "auth_failures_max",          OPTION_COUNT,   F(auth_failures_max), 0,                         "3",                  1,           100 },
+    { "auth_failure_delay",         OPTION_TIME,    F(auth_failure_delay_ns), 0,                     "2s",                 0,           1 * MINUTES },
+    { "sender_logins_file",         OPTION_PATH,    F(sender_logins_file), 0,                        "",                   0,           0 },
+    { "login_messages_per_hour",    OPTION_COUNT,   F(login_messages_per_hour), 0,                   "1000",               0,           UINT32_MAX },
+    { "login_recipients_per_hour",  OPTION_COUNT,   F(login_recipients_per_hour), 0,                 "5000",               0,           UINT32_MAX },
+
     { "message_size_max",           OPTION_SIZE,    F(message_size_max), 0,                          "50MiB",              64 * KIB,    2 * GIB },
     { "recipients_max",             OPTION_COUNT,   F(recipients_max), 0,                            "1000",               100,         65536 },   /* RFC 5321, 4.5.3.1.8 */
     { "sessions_max",               OPTION_COUNT,   F(sessions_max), 0,                              "10000",              1,           1000000 },
@@ -69,6 +79,10 @@ const struct option options[] = {
     { "expire",                     OPTION_TIME,    F(expire_ns), 0,                                 "5d",                 0,           90 * DAYS },
     { "bounce_expire",              OPTION_TIME,    F(bounce_expire_ns), 0,                          "2d",                 0,           90 * DAYS },
     { "delay_warning",              OPTION_TIME,    F(delay_warning_ns), 0,                          "4h",                 0,           90 * DAYS },
+
+    { "relay_host_user",            OPTION_TEXT,    F(relay_host_user), 0,                           "",                   0,           0 },
+    { "relay_host_password",        OPTION_TEXT,    F(relay_host_password), 0,                       "",                   0,           0 },
+    { "relay_host_auth_allow_cleartext", OPTION_BOOL, F(relay_host_auth_allow_cleartext), 0,         "no",                 0,           0 },
 
     { "tls_min_protocol",           OPTION_WORD,    F(tls_min_protocol), 0,                          "TLSv1.2",            0,           0,           CONF_TLS_PROTOCOLS },
     { "tls_ciphers",                OPTION_TEXT,    F(tls_ciphers), 0,                               "",                   0,           0 },
@@ -254,14 +268,19 @@ static bool set_level(enum log_level *out, struct str v, struct buf *why)
     return say(why, "is none of debug, info, warn, error");
 }
 
-static bool set_bool(bool *out, struct str v, struct buf *why)
+bool option_bool(struct str v, bool *out)
 {
     for (size_t i = 0; i < COUNT(bools); i++)
         if (str_eq(v, str_of(bools[i].word))) {
             *out = bools[i].value;
             return true;
         }
-    return say(why, "is neither yes nor no");
+    return false;
+}
+
+static bool set_bool(bool *out, struct str v, struct buf *why)
+{
+    return option_bool(v, out) || say(why, "is neither yes nor no");
 }
 
 /* As run/dns.h will read it. */

@@ -53,6 +53,8 @@ bool option_set_fallback(struct conf *c, const struct option *o, struct buf *why
 /* The value in the syntax of the file. */
 void option_put(struct buf *out, const struct conf *c, const struct option *o);
 
+bool option_bool(struct str v, bool *out);                /* yes, no and their like; false, out untouched, for any other */
+
 /* Which of the words (separated by spaces) it is. False: none of them. */
 bool option_word(const char *words, struct str v, unsigned *out);
 

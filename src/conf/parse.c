@@ -287,6 +287,36 @@ static bool set_listener_tls(struct loader *l, cfg_t *block, struct conf_listene
     return true;
 }
 
+static bool set_listener_bool(struct loader *l, cfg_t *block, const char *option, bool *out)
+{
+    struct place at;
+    const char *word = block_value(l, "listen", block, option, &at);
+
+    return word == NULL || option_bool(str_of(word), out) || scan_error(l->error, at, "%s: \"%s\" is neither yes nor no", option, word);
+}
+
+static bool set_listener_terms(struct loader *l, cfg_t *block, struct conf_listener *out)
+{
+    struct conf_terms *t = &out->terms;
+    struct place at;
+    const char *word = block_value(l, "listen", block, "service", &at);
+    unsigned value = CONF_SERVICE_SMTP;
+
+    if (word != NULL && !option_word(CONF_SERVICE_WORDS, str_of(word), &value))
+        return scan_error(l->error, at, "service: \"%s\" is none of " CONF_SERVICE_WORDS, word);
+    t->service = (enum conf_service)value;
+    if (!set_listener_bool(l, block, "auth_allow_cleartext", &t->auth_allow_cleartext) ||
+        !set_listener_bool(l, block, "hide_client", &t->hide_client))
+        return false;
+    if (t->service != CONF_SERVICE_SUBMISSION)
+        return true;
+    if (l->c->accounts_file[0] == '\0')
+        return scan_error(l->error, at, "service: submission needs an accounts_file: who may log in?");
+    if (out->tls == CONF_TLS_NONE && !t->auth_allow_cleartext)
+        return scan_error(l->error, at, "service: submission needs a tls_certificate, or auth_allow_cleartext = yes: passwords are taken under TLS only");
+    return true;
+}
+
 static int set_listener(struct loader *l, cfg_t *block, struct conf_listener *out)
 {
     struct place at;
@@ -300,7 +330,7 @@ static int set_listener(struct loader *l, cfg_t *block, struct conf_listener *ou
         scan_error(l->error, at, "address: \"%s\" is not an IP address with a port, like \"192.0.2.1:25\" or \"[::]:25\"", address);
         return -EINVAL;
     }
-    if (!set_listener_tls(l, block, out))
+    if (!set_listener_tls(l, block, out) || !set_listener_terms(l, block, out))
         return -EINVAL;
     out->name = str_copy(&l->c->arena, str_of(cfg_title(block)));
     out->address = str_copy(&l->c->arena, str_of(address));
@@ -436,6 +466,47 @@ static const char *add_relay_recipient(struct conf *c, struct str line)
     return key.p == NULL || map_str_put(&c->relay_recipients, key, c) < 0 ? "no memory" : NULL;
 }
 
+/* An address or an @domain as a key. .p NULL: it is neither, or there is no memory. */
+static struct str sender_key(struct conf *c, struct str text)
+{
+    struct address addr = { .local = STR("") };
+    bool ok = text.p[0] == '@' ? domain_to_ascii(&c->arena, str_from(text, 1), &addr.domain) : address_parse_with(&c->arena, text, ADDRESS_UTF8, &addr);
+
+    return ok ? str_printf(&c->arena, "%" STR_FMT "@%" STR_FMT, STR_ARG(str_lower(&c->arena, addr.local)), STR_ARG(addr.domain)) : (struct str){ NULL, 0 };
+}
+
+/* Up to the next blank; *rest is trimmed. */
+static struct str take_word(struct str *rest)
+{
+    size_t n = 0;
+
+    while (n < rest->n && rest->p[n] != ' ' && rest->p[n] != '\t')
+        n++;
+    struct str word = str_head(*rest, n);
+    *rest = str_trim(str_from(*rest, n));
+    return word;
+}
+
+static const char *add_sender_logins(struct conf *c, struct str line)
+{
+    struct conf_owners *owners = arena_alloc(&c->arena, sizeof *owners);
+    struct str rest = line, key = sender_key(c, take_word(&rest));
+
+    if (key.p == NULL)
+        return "is neither \"user@domain login ...\" nor \"@domain login ...\"";
+    if (rest.n == 0)
+        return "names no login";
+    if (map_str_get(&c->sender_logins, key) != NULL)
+        return "names an address that stands here already";
+    struct str *logins = arena_array(&c->arena, rest.n / 2 + 1, sizeof *logins);
+    if (owners == NULL || logins == NULL)
+        return "no memory";
+    while (rest.n > 0)
+        logins[owners->count++] = str_copy(&c->arena, take_word(&rest));
+    owners->logins = logins;
+    return arena_failed(&c->arena) || map_str_put(&c->sender_logins, key, owners) < 0 ? "no memory" : NULL;
+}
+
 /* A list: one entry a line, # begins a comment. */
 static int load_list(struct loader *l, const char *option, const char *path, const char *(*each)(struct conf *c, struct str line))
 {
@@ -472,6 +543,8 @@ static int load_lists(struct loader *l)
         r = load_list(l, "users_file", c->users_file, add_user);
     if (r == 0 && c->relay_recipients_file[0] != '\0')
         r = load_list(l, "relay_recipients_file", c->relay_recipients_file, add_relay_recipient);
+    if (r == 0 && c->sender_logins_file[0] != '\0')
+        r = load_list(l, "sender_logins_file", c->sender_logins_file, add_sender_logins);
     return r;
 }
 
@@ -565,6 +638,23 @@ static bool check_relay_host(struct loader *l)
                       l->c->relay_host);
 }
 
+/* Secrets stand in files of their own, which only the keeper opens. */
+static bool check_relay_host_user(struct loader *l)
+{
+    struct conf *c = l->c;
+    struct str password = str_of(c->relay_host_password);
+
+    if (c->relay_host_user[0] == '\0' && password.n == 0)
+        return true;
+    if (c->relay_host_user[0] == '\0' || password.n == 0)
+        return scan_error(l->error, place_of(l, password.n == 0 ? "relay_host_user" : "relay_host_password"),
+                          "relay_host_user and relay_host_password need each other");
+    if (!str_starts(password, STR("file:")) || password.n == 5)
+        return scan_error(l->error, place_of(l, "relay_host_password"), "relay_host_password: write \"file:/path\"; the password is that file's first line");
+    c->relay_host_password_file = option_path(c, str_from(password, 5));
+    return c->relay_host_password_file != NULL;
+}
+
 static bool check_whole(struct loader *l)
 {
     struct conf *c = l->c;
@@ -576,7 +666,8 @@ static bool check_whole(struct loader *l)
     if (c->relay_domains.used > 0 && c->relay_recipients_file[0] == '\0')
         ok = scan_error(l->error, place_of(l, "relay_domains"),
                         "relay_domains needs relay_recipients_file: the users of those domains, or @domain to take all");
-    return check_domains(l) && check_delivery(l) && check_mailbox(l) && check_postmaster(l) && check_relay_host(l) && ok;
+    return check_domains(l) && check_delivery(l) && check_mailbox(l) && check_postmaster(l) && check_relay_host(l) &&
+           check_relay_host_user(l) && ok;
 }
 
 static int load_snapshot(struct loader *l)
@@ -610,6 +701,7 @@ static struct conf *new_snapshot(const char *path)
     map_str_init(&c->local_delivery_by_domain);
     map_str_init(&c->users);
     map_str_init(&c->relay_recipients);
+    map_str_init(&c->sender_logins);
     c->path = str_z(&c->arena, str_of(path));
     c->given = arena_array(&c->arena, option_count, sizeof *c->given);
     if (!arena_failed(&c->arena))

@@ -74,6 +74,15 @@ static const struct { const char *text, *error; } refused[] = {
     { H "unsafe_file_system = maybe\n",                "is neither yes nor no" },
     { H "trusted_networks = {10.0.0.1/8}\n",           "conf:2: trusted_networks: \"10.0.0.1/8\" is not a network" },
     { H "retry = {}\n",                                "conf:2: retry is an empty list" },
+    { H "listen a { address = \"127.0.0.1:1\"\nservice = submission }\n", "conf:3: service: submission needs an accounts_file" },
+    { H "accounts_file = a\nlisten a { address = \"127.0.0.1:1\" service = submission }\n",
+                                                       "conf:3: service: submission needs a tls_certificate" },
+    { H "listen a { address = \"127.0.0.1:1\" service = lmtp }\n", "service: \"lmtp\" is none of smtp submission" },
+    { H "listen a { address = \"127.0.0.1:1\" hide_client = perhaps }\n", "hide_client: \"perhaps\" is neither yes nor no" },
+    { H "relay_host_user = u\n",                      "conf:2: relay_host_user and relay_host_password need each other" },
+    { H "relay_host_password = \"file:/x\"\n",        "conf:2: relay_host_user and relay_host_password need each other" },
+    { H "relay_host_user = u\nrelay_host_password = secret\n", "conf:3: relay_host_password: write \"file:/path\"" },
+    { H "sender_logins_file = none\n",                "conf:2: sender_logins_file: cannot read" },
     { H "listen a { address = \"127.0.0.1\" }\n",      "is not an IP address with a port" },
     { H "listen a { address = \"::1:25\" }\n",         "is not an IP address with a port" },
     { H "listen a { address = \"localhost:25\" }\n",   "is not an IP address with a port" },
@@ -105,6 +114,9 @@ static const struct { const char *text, *error; } refused[] = {
     { H "include \"\"\n",                               "conf:2: an included file needs a name" },
     { H "include \"a\\\\b\"\n",                           "conf:2: an included file needs a name, without a backslash" },
     { H "include conf\n",                              "stands at" },
+    { H "sender_logins_file = senders-1\n",           "senders-1:1: \"a@b.example\" names no login" },
+    { H "sender_logins_file = senders-2\n",           "senders-2:2: \"A@b.example y\" names an address that stands here already" },
+    { H "sender_logins_file = senders-3\n",           "senders-3:1: \"a x\" is neither" },
     { H "relay_domains = {b.example}\n",               "conf:2: relay_domains needs relay_recipients_file" },
     { H "mailbox = /var/mail/all\n",                   "conf:2: mailbox: all users would share" },
     { H "postmaster = nobody\n",                       "conf:2: postmaster: \"nobody\" is not a mail address" },
@@ -151,6 +163,9 @@ static const struct { const char *text, *error; } refused[] = {
 static void refuses_with_a_place(void **state)
 {
     (void)state;
+    write_file("senders-1", "a@b.example\n");
+    write_file("senders-2", "a@b.example x\nA@b.example y\n");
+    write_file("senders-3", "a x\n");
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         CLEANUP_BUF struct buf error;
         struct conf *c = NULL;
@@ -244,6 +259,26 @@ static void tls_follows_from_the_rest(void **state)
     c = load_ok(H "relay_host = \"mail.example:465\" relay_host_tls = verify relay_host_tls_implicit = no\n");
     assert_int_equal(c->relay_host_tls, CONF_CLIENT_TLS_VERIFY);
     assert_false(c->relay_host_tls_implicit);
+    conf_unref(c);
+}
+
+static void logins_and_their_senders(void **state)
+{
+    (void)state;
+    write_file("senders", "Info@Here.example alice  bob@here.example\t# both\n@whole.example carl\n");
+    struct conf *c = load_ok(H "accounts_file = accounts\nsender_logins_file = senders\n"
+                               "relay_host = x.example\nrelay_host_user = me\nrelay_host_password = \"file:secret\"\n"
+                               "listen a { address = \"127.0.0.1:1\" service = submission auth_allow_cleartext = yes hide_client = yes }\n"
+                               "listen b { address = \"127.0.0.1:2\" }\n");
+    assert_int_equal(c->listeners[0].terms.service, CONF_SERVICE_SUBMISSION);
+    assert_true(c->listeners[0].terms.auth_allow_cleartext && c->listeners[0].terms.hide_client);
+    assert_int_equal(c->listeners[1].terms.service, CONF_SERVICE_SMTP);
+    assert_false(c->listeners[1].terms.auth_allow_cleartext || c->listeners[1].terms.hide_client);
+    const struct conf_owners *o = map_str_get(&c->sender_logins, STR("info@here.example"));
+    assert_true(o != NULL && o->count == 2 && str_eq(o->logins[0], STR("alice")) && str_eq(o->logins[1], STR("bob@here.example")));
+    o = map_str_get(&c->sender_logins, STR("@whole.example"));
+    assert_true(o != NULL && o->count == 1);
+    assert_true(str_ends_nocase(str_of(c->relay_host_password_file), STR("/secret")));
     conf_unref(c);
 }
 
@@ -382,6 +417,7 @@ int main(void)
         cmocka_unit_test(refuses_a_nul),
         cmocka_unit_test(has_defaults),
         cmocka_unit_test(tls_follows_from_the_rest),
+        cmocka_unit_test(logins_and_their_senders),
         cmocka_unit_test(reads_everything),
         cmocka_unit_test(what_is_shown_reads_back_the_same),
         cmocka_unit_test(the_current_one_stays_until_its_last_user),

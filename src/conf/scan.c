@@ -26,7 +26,7 @@ struct reader {
 
 /* Words of a configuration that are no option: blocks and what may stand in them. */
 const struct scan_block scan_blocks[] = {
-    { "listen",          { "address", "tls", NULL }     },
+    { "listen",          { "address", "tls", "service", "auth_allow_cleartext", "hide_client", NULL }     },
     { "tls_certificate", { "certificate", "key", NULL } },
 };
 const size_t scan_block_count = sizeof scan_blocks / sizeof scan_blocks[0];

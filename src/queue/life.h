@@ -2,9 +2,9 @@
  * The life of a queued message, as a table: state x event. Pure.
  *
  *     arriving -> waiting <-> claimed -> over
- *                    ^  \       |
+ *         |          ^  \       |
  *                    v   `------+--> over
- *                   held -------'
+ *         `-------> held -------'
  */
 #ifndef QUEUE_LIFE_H
 #define QUEUE_LIFE_H
@@ -13,13 +13,14 @@ enum life_state {
     LIFE_ARRIVING,      /* its accept is on the way to the disk */
     LIFE_WAITING,       /* for its due time */
     LIFE_CLAIMED,       /* in one task's hands */
-    LIFE_HELD,          /* by an operator, until released */
+    LIFE_HELD,          /* by an operator or a limit, until released */
     LIFE_OVER,
 };
 #define LIFE_STATES (LIFE_OVER + 1)
 
 enum life_event {
     EVENT_ACCEPTED,     /* durable */
+    EVENT_ACCEPTED_HELD,
     EVENT_REFUSED,      /* its accept failed */
     EVENT_CLAIM,
     EVENT_UNCLAIM,      /* given back untried */

@@ -431,7 +431,7 @@ int queue_check_floor(struct queue *q)
     return q->below_floor ? -ENOSPC : 0;
 }
 
-static int build_accepted(const struct queue *q, const struct envelope *env, struct body *body, struct buf *out)
+static int build_accepted(const struct queue *q, const struct envelope *env, struct body *body, enum life_event as, struct buf *out)
 {
     struct envelope stored = *env;
 
@@ -445,6 +445,8 @@ static int build_accepted(const struct queue *q, const struct envelope *env, str
     record_put_u32(out, RECORD_TAG_RCPTS, (uint32_t)env->rcpt_count);
     if (env->hold_until_ns != 0)
         record_put_u64(out, RECORD_TAG_DUE, (uint64_t)env->hold_until_ns);
+    if (as == EVENT_ACCEPTED_HELD)
+        record_put_str(out, RECORD_TAG_HELD, (struct str){ 0 });
     record_put_str(out, RECORD_TAG_ENVELOPE, buf_str(&bytes));
     if (body_in_file(body))
         record_put_body_file(out, body_size(body), body_crc(body));
@@ -492,14 +494,14 @@ static void leave(struct queue *q, struct entry *e)
     queue_unlock(q);
 }
 
-static void appear(struct queue *q, struct entry *e, const struct envelope *env, const struct commit_ticket *t)
+static void appear(struct queue *q, struct entry *e, const struct envelope *env, enum life_event as, const struct commit_ticket *t)
 {
     enum life_state next;
     int64_t now = clock_wall_ns();
 
     queue_lock(q);
     q->arriving--;
-    (void)life_step((enum life_state)e->life, EVENT_ACCEPTED, &next);
+    (void)life_step((enum life_state)e->life, as, &next);
     e->life = (uint8_t)next;
     entry_place(e, t->segment, t->offset, t->length);
     q->live_bytes += entry_record_size(e);
@@ -509,7 +511,7 @@ static void appear(struct queue *q, struct entry *e, const struct envelope *env,
     metric_add(METRIC_queue_messages, 1);
 }
 
-static int put(struct queue *q, const struct envelope *env, struct body *body, const struct buf *payload)
+static int put_payload(struct queue *q, const struct envelope *env, struct body *body, enum life_event as, const struct buf *payload)
 {
     struct commit_ticket ticket = { .type = RECORD_ACCEPTED, .pieces = { buf_str(payload), body_in_memory(body) } };
     struct entry *e;
@@ -525,11 +527,11 @@ static int put(struct queue *q, const struct envelope *env, struct body *body, c
         return r;
     }
     body_taken(body);
-    appear(q, e, env, &ticket);
+    appear(q, e, env, as, &ticket);
     return 0;
 }
 
-int queue_put(struct queue *q, const struct envelope *env, struct body *body)
+static int put(struct queue *q, const struct envelope *env, struct body *body, enum life_event as)
 {
     assert(env->rcpt_count > 0 && env->rcpt_count <= ENVELOPE_RCPTS_MAX);
     if (q->options.read_only)
@@ -541,9 +543,13 @@ int queue_put(struct queue *q, const struct envelope *env, struct body *body)
         return r;
     CLEANUP_BUF struct buf payload;
     buf_init(&payload, commit_payload_max(&q->journal));
-    r = build_accepted(q, env, body, &payload);
-    return r < 0 ? r : put(q, env, body, &payload);
+    r = build_accepted(q, env, body, as, &payload);
+    return r < 0 ? r : put_payload(q, env, body, as, &payload);
 }
+
+int queue_put(struct queue *q, const struct envelope *env, struct body *body) { return put(q, env, body, EVENT_ACCEPTED); }
+
+int queue_put_held(struct queue *q, const struct envelope *env, struct body *body) { return put(q, env, body, EVENT_ACCEPTED_HELD); }
 
 size_t queue_count(struct queue *q)
 {

@@ -63,6 +63,9 @@ void     body_free(struct body *b);                                     /* witho
  * stays the caller's (body_free in both cases). */
 int queue_put(struct queue *q, const struct envelope *env, struct body *body);
 
+/* The same, but it is held from the beginning, until an operator releases or discards it. */
+int queue_put_held(struct queue *q, const struct envelope *env, struct body *body);
+
 /*
  * Delivery. A claim is one due message in one task's hands; nobody else gets it until it is settled.
  */

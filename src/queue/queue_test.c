@@ -55,8 +55,10 @@ static struct queue *open_queue(void)
     return q;
 }
 
+typedef int put_fn(struct queue *q, const struct envelope *env, struct body *body);
+
 /* A message whose body is a pattern of its size. */
-static int put_rcpts(struct queue *q, size_t size, size_t rcpts, uint64_t *out_id)
+static int put_by(put_fn *put, struct queue *q, size_t size, size_t rcpts, uint64_t *out_id)
 {
     struct recipient list[8] = { 0 };
     uint64_t id = queue_new_id(q);
@@ -72,12 +74,14 @@ static int put_rcpts(struct queue *q, size_t size, size_t rcpts, uint64_t *out_i
         assert_int_equal(r, 0);
     }
     assert_int_equal(body_size(body), size);
-    int r = queue_put(q, &env, body);
+    int r = put(q, &env, body);
     body_free(body);
     if (out_id)
         *out_id = id;
     return r;
 }
+
+static int put_rcpts(struct queue *q, size_t size, size_t rcpts, uint64_t *out_id) { return put_by(queue_put, q, size, rcpts, out_id); }
 
 static void check_body(struct claim *c)
 {
@@ -122,6 +126,33 @@ static void in_and_out(void *arg)
     q = open_queue();
     assert_int_equal(queue_count(q), 0);
     assert_int_equal(recovery.bad_records, 0);
+    queue_close(q);
+}
+
+static void held_from_the_beginning(void *arg)
+{
+    struct queue_item items[3];
+    uint64_t id[2];
+
+    (void)arg;
+    struct queue *q = open_queue();
+    assert_int_equal(put_by(queue_put_held, q, 100, 1, &id[0]), 0);
+    assert_int_equal(put_by(queue_put_held, q, 300000, 1, &id[1]), 0);
+    for (int round = 0; round < 2; round++) {
+        struct claim *none;
+        assert_int_equal(queue_claim(q, task_deadline_in(50 * NS_PER_MS), &none), -ETIMEDOUT);
+        assert_int_equal(queue_list(q, 0, items, 3), 2);
+        assert_true(items[0].state == MESSAGE_HELD && items[1].state == MESSAGE_HELD);
+        queue_close(q);
+        q = open_queue();
+    }
+    assert_int_equal(queue_discard(q, id[0]), 0);
+    assert_int_equal(queue_release(q, id[1]), 0);
+    struct claim *c = claim_now(q);
+    assert_true(c->id == id[1] && c->body_size == 300000);
+    check_body(c);
+    assert_int_equal(queue_settle(c, &(struct outcome){ .state = RCPT_DELIVERED }, 1, 0), 0);
+    assert_int_equal(queue_count(q), 0);
     queue_close(q);
 }
 
@@ -361,6 +392,7 @@ static void run_with_scans(void (*fn)(void *))
 }
 
 static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
+static void test_held_from_the_beginning(void **state) { (void)state; run(held_from_the_beginning); run_with_scans(held_from_the_beginning); }
 static void test_survives_closing(void **state) { (void)state; run(survives_closing); run_with_scans(survives_closing); }
 static void test_reclaims(void **state) { (void)state; run(reclaims); run_with_scans(reclaims); }
 static void test_body_until_the_last(void **state) { (void)state; run(body_until_the_last); }
@@ -399,6 +431,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_and_out),
+        cmocka_unit_test(test_held_from_the_beginning),
         cmocka_unit_test(test_survives_closing),
         cmocka_unit_test(test_reclaims),
         cmocka_unit_test(test_reads_side_by_side),
