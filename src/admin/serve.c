@@ -17,6 +17,7 @@
 #include "queue/queue.h"
 #include "run/dns.h"
 #include "run/file.h"
+#include "run/keeper.h"
 #include "run/loop.h"
 #include "run/offload.h"
 #include <errno.h>
@@ -74,6 +75,23 @@ static int start_dns(struct server *s)
     return 0;
 }
 
+static struct keeper_options keeper_options_of(const struct conf *c)
+{
+    return (struct keeper_options){
+        .accounts_file = c->accounts_file,
+        .checks_at_a_time = c->password_checks_max,
+        .checks_waiting_max = c->password_checks_waiting_max,
+    };
+}
+
+static int start_keeper(struct server *s)
+{
+    char error[256];
+    struct keeper_options options = keeper_options_of(s->conf);
+
+    return keeper_start(&options, error) < 0 ? fail(s, EX_CONFIG, "accounts", error) : 0;
+}
+
 static int start_queue(struct server *s)
 {
     char error[256];
@@ -118,7 +136,7 @@ static int start_parts(struct server *s)
     char error[256];
     int r;
 
-    if (start_dns(s) < 0 || start_queue(s) < 0)
+    if (start_keeper(s) < 0 || start_dns(s) < 0 || start_queue(s) < 0)
         return -1;
     if ((r = outbound_start(s->queue, &s->outbound)) < 0)
         return fail(s, EX_OSERR, "outbound", strerror(-r));
@@ -161,6 +179,7 @@ static void stop_parts(struct server *s)
         queue_close(s->queue);
     if (s->dns)
         dns_stop();
+    keeper_stop();
 }
 
 /* -- reload ---------------------------------------------------------------------------------------------------------------- */
@@ -180,7 +199,10 @@ static bool listeners_eq(const struct conf *a, const struct conf *b)
     bool eq = a->listener_count == b->listener_count;
 
     for (size_t i = 0; eq && i < a->listener_count; i++)
-        eq = str_eq(a->listeners[i].address, b->listeners[i].address) && a->listeners[i].tls == b->listeners[i].tls;
+        eq = str_eq(a->listeners[i].address, b->listeners[i].address) && a->listeners[i].tls == b->listeners[i].tls &&
+             a->listeners[i].terms.service == b->listeners[i].terms.service &&
+             a->listeners[i].terms.auth_allow_cleartext == b->listeners[i].terms.auth_allow_cleartext &&
+             a->listeners[i].terms.hide_client == b->listeners[i].terms.hide_client;
     return eq;
 }
 
@@ -192,6 +214,8 @@ static void say_what_waits(const struct conf *started, const struct conf *now)
         { "control_socket", strcmp(started->control_socket, now->control_socket) == 0 },
         { "control_group", strcmp(started->control_group, now->control_group) == 0 },
         { "submit_socket", strcmp(started->submit_socket, now->submit_socket) == 0 },
+        { "password_checks_max", started->password_checks_max == now->password_checks_max },
+        { "password_checks_waiting_max", started->password_checks_waiting_max == now->password_checks_waiting_max },
         { "segment_size", started->segment_size == now->segment_size },
         { "dns_forwarders", lists_eq(started->dns_forwarders, now->dns_forwarders) },
         { "dns_zone_files", lists_eq(started->dns_zone_files, now->dns_zone_files) },
@@ -214,7 +238,17 @@ struct reload {
 static void load_again(void *arg)
 {
     struct reload *r = arg;
+    char error[256];
+
     r->result = conf_load(r->path, &r->conf, &r->error);
+    if (r->result < 0)
+        return;
+    struct keeper_options options = keeper_options_of(r->conf);
+    r->result = keeper_reload(&options, error);
+    if (r->result == 0)
+        return;
+    buf_put_z(&r->error, error);
+    conf_unref(r->conf);
 }
 
 static void say_refused(struct str errors)

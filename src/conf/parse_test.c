@@ -399,7 +399,7 @@ static int make_folder(void **state)
 
 static int remove_folder(void **state)
 {
-    static const char *const names[] = { "conf", "nul", "users", "backup", "more" };
+    static const char *const names[] = { "conf", "nul", "users", "backup", "more", "senders", "senders-1", "senders-2", "senders-3" };
     char path[256];
 
     (void)state;

@@ -40,6 +40,7 @@ enum when {
     NO_TEXT        = 1 << 4,             /* no BDAT yet */
     NO_ARGS        = 1 << 5,
     BEFORE_TLS     = 1 << 6,             /* also where TLS is required and not there yet (RFC 3207, 4) */
+    BEFORE_AUTH    = 1 << 7,             /* also where a login is required and not there yet (RFC 4954, 6) */
 };
 
 // clang-format off
@@ -49,21 +50,21 @@ static const struct verb_row {
     enum extension extension;                                      /* that brings it: not offered, 502; left out: none does */
 } verbs[VERB_COUNT] = {
     /* verb            handler   when                            */
-    [VERB_HELO]     = { on_helo, ANY_TIME                        },
-    [VERB_EHLO]     = { on_ehlo, BEFORE_TLS                      },
+    [VERB_HELO]     = { on_helo, BEFORE_AUTH                     },
+    [VERB_EHLO]     = { on_ehlo, BEFORE_TLS | BEFORE_AUTH        },
     [VERB_MAIL]     = { on_mail, GREETED | NO_TRANSACTION        },
     [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION | NO_TEXT        },
     [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT | NO_TEXT },
-    [VERB_BDAT]     = { on_bdat, BEFORE_TLS, EXTENSION_CHUNKING  },   /* allowed or not, its octets come */
-    [VERB_RSET]     = { on_rset, NO_ARGS                         },
-    [VERB_NOOP]     = { on_noop, BEFORE_TLS                      },
+    [VERB_BDAT]     = { on_bdat, BEFORE_TLS | BEFORE_AUTH, EXTENSION_CHUNKING },   /* allowed or not, its octets come */
+    [VERB_RSET]     = { on_rset, NO_ARGS | BEFORE_AUTH           },
+    [VERB_NOOP]     = { on_noop, BEFORE_TLS | BEFORE_AUTH        },
     [VERB_VRFY]     = { on_vrfy, ANY_TIME                        },
-    [VERB_HELP]     = { on_help, ANY_TIME                        },
-    [VERB_QUIT]     = { on_quit, NO_ARGS | BEFORE_TLS            },
+    [VERB_HELP]     = { on_help, BEFORE_AUTH                     },
+    [VERB_QUIT]     = { on_quit, NO_ARGS | BEFORE_TLS | BEFORE_AUTH },
     [VERB_EXPN]     = { NULL,    ANY_TIME                        },
     [VERB_LHLO]     = { NULL,    ANY_TIME                        },
-    [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS          },
-    [VERB_AUTH]     = { NULL,    ANY_TIME                        },
+    [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS | BEFORE_AUTH },
+    [VERB_AUTH]     = { session_on_auth, BEFORE_AUTH             },
     [VERB_ETRN]     = { NULL,    ANY_TIME                        },
     [VERB_XCLIENT]  = { NULL,    ANY_TIME                        },
     [VERB_XFORWARD] = { NULL,    ANY_TIME                        },
@@ -75,6 +76,8 @@ static struct reply check_when(const struct session *s, unsigned when, struct st
 {
     if (!(when & BEFORE_TLS) && session_needs_tls(s))
         return reply(530, "5.7.0", "Say STARTTLS first");
+    if (!(when & BEFORE_AUTH) && session_needs_auth(s))
+        return reply(530, "5.7.0", "Log in first");
     if ((when & NO_ARGS) && args.n > 0)
         return reply(501, "5.5.4", "This command takes no argument");
     if ((when & GREETED) && s->helo[0] == '\0')

@@ -25,6 +25,7 @@ static const struct extension_row {
     [EXTENSION_BINARYMIME]          = { "BINARYMIME",          NULL,    NULL,     PARAM_BODY,              0                         },
     [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", NULL,    NULL,     0,                       0                         },
     [EXTENSION_STARTTLS]            = { "STARTTLS",            session_offers_tls, NULL, 0,                0                         },
+    [EXTENSION_AUTH]                = { "AUTH",                session_offers_auth, session_put_mechanisms, PARAM_AUTH, 0       },
     [EXTENSION_HELP]                = { "HELP",                NULL,    NULL,     0,                       0                         },
 };
 // clang-format on

@@ -126,11 +126,13 @@ int inbound_start(struct queue *q, struct inbound **out, char error[256])
 
 /* -- sockets ------------------------------------------------------------------------------------------------------------ */
 
-static void add_listener(struct inbound_loop *l, struct net_listener *socket, bool local, enum conf_tls tls)
+/* listener is NULL for the submit socket. */
+static void add_listener(struct inbound_loop *l, struct net_listener *socket, const struct conf_listener *listener)
 {
     l->shared.certificates = l->in->certificates;
     l->listeners[l->listener_count++] = (struct listener){
-        .socket = socket, .local = local, .tls = tls, .shared = &l->shared, .limit = &l->in->limit, .sessions = &l->sessions,
+        .socket = socket, .local = listener == NULL, .tls = listener != NULL ? listener->tls : CONF_TLS_NONE,
+        .terms = listener != NULL ? listener->terms : (struct conf_terms){ .service = CONF_SERVICE_SMTP }, .shared = &l->shared, .limit = &l->in->limit, .sessions = &l->sessions,
     };
 }
 
@@ -159,7 +161,7 @@ static int bind_address(struct inbound *in, const struct conf_listener *listener
         r = net_listen(&at, in->loop_count > 1, &socket);
         if (r < 0)
             break;
-        add_listener(&in->loops[i], socket, false, listener->tls);
+        add_listener(&in->loops[i], socket, listener);
         net_listener_addr(socket, &at);
     }
     if (r < 0) {
@@ -179,7 +181,7 @@ static int bind_submit(struct inbound *in, const char *path, char error[256])
         snprintf(error, 256, "cannot listen on %s: %s", path, strerror(-r));
         return r;
     }
-    add_listener(&in->loops[0], socket, true, CONF_TLS_NONE);
+    add_listener(&in->loops[0], socket, NULL);
     return 0;
 }
 

@@ -149,7 +149,7 @@ void listener_run(void *arg)
 
     for (;;) {
         struct stream *stream;
-        struct session_client client = { .local = l->local, .tls = l->tls };
+        struct session_client client = { .local = l->local, .tls = l->tls, .terms = l->terms };
         int r = net_accept(l->socket, TASK_FOREVER, &stream, &client.addr);
         if (r == -ECANCELED)
             return;

@@ -27,6 +27,7 @@ struct listener {
     struct net_listener   *socket;               /* owned */
     bool                   local;                /* the submit socket */
     enum conf_tls          tls;
+    struct conf_terms      terms;
     struct session_shared *shared;
     struct session_limit  *limit;
     struct task_group     *sessions;             /* of this loop */

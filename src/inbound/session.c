@@ -22,7 +22,7 @@
 enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_TIMEOUT, LINE_STOP, LINE_GONE };
 
 static struct reply     answer(struct session *s);
-static enum line_result read_line(struct session *s, struct str *out);
+static enum line_result read_line(struct session *s, bool auth, struct str *out);
 static bool             another_line_waits(const struct session *s);
 static int              put_reply(struct session *s, const struct reply *r);
 static void             shield(struct session *s);
@@ -102,18 +102,27 @@ void session_free(struct session *s)
 /* The reply to the next line; code 0 if there will be none. */
 static struct reply answer(struct session *s)
 {
+    struct reply failure;
     struct str line;
 
-    switch (read_line(s, &line)) {
-    case LINE_READ: return command_answer(s, line);
-    case LINE_TOO_LONG: return command_refused(s, STR(""), reply(500, "5.5.2", "The line is too long"));
-    case LINE_FLOOD: return session_farewell(s, 421, "4.7.0", "This line has no end");
-    case LINE_BARE_LF: return session_farewell(s, 421, "4.5.2", "A line ends in CR LF, not in LF alone");
-    case LINE_TIMEOUT: return session_farewell(s, 421, "4.4.2", "You said nothing for too long");
-    case LINE_STOP: return session_farewell(s, 421, "4.3.2", "The server is stopping");
+    if (session_read(s, false, &line, &failure))
+        return command_answer(s, line);
+    return s->closing || failure.code == 0 ? failure : command_refused(s, STR(""), failure);
+}
+
+bool session_read(struct session *s, bool auth, struct str *out, struct reply *out_failure)
+{
+    *out_failure = reply(0, NULL, NULL);
+    switch (read_line(s, auth, out)) {
+    case LINE_READ: return true;
+    case LINE_TOO_LONG: *out_failure = reply(500, auth ? "5.5.6" : "5.5.2", "The line is too long"); break;      /* RFC 4954, 4 and 6 */
+    case LINE_FLOOD: *out_failure = session_farewell(s, 421, "4.7.0", "This line has no end"); break;
+    case LINE_BARE_LF: *out_failure = session_farewell(s, 421, "4.5.2", "A line ends in CR LF, not in LF alone"); break;
+    case LINE_TIMEOUT: *out_failure = session_farewell(s, 421, "4.4.2", "You said nothing for too long"); break;
+    case LINE_STOP: *out_failure = session_farewell(s, 421, "4.3.2", "The server is stopping"); break;
     case LINE_GONE: break;
     }
-    return reply(0, NULL, NULL);
+    return false;
 }
 
 /* -- lines ------------------------------------------------------------------------------------------------------------- */
@@ -157,7 +166,13 @@ static enum line_result drop_line(struct session *s, int64_t deadline_ns)
     }
 }
 
-static enum line_result read_line(struct session *s, struct str *out)
+/* An initial response may make AUTH as long as the lines that follow it (RFC 4954, 4). */
+static size_t line_max(struct str text, bool auth)
+{
+    return auth || str_starts_nocase(text, STR("AUTH ")) ? SMTP_AUTH_LINE_MAX : SMTP_LINE_MAX;
+}
+
+static enum line_result read_line(struct session *s, bool auth, struct str *out)
 {
     /* One deadline for the whole line: a byte now and then does not hold a session for ever (RFC 5321, 4.5.3.2.7). */
     int64_t deadline = task_deadline_in(s->conf->command_timeout_ns);
@@ -166,7 +181,8 @@ static enum line_result read_line(struct session *s, struct str *out)
     for (;;) {
         struct str text = stream_pending(s->stream);
         size_t end = line_end(text, seen);
-        if (end > SMTP_LINE_MAX || (end == 0 && text.n > SMTP_LINE_MAX))
+        size_t max = line_max(text, auth);
+        if (end > max || (end == 0 && text.n > max))
             return drop_line(s, deadline);
         if (end > 0) {
             s->line_length = end;

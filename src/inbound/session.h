@@ -25,6 +25,7 @@ struct session_shared {
 struct session_client {
     struct net_addr addr;
     enum conf_tls   tls;                     /* of the listener it came to */
+    struct conf_terms terms;                 /* likewise */
     bool            local;                   /* came by the submit socket */
     unsigned        uid;                     /* then: who it is */
 };

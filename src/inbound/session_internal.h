@@ -7,6 +7,7 @@
 #include "conf/conf.h"
 #include "inbound/session.h"
 #include "inbound/transaction.h"
+#include "run/keeper.h"
 #include "smtp/command.h"
 #include "smtp/reply.h"
 
@@ -20,8 +21,10 @@ struct session {
     struct conf           *conf;                           /* counted */
     struct session_client  client;
     char                   client_ip[NET_ADDR_TEXT_MAX];   /* "" for local submission */
-    char                   login[24];                      /* "uid:1000"; "" if nobody */
+    char                   login[KEEPER_LOGIN_MAX + 1];    /* "alice@here.example", "uid:1000"; "" if nobody */
     bool                   trusted;
+    bool                   authenticated;                  /* by AUTH */
+    uint32_t               auth_failures;
 
     char                   helo[SESSION_HELO_MAX];         /* "" before HELO */
     bool                   esmtp;                          /* said EHLO */
@@ -45,6 +48,10 @@ void            session_free(struct session *s);     /* closes the stream */
 /* Awaits more input, as stream_fill. When the server stops: -ECANCELED if idle; a session that is not idle is shielded from then on
  * and goes on, at most until shared->stop_deadline_ns. */
 ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle);
+
+/* Awaits the next line; out stays in the input until session_take_line. auth: one of the AUTH exchange, which may be longer. False: the
+ * failure is what to say; with code 0 the client is gone, and with s->closing it is the last word. */
+bool session_read(struct session *s, bool auth, struct str *out, struct reply *out_failure);
 
 /* Writes a reply at once, for 354. Awaits. */
 int  session_send(struct session *s, const struct reply *r);
@@ -75,6 +82,14 @@ struct reply session_on_starttls(struct session *s, struct str args);    /* awai
 bool         session_offers_tls(const struct session *s);
 bool         session_needs_tls(const struct session *s);                 /* before anything but a few commands (RFC 3207, 4) */
 const char  *session_protocol(const struct session *s);                  /* "ESMTPS" and so on, for the trace (RFC 3848) */
+
+/* -- auth.c */
+
+struct reply session_on_auth(struct session *s, struct str args);        /* awaits the client, and the keeper */
+bool         session_offers_auth(const struct session *s);
+bool         session_needs_auth(const struct session *s);                /* before anything but a few commands (RFC 6409, 4.3) */
+void         session_put_mechanisms(const struct session *s, struct buf *out);   /* "PLAIN LOGIN" */
+void         session_forget_login(struct session *s);                    /* TLS has begun: what was said in the clear does not count */
 
 /* -- receive.c */
 

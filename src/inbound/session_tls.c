@@ -91,6 +91,7 @@ struct reply session_on_starttls(struct session *s, struct str args)
 static void forget(struct session *s)
 {
     transaction_reset(&s->transaction);
+    session_forget_login(s);
     s->helo[0] = '\0';
     s->esmtp = false;
 }
@@ -123,6 +124,8 @@ const char *session_protocol(const struct session *s)
 
     if (s->client.local)
         return "local";
+    if (s->authenticated)
+        return tls ? "ESMTPSA" : "ESMTPA";
     if (!s->esmtp)
         return "SMTP";                   /* HELO has no word for TLS in it (RFC 3848) */
     return tls ? "ESMTPS" : "ESMTP";

@@ -19,7 +19,8 @@
 #define SASL_LOGIN_MAX      254
 #define SASL_PASSWORD_MAX   511
 #define SASL_TOKEN_MAX      8192
-#define SASL_NONCE_MAX      256        /* characters that the other end may send */
+#define SASL_NONCE_MAX      128        /* characters of a client's; a server adds as many at most */
+#define SASL_SCRAM_MAX      4096       /* bytes of one message of SCRAM */
 #define SASL_SALT_MAX       64
 #define SASL_ITERATIONS_MIN 4096       /* a client asked for less is being made to show its password cheaply (RFC 7677, 4) */
 #define SASL_ITERATIONS_MAX 1000000    /* and for more, to waste its time */

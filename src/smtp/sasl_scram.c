@@ -14,8 +14,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define FINAL_MAX 4096                   /* bytes of a channel binding with its header */
-
 enum stage { STAGE_FIRST, STAGE_FINAL, STAGE_PROVEN };
 
 /* The value of the attribute at the beginning of text, and what follows its comma. */
@@ -31,12 +29,12 @@ static bool take_attribute(struct str text, char name, struct str *value, struct
 }
 
 /* printable, without comma (RFC 5802, 7) */
-static bool is_nonce(struct str nonce)
+static bool is_nonce(struct str nonce, size_t max)
 {
     for (size_t i = 0; i < nonce.n; i++)
         if (nonce.p[i] <= ' ' || nonce.p[i] >= 0x7f || nonce.p[i] == ',')
             return false;
-    return nonce.n > 0 && nonce.n <= SASL_NONCE_MAX;
+    return nonce.n > 0 && nonce.n <= max;
 }
 
 static bool decode(struct arena *a, struct str base64, struct str *out)
@@ -133,7 +131,7 @@ static enum sasl_step take_first(struct sasl_server *s, struct str message)
     struct gs2 gs2;
 
     if (!sasl_parse_gs2(message, &gs2) || !take_attribute(gs2.rest, 'n', &name, &rest) || !take_attribute(rest, 'r', &nonce, &rest) ||
-        !is_nonce(nonce))
+        !is_nonce(nonce, SASL_NONCE_MAX))
         return sasl_malformed(s, "a first message of SCRAM is n,,n=login,r=nonce");
     if (!sasl_decode_name(s->arena, name, &s->login) || (gs2.authzid.n > 0 && !sasl_decode_name(s->arena, gs2.authzid, &authzid)))
         return arena_failed(s->arena) ? SASL_NO_MEMORY : sasl_malformed(s, "a login that is empty, too long, or not text");
@@ -171,7 +169,7 @@ static enum sasl_step take_final(struct sasl_server *s, struct str message)
     struct str without_proof, proof, binding, nonce, rest, bound;
 
     if (!split_proof(message, &without_proof, &proof) || !take_attribute(without_proof, 'c', &binding, &rest) ||
-        !take_attribute(rest, 'r', &nonce, &rest) || binding.n > FINAL_MAX || !decode(s->arena, binding, &bound) ||
+        !take_attribute(rest, 'r', &nonce, &rest) || !decode(s->arena, binding, &bound) ||
         !decode_sum(s->arena, proof, s->proof))
         return arena_failed(s->arena) ? SASL_NO_MEMORY : sasl_malformed(s, "a final message of SCRAM is c=...,r=nonce,p=proof");
     if (!str_eq(nonce, s->nonce))
@@ -184,6 +182,8 @@ static enum sasl_step take_final(struct sasl_server *s, struct str message)
 
 enum sasl_step scram_server_take(struct sasl_server *s, struct str response)
 {
+    if (response.n > SASL_SCRAM_MAX)
+        return sasl_malformed(s, "that is too long");
     switch ((enum stage)s->stage) {
     case STAGE_FIRST: return take_first(s, response);
     case STAGE_FINAL: return take_final(s, response);
@@ -249,7 +249,7 @@ static enum sasl_reaction answer_first(struct sasl_client *c, struct str server_
     uint64_t n;
 
     if (!take_attribute(server_first, 'r', &nonce, &rest) || !take_attribute(rest, 's', &salt, &rest) || !take_attribute(rest, 'i', &iterations, &rest) ||
-        !is_nonce(nonce) || salt.n > SASL_SALT_MAX * 4 || !decode(c->arena, salt, &salt) || salt.n == 0 || !str_to_u64(iterations, UINT32_MAX, &n))
+        !is_nonce(nonce, 2 * SASL_NONCE_MAX) || salt.n > SASL_SALT_MAX * 4 || !decode(c->arena, salt, &salt) || salt.n == 0 || !str_to_u64(iterations, UINT32_MAX, &n))
         return give_up(c, "the server's first message is not one of SCRAM");
     if (!str_starts(nonce, c->own_nonce) || nonce.n == c->own_nonce.n)
         return give_up(c, "the server's nonce does not go on from ours");
@@ -263,6 +263,8 @@ enum sasl_reaction scram_client_take(struct sasl_client *c, struct str challenge
     uint8_t signature[DIGEST_SHA256_LEN];
     struct str value, rest;
 
+    if (challenge.n > SASL_SCRAM_MAX)
+        return give_up(c, "the server says too much");
     if (c->stage == STAGE_FIRST)
         return answer_first(c, challenge);
     if (c->stage == STAGE_PROVEN || !take_attribute(challenge, 'v', &value, &rest) || !decode_sum(c->arena, value, signature))
