@@ -285,7 +285,7 @@ static struct reply check_mailbox(struct session *s, const struct address *rcpt)
 /* Code 0: it is welcome. Awaits where a mailbox must be looked at. */
 static struct reply check_rcpt(struct session *s, const struct address *rcpt)
 {
-    switch (access_rcpt(s->conf, s->trusted, rcpt)) {
+    switch (access_rcpt(s->conf, s->trusted || s->authenticated, rcpt)) {
     case ACCESS_LOCAL:
     case ACCESS_RELAY: return reply(0, NULL, NULL);
     case ACCESS_LOCAL_IF_MAILBOX: return check_mailbox(s, rcpt);

@@ -2,7 +2,7 @@
  * The mechanisms' common part, and the two without arithmetic: PLAIN (RFC 4616) and LOGIN (never written down as a standard, and
  * spoken by many).
  */
-#include "mail/utf8.h"
+#include "base/utf8.h"
 #include "smtp/sasl_internal.h"
 #include <assert.h>
 #include <string.h>
