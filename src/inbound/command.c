@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "inbound/extension.h"
 #include "inbound/session_internal.h"
+#include "inbound/submission.h"
 #include "policy/access.h"
 #include "policy/route.h"
 #include "run/file.h"
@@ -236,6 +237,9 @@ static struct reply on_mail(struct session *s, struct str args)
         return reply(504, "5.5.4", "BINARYMIME is not offered here");
     if (mail.size > s->conf->message_size_max)   /* RFC 1870, 6.1 */
         return reply(552, "5.3.4", "The message is too big");
+    struct reply r = s->authenticated ? submission_check_sender(s, &mail) : reply(0, NULL, NULL);
+    if (r.code != 0)
+        return r;
     if (s->messages >= s->conf->messages_per_session_max)
         return session_farewell(s, 421, "4.7.0", "Enough messages for one session; connect again");
     s->transaction.mail = mail;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "inbound/session_internal.h"
+#include "inbound/submission.h"
 #include "mail/trace.h"
 #include <errno.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 
 #define PIECE_MAX (STREAM_INPUT_MAX + 16)   /* what one input buffer can decode to, with a CR or dot held back before */
 #define NO_MATCH  UINT8_MAX
+#define ADDED_MAX 8192                      /* bytes of the fields that a login's header lacked */
 
 static int          put_received(struct receiving *r);
 static struct reply cannot_keep(int error);
@@ -28,6 +30,8 @@ void receiving_begin(struct receiving *r, struct session *s)
     r->id = queue_new_id(s->shared->queue);
     codec_id_format(r->id, s->transaction.id);
     buf_init(&r->piece, PIECE_MAX);
+    buf_init(&r->header, s->conf->header_size_max + PIECE_MAX);
+    r->header_kept = !s->authenticated;
     r->body = body_new(s->shared->queue, r->id);
     int error = r->body == NULL ? -ENOMEM : put_received(r);
     if (error < 0)
@@ -38,6 +42,7 @@ void receiving_free(struct receiving *r)
 {
     body_free(r->body);
     buf_free(&r->piece);
+    buf_free(&r->header);
 }
 
 /* The trace field of RFC 5321, 4.4, stands before all that the client sends. */
@@ -57,6 +62,8 @@ static int put_received(struct receiving *r)
         .wall_ns = clock_wall_ns(),
     };
 
+    if (s->authenticated && s->client.terms.hide_client)
+        received.ip = STR("");
     if (s->client.local) {
         snprintf(uid, sizeof uid, "uid %u", s->client.uid);
         received.comment = str_of(uid);      /* how we know who it is: by the kernel's word */
@@ -78,6 +85,7 @@ void receiving_give_up(struct receiving *r, struct reply why)
         return;
     r->trouble = why;
     buf_free(&r->piece);
+    buf_free(&r->header);
     body_free(r->body);
     r->body = NULL;
 }
@@ -149,6 +157,34 @@ static struct reply check_text(const struct receiving *r)
     return buf_ok(&r->piece) ? reply(0, NULL, NULL) : cannot_keep(-ENOMEM);
 }
 
+static void keep(struct receiving *r, struct str bytes)
+{
+    int error = body_append(r->body, bytes);
+    if (error < 0)
+        receiving_give_up(r, cannot_keep(error));
+}
+
+/* A login's header, complete or as far as it goes, and what came with its end. Awaits when the body spills to its file. */
+static void keep_header(struct receiving *r)
+{
+    CLEANUP_BUF struct buf added;
+
+    if (r->header_kept || r->trouble.code != 0)
+        return;
+    r->header_kept = true;
+    buf_init(&added, ADDED_MAX);
+    struct str text = buf_str(&r->header), header = r->header_done ? str_head(text, (size_t)r->decoder.header_end) : text;
+    struct reply why = buf_ok(&r->header) ? submission_complete(r->s, header, &added) : cannot_keep(-ENOMEM);
+    if (why.code != 0) {
+        receiving_give_up(r, why);
+        return;
+    }
+    keep(r, buf_str(&added));
+    if (r->trouble.code == 0)
+        keep(r, text);
+    buf_free(&r->header);
+}
+
 /* Awaits when the body spills to its file. */
 static void keep_piece(struct receiving *r, uint64_t before)
 {
@@ -160,9 +196,12 @@ static void keep_piece(struct receiving *r, uint64_t before)
     watch_header(r, before);
     if (r->trouble.code != 0)
         return;
-    int error = body_append(r->body, buf_str(&r->piece));
-    if (error < 0)
-        receiving_give_up(r, cannot_keep(error));
+    if (r->header_kept)
+        keep(r, buf_str(&r->piece));
+    else
+        buf_put_str(&r->header, buf_str(&r->piece));
+    if (r->header_done)
+        keep_header(r);
     buf_free(&r->piece);                 /* the next may be long in coming */
 }
 
@@ -265,14 +304,18 @@ static struct reply put_message(struct receiving *r)
 
     /* The server may stop meanwhile: what is complete here is still kept, and the client told so. */
     task_shield_begin();
-    int error = queue_put(s->shared->queue, &env, r->body);
+    bool held = s->authenticated && submission_is_too_much(s);
+    int error = held ? queue_put_held(s->shared->queue, &env, r->body) : queue_put(s->shared->queue, &env, r->body);
+    if (error == 0)
+        log_accepted(r, &env);
+    if (error == 0 && held)
+        submission_tell(s, &env);
     task_shield_end();
     if (error < 0)
         return cannot_keep(error);
-    log_accepted(r, &env);
     s->messages++;
     s->errors = 0;
-    return session_reply(s, 250, "2.0.0", "Queued as %s", t->id);
+    return session_reply(s, 250, "2.0.0", "Queued as %s%s", t->id, held ? ", and held: you have sent too much in this hour" : "");
 }
 
 struct reply receiving_end(struct receiving *r)
@@ -280,5 +323,9 @@ struct reply receiving_end(struct receiving *r)
     if (r->decoder.counted)
         (void)data_decode_end(&r->decoder);      /* check_text tells */
     struct reply why = r->trouble.code != 0 ? r->trouble : check_text(r);
+    if (why.code == 0) {
+        keep_header(r);
+        why = r->trouble;
+    }
     return why.code != 0 ? why : put_message(r);
 }

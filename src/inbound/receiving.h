@@ -20,6 +20,8 @@ struct receiving {
     struct data_decoder decoder;
     struct buf          piece;           /* decoded, not yet in the body */
     bool                header_done;
+    struct buf          header;          /* of a login's message, until it has been looked at as a whole */
+    bool                header_kept;
     uint8_t             matched;         /* how much of "received" this line of the header has been so far; NO_MATCH */
     uint32_t            received;        /* fields of that name */
     int64_t             patience_ns;     /* until then the client must have sent `wanted` bytes more; then both begin anew */

@@ -18,6 +18,7 @@ struct session_shared {
     struct queue        *queue;
     struct offload      *files;              /* looks for mailboxes */
     struct submit_limit *submit;
+    struct rate         *rates;              /* of logins */
     struct certificates *certificates;
     int64_t              stop_deadline_ns;   /* TASK_FOREVER until the server stops; then no session waits beyond it */
 };
