@@ -18,6 +18,7 @@ static const struct {
     { "load",     cmd_load,     "generate load and measure throughput and latency"             },
     { "queue",    cmd_queue,    "list, show, retry, hold, release or delete queued mail"       },
     { "config",   cmd_config,   "check a configuration file, or show all its values"           },
+    { "user",     cmd_user,     "add, change, remove or list those who may log in"             },
     { "journal",  cmd_journal,  "dump or verify the journal of a data directory"               },
     { "version",  cmd_version,  "print the version"                                            },
     { "sendmail", cmd_sendmail, "take a message from standard input, as sendmail -t -i -f does" },

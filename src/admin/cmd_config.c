@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "conf/conf.h"
 #include "inbound/certificates.h"
+#include "run/keeper.h"
 #include <getopt.h>
 #include <string.h>
 #include <sysexits.h>
@@ -46,6 +47,18 @@ static int check_certificates(const struct conf *conf)
     return EX_OK;
 }
 
+static int check_accounts(const struct conf *conf)
+{
+    struct keeper_options options = { .accounts_file = conf->accounts_file };
+    char error[256];
+    if (keeper_start(&options, error) < 0) {
+        fprintf(stderr, "%s: accounts_file: %s\n", conf->path, error);
+        return EX_CONFIG;
+    }
+    keeper_stop();
+    return EX_OK;
+}
+
 static void show(const struct conf *conf)
 {
     CLEANUP_BUF struct buf text;
@@ -73,7 +86,7 @@ int cmd_config(int argc, char **argv)
         return code;
     if (strcmp(argv[optind], "show") == 0)
         show(conf);
-    else if ((code = check_certificates(conf)) == EX_OK)
+    else if ((code = check_certificates(conf)) == EX_OK && (code = check_accounts(conf)) == EX_OK)
         printf("%s: ok\n", conf->path);
     conf_unref(conf);
     return code;

@@ -154,6 +154,11 @@ int file_mkdir_at(int dir, const char *name)
     return r < 0 ? r : disk->mkdir_at(dir, name);
 }
 
+int file_own_like(int file, int model)
+{
+    return disk->own_like(file, model);
+}
+
 int file_make_passable(int dir)
 {
     return disk->make_passable(dir);
@@ -598,6 +603,17 @@ static int real_mkdir_at(int dir, const char *name)
     return mkdirat(at.fd, at.last, 0700) < 0 ? -errno : 0;
 }
 
+static int real_own_like(int file, int model)
+{
+    struct stat st, now;
+
+    if (fstat(model, &st) < 0 || fstat(file, &now) < 0)
+        return -errno;
+    if ((st.st_uid != now.st_uid || st.st_gid != now.st_gid) && fchown(file, st.st_uid, st.st_gid) < 0)
+        return -errno;
+    return S_ISREG(st.st_mode) && fchmod(file, (st.st_mode & 0640) | 0600) < 0 ? -errno : 0;
+}
+
 static int real_make_passable(int dir)
 {
     return fchmod(dir, 0711) < 0 ? -errno : 0;
@@ -653,6 +669,7 @@ static const struct file_ops real_disk = {
     .unlink_at   = real_unlink_at,
     .mkdir_at    = real_mkdir_at,
     .make_passable = real_make_passable,
+    .own_like = real_own_like,
     .list        = real_list,
     .lock        = real_lock,
     .system_of   = real_system_of,

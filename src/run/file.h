@@ -46,6 +46,8 @@ int file_link_at(int from_dir, const char *from, int to_dir, const char *to);   
 int file_unlink_at(int dir, const char *name);
 int file_mkdir_at(int dir, const char *name);                          /* mode 0700; -EEXIST */
 int file_make_passable(int dir);                                       /* mode 0711, of a directory of ours */
+/* The owner and group of another file or directory; and of a file, what of its mode is within 0640. -EPERM: it is not ours to give. */
+int file_own_like(int file, int model);
 /* Calls each(arg, name) for every entry but . and .. ; stops at the first non-zero result and returns it. */
 int file_list(int dir, int (*each)(void *arg, const char *name), void *arg);
 int file_lock(int file);                                               /* exclusive, whole file, not waiting: -EWOULDBLOCK */

@@ -29,6 +29,7 @@ struct file_ops {
     int (*unlink_at)(int dir, const char *name);
     int (*mkdir_at)(int dir, const char *name);
     int (*make_passable)(int dir);
+    int (*own_like)(int file, int model);
     int (*list)(int dir, int (*each)(void *arg, const char *name), void *arg);
     int (*lock)(int file);
     int (*system_of)(int file, enum file_system *out, uint64_t *out_free_bytes);

@@ -530,6 +530,12 @@ static int on_mkdir_at(int dir, const char *name)
 }
 
 /* Nobody else is here. */
+static int on_own_like(int file, int model)
+{
+    (void)file, (void)model;
+    return 0;
+}
+
 static int on_make_passable(int dir)
 {
     (void)dir;
@@ -607,6 +613,7 @@ static const struct file_ops sim_file_ops = {
     .unlink_at = on_unlink_at,
     .mkdir_at = on_mkdir_at,
     .make_passable = on_make_passable,
+    .own_like = on_own_like,
     .list = on_list,
     .lock = on_lock,
     .system_of = on_system_of,
