@@ -1,0 +1,243 @@
+"""
+Other people's clients log in and submit mail, with each mechanism that both sides have; and a wrong channel binding is refused.
+"""
+import base64
+import hashlib
+import hmac
+import re
+import smtplib
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from messages import BODIES, body_of, message
+from nightmail import Nightmail
+from proc import wait_until
+
+ALICE, BOB, PASSWORD = "alice@here.example", "bob@here.example", "pencil with: spaces and \u00fcmlaut"
+CLIENT = "tester.example"
+
+
+def run(*argv, status=0, **options):
+    r = subprocess.run(list(map(str, argv)), capture_output=True, timeout=60, **options)
+    assert r.returncode == status, (r.returncode, r.stdout, r.stderr)
+    return r
+
+
+@pytest.fixture
+def certificate(folder, addresses):
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=mx.here.example",
+        "-addext", f"subjectAltName=DNS:mx.here.example,IP:{addresses[0]},IP:{addresses[1]}", "-days", "2", "-keyout", folder / "key.pem", "-out", folder / "cert.pem")
+    return folder / "cert.pem"
+
+
+@pytest.fixture
+def server(folder, addresses, start, certificate):
+    """Submission with STARTTLS; alice may log in, by SCRAM too."""
+    (folder / "accounts").touch()
+    s = Nightmail(folder, addresses[0], users=[ALICE, BOB], hostname="mx.here.example", accounts_file=folder / "accounts", scram="yes",
+                  auth_failure_delay="0s", terms="service = submission", certificates=[(certificate, folder / "key.pem")])
+    added = s.command("user", "add", ALICE, input=PASSWORD.encode() + b"\n")
+    assert added.returncode == 0, added.stderr
+    return start(s)
+
+
+def arrived(server, user=BOB):
+    return wait_until(lambda: server.mails(user), 30, server.said)[0]
+
+
+def own(name):
+    return message(name).replace(b"alice@tester.example", ALICE.encode())
+
+
+def tls(certificate):
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    return context
+
+
+def submit(client):
+    client.sendmail(ALICE, [BOB], own("plain"))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_smtplib(server, certificate, mechanism):
+    with smtplib.SMTP(server.address, server.port, local_hostname=CLIENT, timeout=30) as client:
+        client.ehlo()
+        assert not client.has_extn("auth")
+        client.starttls(context=tls(certificate))
+        client.ehlo()
+        assert client.esmtp_features["auth"].split() == ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"]
+        client.user, client.password = ALICE, PASSWORD
+        reply = base64.b64encode(f"\0{ALICE}\0{PASSWORD}".encode()).decode()
+        code, _ = client.docmd("AUTH", "PLAIN " + reply) if mechanism == "PLAIN" else login(client)
+        assert code == 235
+        submit(client)
+    mail = arrived(server)
+    assert body_of(mail) == BODIES["plain"]
+    assert b"with ESMTPSA" in mail
+
+
+def login(client):
+    assert client.docmd("AUTH", "LOGIN")[0] == 334
+    assert client.docmd(base64.b64encode(ALICE.encode()).decode())[0] == 334
+    return client.docmd(base64.b64encode(PASSWORD.encode()).decode())
+
+
+def test_a_password_changes_and_a_login_goes(server, certificate):
+    """The running server sees it within a second."""
+    def attempt(password):
+        with smtplib.SMTP(server.address, server.port, local_hostname=CLIENT, timeout=30) as client:
+            client.starttls(context=tls(certificate))
+            client.ehlo()
+            return client.docmd("AUTH", "PLAIN " + base64.b64encode(f"\0{ALICE}\0{password}".encode()).decode())[0]
+
+    assert attempt(PASSWORD) == 235 and attempt("other") == 535
+    assert server.command("user", "passwd", ALICE, input=b"other\n").returncode == 0
+    wait_until(lambda: attempt("other") == 235, 10, server.said)
+    assert attempt(PASSWORD) == 535
+    assert server.command("user", "list").stdout == f"{ALICE} scram\n".encode()
+    assert server.command("user", "del", ALICE).returncode == 0
+    wait_until(lambda: attempt("other") == 535, 10, server.said)
+    assert server.command("user", "list").stdout == b""
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_swaks(server, folder, mechanism):
+    (folder / "mail").write_bytes(own("plain").replace(b"\r\n", b"\n")[:-1])
+    argv = ["swaks", "--server", server.address, "--port", server.port, "--helo", CLIENT, "--from", ALICE, "--to", BOB, "--tls", "--auth", mechanism,
+            "--auth-user", ALICE, "--data", f"@{folder}/mail"]
+    run(*argv, "--auth-password", PASSWORD)
+    assert body_of(arrived(server)) == BODIES["plain"]
+    refused = run(*argv, "--auth-password", "wrong", status=28)
+    assert b"535 5.7.8" in refused.stdout
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "login", "scram-sha-256"])
+def test_msmtp(server, mechanism, folder, certificate):
+    (folder / "password").write_text(PASSWORD)
+    run("msmtp", "--file=/dev/null", f"--host={server.address}", f"--port={server.port}", "--tls=on", "--tls-starttls=on", "--tls-certcheck=off",
+        f"--auth={mechanism}", f"--user={ALICE}", f"--passwordeval=cat {folder}/password", f"--domain={CLIENT}", f"--from={ALICE}", BOB,
+        input=own("plain").replace(b"\r\n", b"\n"))
+    assert body_of(arrived(server)) == BODIES["plain"]
+    assert f"mechanism={mechanism.upper()}" in server.said()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])           # Debian builds curl without SCRAM
+def test_curl(server, folder, mechanism):
+    (folder / "mail").write_bytes(own("plain"))
+    run("curl", "--silent", "--show-error", "--url", f"smtp://{server.address}:{server.port}/{CLIENT}", "--ssl-reqd", "--insecure", "--mail-from", ALICE,
+        "--mail-rcpt", BOB, "--upload-file", folder / "mail", "--login-options", f"AUTH={mechanism}", "--user", f"{ALICE}:{PASSWORD}")
+    assert body_of(arrived(server)) == BODIES["plain"]
+    assert f"mechanism={mechanism}" in server.said()
+
+
+def gsasl(address, port, certificate, mechanism, version, password=PASSWORD, status=0):
+    return run("gsasl", "--client", "--smtp", f"--mechanism={mechanism}", f"--authentication-id={ALICE}", f"--password={password}",
+               f"--connect={address}:{port}", *([] if mechanism.endswith("-PLUS") else ["--no-cb"]), f"--x509-ca-file={certificate}",
+               f"--priority=NORMAL:-VERS-ALL:+VERS-TLS{version}", status=status, input=b"")
+
+
+GSASL = [("PLAIN", "1.2"), ("LOGIN", "1.2"), ("SCRAM-SHA-256", "1.2"), ("PLAIN", "1.3"), ("SCRAM-SHA-256", "1.3"), ("SCRAM-SHA-256-PLUS", "1.3")]
+
+
+@pytest.mark.parametrize("mechanism,version", GSASL)
+def test_gsasl(server, certificate, mechanism, version):
+    gsasl(server.address, server.port, certificate, mechanism, version)
+    assert re.search(rf" login .*mechanism={mechanism} tls=TLSv{version}", server.said())
+    gsasl(server.address, server.port, certificate, mechanism, version, password="wrong", status=1)
+
+
+def test_gsasl_binds_to_tls_1_2_in_a_way_that_is_not_offered(server, certificate):
+    """It knows tls-unique only there (RFC 5929, 3), which does not hold without extended master secrets."""
+    gsasl(server.address, server.port, certificate, "SCRAM-SHA-256-PLUS", "1.2", status=1)
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+def scram_plus(client, kind, binding):
+    """RFC 5802 by hand; the code of the last reply."""
+    bare = f"n={ALICE},r=fyko+d2lbbFgONRv9qkxdawL"
+    code, said = client.docmd("AUTH", "SCRAM-SHA-256-PLUS " + b64(f"p={kind},,{bare}".encode()))
+    if code != 334:
+        return code
+    first = base64.b64decode(said).decode()
+    nonce, salt, rounds = (part[2:] for part in first.split(","))
+    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), base64.b64decode(salt), int(rounds))
+    key = hmac.digest(salted, b"Client Key", "sha256")
+    without_proof = f"c={b64(f'p={kind},,'.encode() + binding)},r={nonce}"
+    signature = hmac.digest(hashlib.sha256(key).digest(), f"{bare},{first},{without_proof}".encode(), "sha256")
+    proof = bytes(a ^ b for a, b in zip(key, signature))
+    code, _ = client.docmd(b64(f"{without_proof},p={b64(proof)}".encode()))
+    return client.docmd("")[0] if code == 334 else code
+
+
+def test_the_certificate_binds_where_tls_is_1_2(server, certificate):
+    """tls-server-end-point (RFC 5929, 4): the hash of the certificate, and of no other."""
+    context = tls(certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with smtplib.SMTP(server.address, server.port, local_hostname=CLIENT, timeout=30) as client:
+        client.starttls(context=context)
+        client.ehlo()
+        hashed = hashlib.sha256(client.sock.getpeercert(binary_form=True)).digest()
+        assert scram_plus(client, "tls-server-end-point", bytes(32)) == 535
+        assert scram_plus(client, "tls-exporter", hashed) == 535
+        assert scram_plus(client, "tls-server-end-point", hashed) == 235
+
+
+def pump(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    target.close()
+
+
+def line_of(connection):
+    line = b""
+    while not line.endswith(b"\n"):
+        line += connection.recv(1)
+    return line
+
+
+def reply_of(connection):
+    lines = [line_of(connection)]
+    while lines[-1][3:4] == b"-":
+        lines.append(line_of(connection))
+    return b"".join(lines)
+
+
+def between(listener, server, folder):
+    """Somebody in the middle who has the server's key: TLS with each side, and all bytes passed on."""
+    client, _ = listener.accept()
+    upstream = socket.create_connection((server.address, server.port), 30)
+    said = b""
+    while said != b"STARTTLS\r\n":
+        client.sendall(reply_of(upstream))
+        said = line_of(client)
+        upstream.sendall(said)
+    client.sendall(reply_of(upstream))
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    ours.maximum_version = ssl.TLSVersion.TLSv1_3
+    client = ours.wrap_socket(client, server_side=True)
+    upstream = tls(folder / "cert.pem").wrap_socket(upstream)
+    threading.Thread(target=pump, args=(upstream, client), daemon=True).start()
+    pump(client, upstream)
+
+
+@pytest.mark.parametrize("mechanism,status", [("SCRAM-SHA-256", 0), ("SCRAM-SHA-256-PLUS", 1)])
+def test_somebody_in_the_middle_is_found(server, folder, addresses, certificate, mechanism, status):
+    """Without channel binding nothing shows; with it, what the client has bound to is not the server's connection."""
+    with socket.create_server((addresses[1], 0)) as listener:
+        thread = threading.Thread(target=between, args=(listener, server, folder), daemon=True)
+        thread.start()
+        gsasl(addresses[1], listener.getsockname()[1], certificate, mechanism, "1.3", status=status)
+        thread.join(30)
+    assert ("the channel binding is not this connection" in server.said()) == (status != 0), server.said()
