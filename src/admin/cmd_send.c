@@ -10,6 +10,7 @@
 #include "outbound/mx.h"
 #include "run/dns.h"
 #include "run/file.h"
+#include "run/keeper.h"
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
@@ -26,7 +27,7 @@
 enum send_tls { SEND_PLAIN, SEND_STARTTLS, SEND_TLS };
 
 struct send {
-    const char         *server, *from, *helo, *subject, *body, *body_file, *data_file, *ca_file, *dns_server;
+    const char         *server, *from, *helo, *subject, *body, *body_file, *data_file, *ca_file, *dns_server, *auth_user, *password_file;
     const char         *to[RCPTS_MAX];
     size_t              to_count;
     const char         *headers[HEADERS_MAX + 1];
@@ -38,7 +39,7 @@ struct send {
     uint64_t            port;
     int64_t             timeout_ns;
     enum send_tls       tls;
-    bool                verify, json, quiet, colour;
+    bool                verify, auth_cleartext, json, quiet, colour;
 
     struct arena        arena;
     struct address      sender, rcpts[RCPTS_MAX];
@@ -46,6 +47,7 @@ struct send {
     struct buf          file_bytes[FILES_MAX];
     struct buf          message;
     struct tls_context *context;
+    bool                login_failed;
     json_t             *conversation;
     int                 exit_code;
 };
@@ -69,13 +71,16 @@ static void usage(FILE *to)
           "      --tls                 TLS from the beginning\n"
           "      --verify              the certificate must be right, chain and name\n"
           "      --ca FILE             trusted certificates, for --verify\n"
+          "      --auth-user LOGIN     log in first\n"
+          "      --password-file FILE  with the password in the first line of this file\n"
+          "      --auth-allow-cleartext  show the password without TLS too\n"
           "      --dns IP[@PORT]       the DNS server for MX (default: /etc/resolv.conf)\n"
           "      --zone-file ORIGIN=FILE  answer DNS from this file; may be repeated\n"
           "      --timeout TIME        for each reply (60s)\n"
           "  -j, --json                the whole conversation as one JSON object\n"
           "  -q, --quiet               show nothing but errors\n\n"
           "Exit: 0 accepted for all, 64 wrong use, 66 no such file, 67 a recipient was refused, 68 no such host, 69 the message\n"
-          "was refused, 75 try again later (4xx, or no connection), 76 the conversation broke\n", to);
+          "was refused, 75 try again later (4xx, or no connection), 76 the conversation broke, 77 the login was refused\n", to);
 }
 
 /* -- showing -------------------------------------------------------------------------------------------------------------- */
@@ -250,6 +255,23 @@ static int find_server(struct send *s, struct mx_list *out)
 
 /* -- the conversation -------------------------------------------------------------------------------------------------------- */
 
+/* Negative with the reason printed: EX_NOPERM. */
+static int log_in(struct send *s, struct talk *t)
+{
+    char password[KEEPER_PASSWORD_MAX + 1] = "", error[256] = "";
+    int r = keeper_credential(s->password_file, password);
+    if (r < 0)
+        snprintf(error, sizeof(error), "%s: %s", s->password_file, r == -EINVAL ? "no password in its first line" : strerror(-r));
+    else
+        r = talk_login(t, str_of(s->auth_user), str_of(password), s->auth_cleartext, error);
+    explicit_bzero(password, sizeof(password));
+    if (error[0] == '\0')
+        return r;
+    s->login_failed = true;
+    (void)cli_fail("send", 0, "cannot log in: %s", error);
+    return -EACCES;
+}
+
 static int connect_one(struct send *s, struct talk *t, const struct mx_address *at)
 {
     const char *name = str_z(&s->arena, at->host);
@@ -262,7 +284,7 @@ static int connect_one(struct send *s, struct talk *t, const struct mx_address *
         if (r == 0)
             r = talk_hello(t, s->helo);
     }
-    return r;
+    return r == 0 && s->auth_user != NULL && t->reply.code / 100 == 2 ? log_in(s, t) : r;
 }
 
 static int code_for_reply(int code)
@@ -292,14 +314,14 @@ static int converse(struct send *s, const struct mx_list *list)
     int r = -EHOSTUNREACH;
     for (size_t i = 0; i < list->count; i++) {
         r = connect_one(s, &t, &list->items[i]);
-        if (r == 0 && t.reply.code / 100 == 2)
+        if (s->login_failed || (r == 0 && t.reply.code / 100 == 2))
             break;
         if (r < 0)
             (void)cli_fail("send", 0, "%s%s", r == -EPROTO ? "TLS: " : "", talk_error(&t, r));
         if (i + 1 < list->count)
             talk_close(&t);
     }
-    int code = r < 0 ? (r == -EPROTO || r == -EBADMSG || r == -EPROTONOSUPPORT ? EX_PROTOCOL : EX_TEMPFAIL) : code_for_reply(t.reply.code);
+    int code = s->login_failed ? EX_NOPERM : r < 0 ? (r == -EPROTO || r == -EBADMSG || r == -EPROTONOSUPPORT ? EX_PROTOCOL : EX_TEMPFAIL) : code_for_reply(t.reply.code);
     if (code == EX_OK) {
         enum talk_stage stage;
         r = talk_mail(&t, &mail, s->codes, &stage);
@@ -307,7 +329,7 @@ static int converse(struct send *s, const struct mx_list *list)
     }
     if (s->quiet && r == 0 && code != EX_OK)
         (void)cli_fail("send", code, "the server said %s", talk_refusal(&t));
-    if (r == 0)
+    if (r == 0 || s->login_failed)
         talk_quit(&t);
     talk_close(&t);
     return code;
@@ -341,7 +363,7 @@ static bool append(const char **list, size_t *count, size_t max, const char *val
     return true;
 }
 
-enum { OPT_SUBJECT = 256, OPT_BODY_FILE, OPT_DATA, OPT_HELO, OPT_STARTTLS, OPT_TLS, OPT_VERIFY, OPT_CA, OPT_DNS, OPT_ZONE, OPT_TIMEOUT };
+enum { OPT_SUBJECT = 256, OPT_BODY_FILE, OPT_DATA, OPT_HELO, OPT_STARTTLS, OPT_TLS, OPT_VERIFY, OPT_CA, OPT_USER, OPT_PASSWORD, OPT_CLEARTEXT, OPT_DNS, OPT_ZONE, OPT_TIMEOUT };
 
 static bool set_option(struct send *s, int option, const char *value)
 {
@@ -363,6 +385,9 @@ static bool set_option(struct send *s, int option, const char *value)
     case OPT_TLS:       s->tls = SEND_TLS; return true;
     case OPT_VERIFY:    s->verify = true; return true;
     case OPT_CA:        s->ca_file = value; return true;
+    case OPT_USER:      s->auth_user = value; return true;
+    case OPT_PASSWORD:  s->password_file = value; return true;
+    case OPT_CLEARTEXT: s->auth_cleartext = true; return true;
     case OPT_DNS:       s->dns_server = value; return true;
     case OPT_ZONE:      return append(s->zone_files, &s->zone_count, 7, value);
     case OPT_TIMEOUT:   return cli_duration(value, &s->timeout_ns);
@@ -419,6 +444,8 @@ int cmd_send(int argc, char **argv)
         { "helo", required_argument, NULL, OPT_HELO },     { "starttls", no_argument, NULL, OPT_STARTTLS },
         { "tls", no_argument, NULL, OPT_TLS },             { "verify", no_argument, NULL, OPT_VERIFY },
         { "ca", required_argument, NULL, OPT_CA },         { "dns", required_argument, NULL, OPT_DNS },
+        { "auth-user", required_argument, NULL, OPT_USER }, { "password-file", required_argument, NULL, OPT_PASSWORD },
+        { "auth-allow-cleartext", no_argument, NULL, OPT_CLEARTEXT },
         { "zone-file", required_argument, NULL, OPT_ZONE }, { "timeout", required_argument, NULL, OPT_TIMEOUT },
         { "json", no_argument, NULL, 'j' },                { "quiet", no_argument, NULL, 'q' },
         { "help", no_argument, NULL, 'h' },                { 0 },
@@ -438,6 +465,8 @@ int cmd_send(int argc, char **argv)
             code = cli_fail("send", EX_USAGE, "bad value '%s'", optarg);
         }
     }
+    if (code < 0 && (s->auth_user == NULL) != (s->password_file == NULL))
+        code = cli_fail("send", EX_USAGE, "--auth-user and --password-file need each other");
     if (code < 0)
         code = optind != argc || s->to_count == 0 ? cli_usage_error("send") : run(s);
     release(s);

@@ -3,6 +3,7 @@
  */
 #include "admin/talk.h"
 #include "base/cleanup.h"
+#include "outbound/client_auth.h"
 #include "smtp/command.h"
 #include "smtp/data.h"
 #include <assert.h>
@@ -151,6 +152,7 @@ static void note_extensions(struct talk *t)
 {
     struct str line, rest = buf_str(&t->reply.text);
     t->pipelining = t->eightbit = t->starttls = false;
+    t->mechanisms = 0;
     str_cut(rest, '\n', &line, &rest);                        /* the first is the server's name */
     while (rest.n > 0) {
         struct str word, args;
@@ -158,6 +160,8 @@ static void note_extensions(struct talk *t)
         str_cut(str_trim(line), ' ', &word, &args);
         t->pipelining |= str_eq_nocase(word, STR("PIPELINING"));
         t->eightbit |= str_eq_nocase(word, STR("8BITMIME"));
+        if (str_eq_nocase(word, STR("AUTH")))
+            t->mechanisms |= client_auth_mechanisms(args);
         t->starttls |= str_eq_nocase(word, STR("STARTTLS"));
     }
 }
@@ -175,6 +179,28 @@ int talk_hello(struct talk *t, const char *name)
         return r;
     memcpy(line, "HELO", 4);
     return talk_command(t, str_of(line));
+}
+
+static int say_secret(void *arg, struct str line)
+{
+    struct talk *t = arg;
+    ssize_t mechanism_end = str_starts(line, STR("AUTH ")) ? str_find(str_from(line, 5), ' ') : -1;
+    stream_write_deadline(t->stream, deadline(t));
+    /* The command and its mechanism are shown, and no more. */
+    show(t, TALK_CLIENT, mechanism_end >= 0 ? str_head(line, (size_t)mechanism_end + 5) : str_starts(line, STR("AUTH ")) ? line : STR("(a secret)"));
+    int r = stream_put(t->stream, line);
+    if (r == 0)
+        r = stream_put(t->stream, STR("\r\n"));
+    return r < 0 ? r : talk_reply(t);
+}
+
+int talk_login(struct talk *t, struct str login, struct str password, bool plain_allowed, char error[256])
+{
+    struct client_auth how = {
+        .mechanisms = t->mechanisms, .plain_allowed = plain_allowed || stream_is_tls(t->stream), .login = login, .password = password,
+        .say = say_secret, .arg = t, .reply = &t->reply,
+    };
+    return client_auth_run(&how, error);
 }
 
 /* -- a message ------------------------------------------------------------------------------------------------------------ */

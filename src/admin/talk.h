@@ -27,6 +27,7 @@ struct talk {
     void             *show_arg;
     int64_t           started_ns, timeout_ns;
     bool              pipelining, eightbit, starttls;   /* from EHLO */
+    unsigned          mechanisms;        /* likewise; of outbound/client_auth.h */
 };
 
 void talk_init(struct talk *t, int64_t timeout_ns, talk_show_fn *show, void *show_arg);
@@ -35,6 +36,8 @@ int  talk_connect_unix(struct talk *t, const char *path);
 int  talk_connect_tls(struct talk *t, const struct net_addr *to, struct tls_context *tls, const char *server_name);
 int  talk_hello(struct talk *t, const char *name);                     /* EHLO, or HELO where it is refused */
 int  talk_starttls(struct talk *t, struct tls_context *tls, const char *server_name);   /* STARTTLS and the handshake; then say hello again */
+/* AUTH. -EACCES: it did not work, and error says why. With plain_allowed the password may be shown without TLS. */
+int  talk_login(struct talk *t, struct str login, struct str password, bool plain_allowed, char error[256]);
 int  talk_command(struct talk *t, struct str line);                    /* line without CRLF; its reply */
 int  talk_put(struct talk *t, struct str line);                        /* the same without waiting for the reply: pipelining */
 int  talk_reply(struct talk *t);                                       /* the next reply of what was put */

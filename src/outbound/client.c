@@ -5,7 +5,9 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "mail/domain.h"
+#include "outbound/client_auth.h"
 #include "outbound/client_internal.h"
+#include "run/keeper.h"
 #include "run/stream.h"
 #include <assert.h>
 #include <errno.h>
@@ -110,6 +112,8 @@ static void note_extension(struct client *c, struct str line)
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (str_eq_nocase(word, str_of(known[i].keyword)))
             c->extensions |= known[i].extension;
+    if (str_eq_nocase(word, STR("AUTH")))
+        c->mechanisms |= client_auth_mechanisms(rest);
     if (str_eq_nocase(word, STR("SIZE")))
         (void)str_to_u64(str_trim(rest), UINT64_MAX, &c->size_max);   /* SIZE without a number sets no limit (RFC 1870, 4) */
 }
@@ -119,6 +123,7 @@ static void note_extensions(struct client *c)
     struct str line, rest = buf_str(&c->reply.text);
     bool first = true;                                        /* the first line is the server's name */
     c->extensions = 0;
+    c->mechanisms = 0;
     c->size_max = 0;
     while (rest.n > 0) {
         str_cut(rest, '\n', &line, &rest);
@@ -194,7 +199,47 @@ static int start_tls(struct client *c, const struct client_security *s, struct s
     return r;
 }
 
-/* Awaits all that comes before MAIL. As hello. */
+/* A line of the AUTH exchange: it goes into no log. */
+static int say_secret(void *arg, struct str line)
+{
+    struct client *c = arg;
+    client_log_lines(c, "we_say", STR("(a login)"));
+    int r = client_put(c, line);
+    if (r == 0)
+        r = client_put(c, STR("\r\n"));
+    if (r == 0)
+        r = client_flush(c);
+    return r < 0 ? r : client_read_reply(c, task_deadline_in(c->conf->reply_timeout_ns));
+}
+
+/* Awaits. 0, or -EACCES with the reason in auth_error: then nothing is sent here, as what a login may send nobody else may. */
+static int log_in(struct client *c)
+{
+    char password[KEEPER_PASSWORD_MAX + 1] = "";
+    struct client_auth how = {
+        .mechanisms = c->mechanisms,
+        .plain_allowed = stream_is_tls(c->stream) || c->conf->relay_host_auth_allow_cleartext,
+        .login = str_of(c->conf->relay_host_user),
+        .say = say_secret,
+        .arg = c,
+        .reply = &c->reply,
+    };
+
+    int r = keeper_credential(c->conf->relay_host_password_file, password);
+    if (r < 0) {
+        snprintf(c->auth_error, sizeof c->auth_error, "relay_host_password: %s", r == -EINVAL ? "the file holds no password" : strerror(-r));
+        r = -EACCES;
+    } else {
+        how.password = str_of(password);
+        r = client_auth_run(&how, c->auth_error);
+    }
+    explicit_bzero(password, sizeof password);
+    if (r == -EACCES)
+        log_event(LOG_ERROR, "login-out-failed", LOG_Z("remote", c->remote), LOG_Z("login", c->conf->relay_host_user), LOG_Z("error", c->auth_error));
+    return r;
+}
+
+/* Awaits all that comes before AUTH. As hello. */
 static int introduce(struct client *c, const struct client_security *s, struct str host)
 {
     bool tls = s != NULL && s->tls != NULL && s->level != CONF_CLIENT_TLS_NONE;
@@ -210,6 +255,13 @@ static int introduce(struct client *c, const struct client_security *s, struct s
         return -ELOOP;
     r = hello(c);
     return r < 0 || !tls || s->implicit ? r : start_tls(c, s, host);
+}
+
+/* Awaits all that comes before MAIL. */
+static int prepare(struct client *c, const struct client_security *s, struct str host)
+{
+    int r = introduce(c, s, host);
+    return r < 0 || s == NULL || !s->login ? r : log_in(c);
 }
 
 /* "mx.b.example [192.0.2.1]", "mx.here.example [/run/lmtp]" */
@@ -260,6 +312,8 @@ static void explain(struct client *c, int error, struct arena *a, struct outcome
     } else if (error == -EPROTONOSUPPORT) {                   /* RFC 3463: security features not supported */
         *out = outcome_of_ours(RCPT_PENDING, "4.7.4", "TLS is required here, and the server does not offer it");
         out->remote = remote;
+    } else if (error == -EACCES && c->auth_error[0] != '\0') {   /* ours to put right: the mail waits */
+        *out = outcome_with_detail(a, RCPT_PENDING, "4.7.0", remote, "cannot log in", c->auth_error);
     } else if (c->tls_error[0] != '\0') {                     /* cryptographic failure */
         *out = outcome_with_detail(a, RCPT_PENDING, "4.7.5", remote, "TLS failed", c->tls_error);
     } else {
@@ -270,7 +324,7 @@ static void explain(struct client *c, int error, struct arena *a, struct outcome
 /* TLS was begun and came to nothing, and plain text will do: the server may have taken offence at our last words, so on another connection. */
 static bool may_go_without(const struct client *c, const struct client_security *s, int error)
 {
-    return c->privacy == CLIENT_SHAKING && s->level == CONF_CLIENT_TLS_MAY && !s->implicit && error != -ECANCELED && error != -EREMOTEIO;
+    return c->privacy == CLIENT_SHAKING && s->level == CONF_CLIENT_TLS_MAY && !s->implicit && !s->login && error != -ECANCELED && error != -EREMOTEIO;
 }
 
 /* The source address is for the world; the server of our mailboxes is at home. */
@@ -304,7 +358,7 @@ int client_open(const struct client_server *server, struct conf *conf, struct ar
         return -ENOMEM;
     }
     metric_add(METRIC_connections_out_opened, 1);
-    r = introduce(c, server->security, server->host);
+    r = prepare(c, server->security, server->host);
     if (r < 0) {
         bool again = may_go_without(c, server->security, r);
         if (again)

@@ -30,10 +30,12 @@ struct client {
     struct smtp_reply reply;             /* the last one read */
     unsigned          extensions;        /* of enum client_extension, from EHLO */
     uint64_t          size_max;          /* from SIZE; 0: none said */
+    unsigned          mechanisms;        /* from AUTH; of client_auth_mechanisms */
     unsigned          transactions;      /* begun on this connection */
     bool              usable;
     enum client_privacy { CLIENT_PLAIN, CLIENT_SHAKING, CLIENT_PRIVATE } privacy;   /* shaking: TLS is begun, and not seen to work yet */
     char              tls_error[256];    /* why the handshake failed */
+    char              auth_error[256];   /* why we could not log in */
     bool              lmtp;
     char              remote[320];       /* "mx.b.example [192.0.2.1]" */
     struct client    *next;              /* site.c's list of idle ones */
@@ -49,8 +51,8 @@ struct client_server {
     const struct client_security *security;   /* NULL: no TLS */
 };
 
-/* Connects, reads the greeting, says EHLO (HELO to a server that knows no EHLO; LHLO in LMTP), and makes it private as far as its security
- * asks and the server can. At level may a connection on which TLS does not work is given up for another without it; above, never.
+/* Connects, reads the greeting, says EHLO (HELO to a server that knows no EHLO; LHLO in LMTP), makes it private as far as its security
+ * asks and the server can, and logs in where it asks for that. At level may a connection on which TLS does not work is given up for another without it; above, never.
  * 0; -ELOOP: it greets with our own name; other errors: *out_failure (texts in the arena) says how, deferred, or failed where the server
  * said so for good. */
 int  client_open(const struct client_server *server, struct conf *conf, struct arena *a, struct client **out, struct outcome *out_failure);

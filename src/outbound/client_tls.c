@@ -53,10 +53,10 @@ void client_tls_free(struct client_tls *t)
 struct client_security client_security_for(struct client_tls *tls, const struct conf *conf, const struct route *route)
 {
     switch (route->kind) {
-    case ROUTE_HOST: return (struct client_security){ tls, conf->relay_host_tls, conf->relay_host_tls_implicit };
-    case ROUTE_MX: return (struct client_security){ tls, conf->outbound_tls, false };
+    case ROUTE_HOST: return (struct client_security){ tls, conf->relay_host_tls, conf->relay_host_tls_implicit, conf->relay_host_user[0] != '\0' };
+    case ROUTE_MX: return (struct client_security){ tls, conf->outbound_tls, false, false };
     /* Within the house nobody is asked for more: a server there need not have a certificate for what the world's servers must show. */
-    case ROUTE_LMTP: return (struct client_security){ tls, conf->outbound_tls == CONF_CLIENT_TLS_NONE ? CONF_CLIENT_TLS_NONE : CONF_CLIENT_TLS_MAY, false };
+    case ROUTE_LMTP: return (struct client_security){ tls, conf->outbound_tls == CONF_CLIENT_TLS_NONE ? CONF_CLIENT_TLS_NONE : CONF_CLIENT_TLS_MAY, false, false };
     case ROUTE_LOCAL: case ROUTE_LMTP_UNIX: break;
     }
     return (struct client_security){ .tls = NULL };

@@ -19,6 +19,7 @@ struct client_security {
     struct client_tls   *tls;            /* NULL: plain, whatever the level */
     enum conf_client_tls level;
     bool                 implicit;       /* TLS from the first byte, without STARTTLS (RFC 8314) */
+    bool                 login;          /* as relay_host_user; nothing is sent without */
 };
 struct client_security client_security_for(struct client_tls *tls, const struct conf *conf, const struct route *route);
 

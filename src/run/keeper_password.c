@@ -168,8 +168,8 @@ static void look(void *arg)
     put_in_force(a, path, &now);
 }
 
-/* Awaits a look where the last is a second old. A pool too busy to look is no reason to refuse anybody. */
-static void look_at_times(void)
+/* Whether the last look is a second old; then the caller sees to one. */
+static bool look_is_due(void)
 {
     int64_t now = clock_mono_ns();
 
@@ -178,7 +178,13 @@ static void look_at_times(void)
     if (due)
         keeper->looked_ns = now;
     pthread_mutex_unlock(&keeper->lock);
-    if (due)
+    return due;
+}
+
+/* Awaits a look where one is due. A pool too busy to look is no reason to refuse anybody. */
+static void look_at_times(void)
+{
+    if (look_is_due())
         (void)offload_run(keeper->looks, look, NULL);
 }
 
@@ -377,6 +383,8 @@ bool keeper_has_scram(void)
 {
     if (keeper == NULL)
         return false;
+    if (look_is_due())
+        (void)offload_post(keeper->looks, look, NULL);       /* whoever asks next knows more */
     pthread_mutex_lock(&keeper->lock);
     bool has = keeper->accounts != NULL && keeper->accounts->scram_count > 0;
     pthread_mutex_unlock(&keeper->lock);

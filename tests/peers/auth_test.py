@@ -241,3 +241,43 @@ def test_somebody_in_the_middle_is_found(server, folder, addresses, certificate,
         gsasl(addresses[1], listener.getsockname()[1], certificate, mechanism, "1.3", status=status)
         thread.join(30)
     assert ("the channel binding is not this connection" in server.said()) == (status != 0), server.said()
+
+
+def mechanisms_of(server, certificate):
+    with smtplib.SMTP(server.address, server.port, local_hostname=CLIENT, timeout=30) as client:
+        client.starttls(context=tls(certificate))
+        client.ehlo()
+        return client.esmtp_features["auth"]
+
+
+@pytest.mark.parametrize("password,mechanism", [(PASSWORD, "SCRAM-SHA-256"), (PASSWORD, "PLAIN"), ("wrong", None)])
+def test_a_relay_host_that_wants_a_login(server, folder, addresses, start, password, mechanism):
+    """Our client logs in where relay_host_user says so; where it cannot, the mail waits."""
+    if mechanism == "PLAIN":
+        accounts = folder / "accounts"
+        accounts.write_text("".join(line.split(":SCRAM")[0].rstrip("\n") + "\n" for line in accounts.read_text().splitlines()))
+        wait_until(lambda: "SCRAM" not in mechanisms_of(server, folder / "cert.pem"), 10, server.said)
+    (folder / "secret").write_text(password + "\n")
+    near = start(Nightmail(folder / "near", addresses[1], hostname="near.example", trusted_networks=["127.0.0.0/8"], retry=["1h"],
+                           relay_host=f"[{server.address}]:{server.port}", relay_host_user=ALICE, relay_host_password=f"file:{folder}/secret"))
+    with smtplib.SMTP(near.address, near.port, timeout=30) as client:
+        submit(client)
+    if mechanism is None:
+        wait_until(lambda: "cannot log in" in near.said(), 30, near.said)
+        assert "535 5.7.8" in near.said() and len(near.queued()) == 1
+    else:
+        assert body_of(arrived(server)) == BODIES["plain"]
+        assert f"mechanism={mechanism} " in server.said()
+    assert password not in near.said()
+
+
+def test_nightmail_send(server, folder, certificate):
+    (folder / "secret").write_text(PASSWORD + "\n")
+    argv = ["send", "--server", f"{server.address}:{server.port}", "--from", ALICE, "--to", BOB, "--starttls", "--auth-user", ALICE,
+            "--password-file", folder / "secret"]
+    sent = server.command(*argv)
+    assert sent.returncode == 0, sent.stderr
+    assert b"AUTH SCRAM-SHA-256\n" in sent.stdout
+    arrived(server)
+    (folder / "secret").write_text("wrong\n")
+    assert server.command(*argv).returncode == 77

@@ -1,0 +1,204 @@
+/*
+ * outbound/client_auth: conversations with servers of every kind, right and wrong, in the simulated world.
+ */
+#include "base/codec.h"
+#include "base/scram.h"
+#include "base/cleanup.h"
+#include "outbound/client_auth.h"
+#include "run/sim.h"
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define P (1u << SASL_PLAIN)
+#define L (1u << SASL_LOGIN)
+#define S (1u << SASL_SCRAM_SHA_256)
+
+#define LINES_MAX 4
+
+/* What the server is told, and what it says to it; NULL ends. "!" cuts the connection. */
+struct talk_case {
+    const char *name;
+    unsigned    mechanisms;
+    bool        secret;                  /* the channel is not private */
+    struct { const char *told, *says; } lines[LINES_MAX];
+    int         result;
+    const char *error;                   /* a part of it */
+};
+
+// clang-format off
+static const struct talk_case cases[] = {
+    { "PLAIN",                   P | L, false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "235 2.7.0 ok\r\n" } }, 0, NULL },
+    { "LOGIN",                   L,     false, { { "AUTH LOGIN", "334 VXNlcm5hbWU6\r\n" }, { "dGlt", "334 UGFzc3dvcmQ6\r\n" }, { "cGVuY2ls", "235 ok\r\n" } }, 0, NULL },
+    { "LOGIN in plain words",    L,     false, { { "AUTH LOGIN", "334 User name?\r\n" }, { "dGlt", "334\r\n" }, { "cGVuY2ls", "235 ok\r\n" } }, 0, NULL },
+    { "LOGIN asks a third time", L,     false, { { "AUTH LOGIN", "334 x\r\n" }, { "dGlt", "334 y\r\n" }, { "cGVuY2ls", "334 z\r\n" }, { "*", "501 no\r\n" } }, -EACCES, "asks for more" },
+    { "LOGIN believed at once",  L,     false, { { "AUTH LOGIN", "235 ok\r\n" } }, -EACCES, "has not shown" },
+    { "refused",                 P,     false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "535 5.7.8 wrong\r\n" } }, -EACCES, "535 5.7.8 wrong" },
+    { "not now",                 P,     false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "454 4.7.0 later\r\n" } }, -EACCES, "454 4.7.0 later" },
+    { "PLAIN with a challenge",  P,     false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "334 \r\n" }, { "*", "501 no\r\n" } }, -EACCES, "asks for more" },
+    { "a challenge not base64",  P,     false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "334 what?\r\n" }, { "*", "501 no\r\n" } }, -EACCES, "not base64" },
+    { "2xx of another kind",     P,     false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "250 ok\r\n" } }, -EBADMSG, NULL },
+    { "the connection breaks",   P,     false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "!" } }, -EPIPE, NULL },
+    { "nothing offered",         0,     false, { { 0 } }, -EACCES, "offers no AUTH" },
+    { "nothing we know",         1u << SASL_XOAUTH2, false, { { 0 } }, -EACCES, "no mechanism that we know" },
+    { "only in the clear",       P | L, true,  { { 0 } }, -EACCES, "this is not TLS" },
+    { "SCRAM believed at once",  S | P, false, { { "AUTH SCRAM-SHA-256 *", "235 ok\r\n" } }, -EACCES, "has not shown" },
+    { "SCRAM, a false nonce",    S,     true,  { { "AUTH SCRAM-SHA-256 *", "334 cj1mYWxzZSxzPWMyRnNkQT09LGk9NDA5Ng==\r\n" }, { "*", "501 no\r\n" } }, -EACCES, "nonce" },
+    { "SCRAM, no message",       S,     true,  { { "AUTH SCRAM-SHA-256 *", "334 \r\n" }, { "*", "501 no\r\n" } }, -EACCES, "first message" },
+};
+// clang-format on
+
+struct play {
+    const struct talk_case *c;
+    size_t                  at;
+    struct smtp_reply       reply;
+    bool                    wrong;
+};
+
+static void hear(struct smtp_reply *reply, const char *words)
+{
+    size_t consumed;
+
+    smtp_reply_clear(reply);
+    assert_int_equal(smtp_parse_reply(str_of(words), &consumed, reply), REPLY_DONE);
+}
+
+static int say(void *arg, struct str line)
+{
+    struct play *p = arg;
+    const char *told = p->at < LINES_MAX ? p->c->lines[p->at].told : NULL;
+    struct str wanted = str_of(told);
+    bool prefix = wanted.n > 1 && wanted.p[wanted.n - 1] == '*';
+
+    if (told == NULL || !(prefix ? str_starts(line, str_head(wanted, wanted.n - 1)) : str_eq(line, wanted))) {
+        fprintf(stderr, "%s: told %.*s\n", p->c->name, (int)line.n, line.p);
+        p->wrong = true;
+        return -EPIPE;
+    }
+    const char *says = p->c->lines[p->at++].says;
+    if (strcmp(says, "!") == 0)
+        return -EPIPE;
+    hear(&p->reply, says);
+    return 0;
+}
+
+static void play(void *arg)
+{
+    const struct talk_case *c = arg;
+    struct play p = { .c = c };
+    char error[256] = "";
+
+    smtp_reply_init(&p.reply);
+    struct client_auth how = { .mechanisms = c->mechanisms, .plain_allowed = !c->secret, .login = STR("tim"), .password = STR("pencil"),
+                               .say = say, .arg = &p, .reply = &p.reply };
+    int r = client_auth_run(&how, error);
+    if (p.wrong || r != c->result || (c->error != NULL && strstr(error, c->error) == NULL) || (p.at < LINES_MAX && c->lines[p.at].told != NULL))
+        fail_msg("%s: %d %s", c->name, r, error);
+    smtp_reply_free(&p.reply);
+}
+
+static void conversations(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sim_begin(&(struct sim_options){ .seed = i + 1 });
+        assert_int_equal(sim_run(play, (void *)(uintptr_t)&cases[i]), 0);
+        sim_end();
+    }
+}
+
+/* -- SCRAM, with a server that knows it ---------------------------------------------------------------------------------------- */
+
+struct scram_peer {
+    struct sasl_server server;
+    struct arena       arena;
+    struct smtp_reply  reply;
+    const char        *password;
+};
+
+static enum sasl_step judge(struct scram_peer *p, enum sasl_step step)
+{
+    struct scram_keys keys;
+    uint8_t signature[DIGEST_SHA256_LEN];
+
+    if (step == SASL_ASK_SALT)
+        return sasl_server_salt(&p->server, STR("salt"), 4096);
+    if (step != SASL_ASK_PROOF)
+        return step;
+    scram_derive(str_of(p->password), STR("salt"), 4096, &keys);
+    return sasl_server_answer(&p->server, scram_check(&keys, p->server.message, p->server.proof, signature), signature);
+}
+
+static int tell_peer(void *arg, struct str line)
+{
+    struct scram_peer *p = arg;
+    CLEANUP_BUF struct buf in, out;
+
+    buf_init(&in, SASL_RESPONSE_MAX);
+    buf_init(&out, 2 * SASL_RESPONSE_MAX);
+    if (str_starts(line, STR("AUTH SCRAM-SHA-256 ")))
+        line = str_from(line, 19);
+    assert_true(codec_base64(line, &in));
+    enum sasl_step step = judge(p, sasl_server_take(&p->server, buf_str(&in)));
+    if (step == SASL_CHALLENGE) {
+        buf_put_z(&out, "334 ");
+        codec_put_base64(&out, p->server.out);
+        buf_put_z(&out, "\r\n");
+        buf_put_char(&out, '\0');
+        hear(&p->reply, out.p);
+    } else {
+        hear(&p->reply, step == SASL_DONE ? "235 2.7.0 ok\r\n" : "535 5.7.8 no\r\n");
+    }
+    return 0;
+}
+
+static int meet(const char *password)
+{
+    struct scram_peer p = { .password = password };
+    char error[256];
+
+    arena_init(&p.arena, SASL_ARENA_MAX);
+    smtp_reply_init(&p.reply);
+    sasl_server_init(&p.server, &p.arena, SASL_SCRAM_SHA_256, NULL, STR("0123456789abcdefgh"));
+    struct client_auth how = { .mechanisms = S | P, .login = STR("tim"), .password = STR("pencil"), .say = tell_peer, .arg = &p, .reply = &p.reply };
+    int r = client_auth_run(&how, error);
+    arena_reset(&p.arena);
+    smtp_reply_free(&p.reply);
+    return r;
+}
+
+static void meet_both(void *arg)
+{
+    (void)arg;
+    assert_int_equal(meet("pencil"), 0);
+    assert_int_equal(meet("Pencil"), -EACCES);
+}
+
+static void scram(void **state)
+{
+    (void)state;
+    sim_begin(&(struct sim_options){ .seed = 1 });
+    assert_int_equal(sim_run(meet_both, NULL), 0);
+    sim_end();
+}
+
+static void mechanisms(void **state)
+{
+    (void)state;
+    assert_int_equal(client_auth_mechanisms(STR("")), 0);
+    assert_int_equal(client_auth_mechanisms(STR("PLAIN")), P);
+    assert_int_equal(client_auth_mechanisms(STR("login  CRAM-MD5 scram-sha-256 plain ")), P | L | S);
+    assert_int_equal(client_auth_mechanisms(STR("=PLAIN")), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(conversations), cmocka_unit_test(scram), cmocka_unit_test(mechanisms) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
