@@ -13,6 +13,7 @@
 #include "run/keeper_accounts.h"
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -138,19 +139,31 @@ static int read_line(char out[KEEPER_PASSWORD_MAX + 2])
     return EX_OK;
 }
 
+static struct termios terminal;              /* as it was, for whoever interrupts us */
+
+static void restore_terminal(int signo)
+{
+    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal);
+    _exit(128 + signo);
+}
+
 static int ask(const char *question, char out[KEEPER_PASSWORD_MAX + 2])
 {
-    struct termios before, silent;
+    struct termios silent;
 
-    if (tcgetattr(STDIN_FILENO, &before) < 0)
+    if (tcgetattr(STDIN_FILENO, &terminal) < 0)
         return cli_fail("user", EX_OSERR, "the terminal: %s", strerror(errno));
-    silent = before;
+    silent = terminal;
     silent.c_lflag &= (tcflag_t)~ECHO;
     fputs(question, stderr);
+    (void)signal(SIGINT, restore_terminal);
+    (void)signal(SIGTERM, restore_terminal);
     if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) < 0)
         return cli_fail("user", EX_OSERR, "the terminal: %s", strerror(errno));
     int code = read_line(out);
-    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal);
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
     fputc('\n', stderr);
     return code;
 }

@@ -129,6 +129,13 @@ void arena_reset(struct arena *a)
     a->failed = false;
 }
 
+void arena_wipe(struct arena *a)
+{
+    for (struct arena_block *block = a->blocks; block != NULL; block = block->next)
+        explicit_bzero(block->data, block->room);
+    arena_reset(a);
+}
+
 struct arena_mark arena_mark(const struct arena *a)
 {
     const struct arena_block *first = a->blocks;

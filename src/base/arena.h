@@ -32,6 +32,7 @@ void *arena_alloc(struct arena *a, size_t n);                  /* zeroed, aligne
 void *arena_array(struct arena *a, size_t count, size_t size); /* the same with a checked product */
 bool  arena_failed(const struct arena *a);
 void  arena_reset(struct arena *a);                            /* frees everything; the arena can be used again */
+void  arena_wipe(struct arena *a);                             /* the same, and nothing of it is left in memory */
 
 struct arena_mark arena_mark(const struct arena *a);
 void  arena_rewind(struct arena *a, struct arena_mark to);     /* frees what was allocated since, and forgets a failure since */

@@ -98,14 +98,6 @@ static void begin(struct exchange *x, struct session *s, enum sasl_mechanism m)
     sasl_server_init(&x->sasl, &x->arena, m, n > 0 ? x->bindings : NULL, buf_str(&nonce));
 }
 
-static void end(struct exchange *x)
-{
-    /* The arena's memory goes back to the heap: the password should not go with it. */
-    if (x->sasl.password.n > 0)
-        explicit_bzero((char *)(uintptr_t)x->sasl.password.p, x->sasl.password.n);
-    arena_reset(&x->arena);
-}
-
 /* False: that is no base64, or memory is out. */
 static bool decode(struct exchange *x, struct str text, struct str *out)
 {
@@ -298,6 +290,6 @@ struct reply session_on_auth(struct session *s, struct str args)
         return r;
     begin(&x, s, m);
     r = run(&x, str_trim(initial));
-    end(&x);
+    arena_wipe(&x.arena);                /* a password does not go back to the heap */
     return r;
 }

@@ -68,15 +68,13 @@ static void begin(struct exchange *x, const struct client_auth *how, enum sasl_m
     sasl_client_init(&x->sasl, &x->arena, m, how->login, how->password, NULL, buf_str(&nonce));
 }
 
-/* The buffers hold the password, as base64. */
+/* What held the password does not go back to the heap with it. */
 static void end(struct exchange *x)
 {
     if (x->line.p != NULL)
         explicit_bzero(x->line.p, x->line.cap);
-    if (x->sasl.out.n > 0 && x->sasl.mechanism == SASL_PLAIN)
-        explicit_bzero((char *)(uintptr_t)x->sasl.out.p, x->sasl.out.n);
     buf_free(&x->line);
-    arena_reset(&x->arena);
+    arena_wipe(&x->arena);
 }
 
 static int say_first(struct exchange *x)

@@ -78,23 +78,27 @@ static void give_back(struct accounts *a)
         accounts_free(a);
 }
 
-/* What was read from a file, with the name it then had; a may be NULL for none. Takes both. */
-static void put_in_force(struct accounts *a, char *path, const struct file_mark *mark)
+/* What was read from a file, with the file's name; a may be NULL for none. Takes both. With only_again, a look's: not if the configuration
+ * has named another file meanwhile. */
+static void put_in_force(struct accounts *a, char *path, const struct file_mark *mark, bool only_again)
 {
     if (a != NULL)
         a->refs = 1;
     pthread_mutex_lock(&keeper->lock);
-    struct accounts *before = keeper->accounts;
-    char *path_before = keeper->path;
-    keeper->accounts = a;
-    keeper->path = path;
-    keeper->mark = *mark;
-    keeper->alarmed = false;
-    if (a != NULL && a->salt_key.n > 0)
-        digest_hmac(a->salt_key, STR("nightmail: invented salts"), keeper->salt_key);
+    bool late = only_again && (keeper->path == NULL || strcmp(keeper->path, path) != 0);
+    struct accounts *unused = late ? a : keeper->accounts;
+    char *unused_path = late ? path : keeper->path;
+    if (!late) {
+        keeper->accounts = a;
+        keeper->path = path;
+        keeper->mark = *mark;
+        keeper->alarmed = false;
+        if (a != NULL && a->salt_key.n > 0)
+            digest_hmac(a->salt_key, STR("nightmail: invented salts"), keeper->salt_key);
+    }
     pthread_mutex_unlock(&keeper->lock);
-    free(path_before);
-    give_back(before);
+    free(unused_path);
+    give_back(unused);
 }
 
 /* BLOCKS. The mark is taken before the text: a change in between is seen at the next look. *out_mark is always set. */
@@ -165,7 +169,7 @@ static void look(void *arg)
         return;
     }
     log_event(LOG_INFO, "accounts-read", LOG_Z("file", path), LOG_U64("logins", a->count), LOG_U64("verifiers", a->scram_count));
-    put_in_force(a, path, &now);
+    put_in_force(a, path, &now, true);
 }
 
 /* Whether the last look is a second old; then the caller sees to one. */
@@ -208,7 +212,7 @@ static int take_options(const struct keeper_options *o, char error[256])
             return -ENOMEM;
         }
     }
-    put_in_force(a, path, &mark);
+    put_in_force(a, path, &mark, false);
     return 0;
 }
 
