@@ -163,7 +163,7 @@ peers: $B/nightmail $B/tests/dns/dns_query
 
 ## make bench           side by side with Postfix on the same disk, about a quarter of an hour; BENCH=--quick for a look
 .PHONY: bench
-bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal
+bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal $B/tests/bench/tls_bare $B/tests/bench/tls_load
 	@tools/setup bench
 	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --journal $B/tests/bench/journal --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
 

@@ -6,7 +6,7 @@ Everything runs in a network, mount and PID namespace of this run, which ends wi
 take turns (A B A B), so that whatever else the machine does hits both. See sides.py for how each is set up, report.py for what
 the verdicts mean. Needs root, for the namespaces and for Postfix.
 
-    run.py [--quick] [--rounds N] [--only accept,relay,local,latency,memory,syncs,journal] [--slow-only | --fast-only]
+    run.py [--quick] [--rounds N] [--only accept,relay,local,latency,memory,syncs,journal,tls] [--slow-only | --fast-only]
 """
 import argparse
 import os
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers" / "lib"))
 
 import measure                                                              # noqa: E402
 import nightmail                                                            # noqa: E402
+import tls                                                                  # noqa: E402
 from measure import Load                                                    # noqa: E402
 from proc import BUILD, Failed                                              # noqa: E402
 from report import Report                                                   # noqa: E402
@@ -30,10 +31,11 @@ from sides import NOTES, SINK_ADDRESS, SYNC_KINDS, USER, Sides              # no
 from sink import Sink                                                       # noqa: E402
 
 SLOW_US = 5000
-PHASES = ("accept", "relay", "local", "latency", "memory", "syncs", "journal")
+PHASES = ("accept", "relay", "local", "latency", "memory", "syncs", "journal", "tls")
 
 # The aims of the issue that asked for this bench; where it names none, never below Postfix.
 ACCEPT_NEW, ACCEPT_KEPT, RELAY_NEW, RELAY_KEPT, CPU, NEVER_BELOW = 4, 8, 5, 12, 0.1, 1
+BARE_TLS, IDLE_TLS_KIB = 0.85, 40
 
 
 def arguments():
@@ -176,6 +178,7 @@ class Bench:
         self.idle(1000, {"nightmail": 1000, "postfix": 1000})
         if not self.args.quick:
             self.idle(10000, {"nightmail": 10000, "postfix": 1000}, "postfix: 10 x its 1000")
+        tls.idle_memory(self, 1000 if self.args.quick else 10000, IDLE_TLS_KIB)
 
     def idle(self, wanted, sessions, note=None):
         figures = [self.figure("Memory with idle sessions", f"{wanted:5} sessions, {kind}", "MiB", NEVER_BELOW, lower_is_better=True, note=note)
@@ -243,6 +246,11 @@ class Bench:
         for figure in figures.values():
             self.report.show(figure)
 
+    # -- TLS --
+
+    def tls(self):
+        tls.run(self, self.args.journal.parent, BARE_TLS)
+
     # -- the whole --
 
     def run(self):
@@ -250,7 +258,7 @@ class Bench:
         slow = [] if self.args.fast_only else [SLOW_US]
         for self.slow_us in fast + slow:
             for phase in PHASES:
-                if phase in self.args.only and not (self.slow_us and phase in ("memory", "syncs", "journal")):
+                if phase in self.args.only and not (self.slow_us and phase in ("memory", "syncs", "journal", "tls")):
                     getattr(self, phase)()
             for figure in self.report.figures:
                 if figure.section == self.section("CPU of the server"):

@@ -101,7 +101,8 @@ class Postfix(Rooted):
     FOLDERS = ("/usr/lib/postfix", "/usr/sbin")
     PASSWD, GROUP = PASSWD, GROUP
 
-    def __init__(self, folder, address, port, main=None, users=(), hostname="postfix.example", smtpd_limit="-", log=True, env=None):
+    def __init__(self, folder, address, port, main=None, users=(), hostname="postfix.example", smtpd_limit="-", log=True, env=None,
+                 master=""):
         super().__init__(folder, address, port, env)
         settings = dict(MAIN, myhostname=hostname)
         if users:
@@ -111,7 +112,7 @@ class Postfix(Rooted):
             settings["maillog_file"] = "/var/log/postfix.log"
             self.logs.append(self.root / "var/log/postfix.log")
         settings.update(main or {})
-        self._configure(settings, MASTER.format(address=address, port=port, smtpd_limit=smtpd_limit))
+        self._configure(settings, MASTER.format(address=address, port=port, smtpd_limit=smtpd_limit) + master)
 
     def _configure(self, settings, master):
         etc, spool, root = self.root / "etc/postfix", self.root / "var/spool/postfix", self.root
