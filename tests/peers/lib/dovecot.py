@@ -21,8 +21,7 @@ passdb {{
   args = password={password}
 }}
 userdb {{
-  driver = static
-  args = uid={uid} gid={uid} home=/mail/%u allow_all_users=yes
+  {userdb}
 }}
 service imap-login {{
   chroot =
@@ -45,22 +44,40 @@ service lmtp {{
 }}
 """
 
+ALL_USERS = "driver = static\n  args = uid={uid} gid={uid} home=/mail/%u allow_all_users=yes"
+LISTED_USERS = "driver = passwd-file\n  args = username_format=%u /etc/dovecot/users"
+
+QUOTA = """
+mail_plugins = quota
+plugin {
+  quota = count:mailbox
+  quota_vsizes = yes
+}
+"""
+
 
 class Dovecot(Rooted):
-    """`port` takes LMTP, as does the socket `self.lmtp_socket`; `self.imap_port` gives the mailboxes to any user with `password`."""
+    """
+    `port` takes LMTP, as does the socket `self.lmtp_socket`; `self.imap_port` gives the mailboxes to any user with `password`.
+    `users` are all that it knows, each with the size of his mailbox in KiB or None, {"bob@here.example": None}; without them it knows everybody.
+    """
     NAME, PACKAGES = "dovecot", ("dovecot-core", "dovecot-lmtpd", "dovecot-imapd")
     FOLDERS = ("/usr/bin", "/usr/sbin", "/usr/lib/dovecot")
     PASSWD = (f"root:x:0:0:root:/root:/bin/sh\ndovecot:x:{DOVECOT_UID}:{DOVECOT_UID}::/nonexistent:/bin/false\n"
               f"dovenull:x:{DOVENULL_UID}:{DOVENULL_UID}::/nonexistent:/bin/false\nmail:x:{MAIL_UID}:{MAIL_UID}::/mail:/bin/false\n")
     GROUP = f"root:x:0:\ndovecot:x:{DOVECOT_UID}:\ndovenull:x:{DOVENULL_UID}:\nmail:x:{MAIL_UID}:\n"
 
-    def __init__(self, folder, address, port, password):
+    def __init__(self, folder, address, port, password, users=None):
         super().__init__(folder, address, port)
         self.imap_port = free_port(address)
         self.lmtp_socket = self.root / "run/dovecot/lmtp"
         (self.root / "etc/dovecot").mkdir(exist_ok=True)
         (self.root / "etc/dovecot/dovecot.conf").write_text(CONFIGURATION.format(
-            address=address, port=port, imap_port=self.imap_port, password=password, uid=MAIL_UID))
+            address=address, port=port, imap_port=self.imap_port, password=password,
+            userdb=LISTED_USERS if users is not None else ALL_USERS.format(uid=MAIL_UID)) + (QUOTA if users is not None else ""))
+        (self.root / "etc/dovecot/users").write_text("".join(
+            f"{user}::{MAIL_UID}:{MAIL_UID}::/mail/{user}::" + (f"userdb_quota_rule=*:storage={size}K" if size else "") + "\n"
+            for user, size in (users or {}).items()))
         self.make_dir(self.root / "mail", 0o777)
         self.logs.append(self.root / "var/log/dovecot.log")
 
