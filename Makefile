@@ -67,7 +67,7 @@ PKG_CFLAGS  = $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS    = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 CPPFLAGS   += -D_GNU_SOURCE -DNIGHTMAIL_VERSION='"$(VERSION)"' -Isrc
 ALL_CFLAGS  = $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS)
-ALL_LIBS    = $(LINKHARD) $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lcrypt -lpthread
+ALL_LIBS    = $(LINKHARD) $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lunistring -lcrypt -lpthread
 
 SOURCES   := $(sort $(shell find src -name '*.c' ! -name '*_test.c' ! -name main.c))
 UNIT      := $(sort $(shell find src -name '*_test.c'))

@@ -213,7 +213,7 @@ static struct reply refuse_arguments(struct session *s, enum smtp_parse result, 
     switch (result) {
     case SMTP_BAD_SYNTAX: return reply(501, "5.5.4", "I cannot read that; write MAIL FROM:<address> or RCPT TO:<address>");
     case SMTP_BAD_ADDRESS: return reply(501, address_status, "That is not a mail address");
-    case SMTP_NEEDS_UTF8: return reply(553, "5.6.7", "That address is not ASCII, and SMTPUTF8 is not offered here");
+    case SMTP_NEEDS_UTF8: return reply(s->transaction.open ? 553 : 550, "5.6.7", "That address is not ASCII; say SMTPUTF8 at MAIL");
     case SMTP_UNKNOWN_PARAMETER: return session_reply(s, 555, "5.5.4", "Unknown parameter %" STR_FMT, STR_ARG(culprit));
     case SMTP_BAD_PARAMETER: return session_reply(s, 501, "5.5.4", "I cannot read the value of %" STR_FMT, STR_ARG(culprit));
     case SMTP_DUPLICATE_PARAMETER: return session_reply(s, 501, "5.5.4", "%" STR_FMT " stands there twice", STR_ARG(culprit));
@@ -319,7 +319,8 @@ static struct reply add_rcpt(struct session *s, struct str args)
     struct rcpt_args parsed;
     struct str culprit = STR("");
 
-    enum smtp_parse result = smtp_parse_rcpt(&t->arena, args, &parsed, &culprit);
+    enum smtp_parse result = t->mail.seen & PARAM_SMTPUTF8 ? smtp_parse_rcpt_utf8(&t->arena, args, &parsed, &culprit)
+                                                           : smtp_parse_rcpt(&t->arena, args, &parsed, &culprit);
     if (result != SMTP_OK)
         return refuse_arguments(s, result, "5.1.3", culprit);
     if (parsed.seen & ~extensions_rcpt_params(s))

@@ -21,6 +21,7 @@ static const struct extension_row {
     [EXTENSION_SIZE]                = { "SIZE",                NULL,    put_size, PARAM_SIZE,              0                         },
     [EXTENSION_8BITMIME]            = { "8BITMIME",            NULL,    NULL,     PARAM_BODY,              0                         },
     [EXTENSION_DSN]                 = { "DSN",                 NULL,    NULL,     PARAM_RET | PARAM_ENVID, PARAM_NOTIFY | PARAM_ORCPT },
+    [EXTENSION_SMTPUTF8]            = { "SMTPUTF8",            NULL,    NULL,     PARAM_SMTPUTF8,          0                         },
     [EXTENSION_CHUNKING]            = { "CHUNKING",            NULL,    NULL,     0,                       0                         },
     [EXTENSION_BINARYMIME]          = { "BINARYMIME",          NULL,    NULL,     PARAM_BODY,              0                         },
     [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", NULL,    NULL,     0,                       0                         },

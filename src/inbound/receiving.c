@@ -72,6 +72,8 @@ static int put_received(struct receiving *r)
     }
     if (t->rcpt_count == 1)
         received.rcpt = t->rcpts[0].rewritten_from.local.n > 0 ? &t->rcpts[0].rewritten_from : &t->rcpts[0].addr;
+    if (received.rcpt != NULL && received.rcpt->utf8)
+        received.rcpt = NULL;                /* ours stays ASCII: it shall not be what keeps a message from a server without SMTPUTF8 */
     buf_init(&field, 8192);
     trace_put_received(&field, &received);
     return buf_ok(&field) ? body_append(r->body, buf_str(&field)) : -ENOMEM;
@@ -297,6 +299,7 @@ static struct reply put_message(struct receiving *r)
         .protocol = str_of(session_protocol(s)),
         .envid = t->mail.envid,
         .ret = t->mail.ret,
+        .smtputf8 = t->mail.seen & PARAM_SMTPUTF8,
         .body_binary = r->decoder.binary,
         .body_8bit = r->decoder.has_8bit,        /* what it is, not what it was said to be: many say 8BITMIME of everything */
         .size = body_size(r->body),

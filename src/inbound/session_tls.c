@@ -120,13 +120,17 @@ static int handshake(struct session *s, struct tls_context *context)
 
 const char *session_protocol(const struct session *s)
 {
-    bool tls = stream_is_tls(s->stream);
+    // clang-format off
+    static const char *const names[2][2][2] = {          /* RFC 3848; with SMTPUTF8, RFC 6531, 4.3 */
+        { { "ESMTP",    "ESMTPA"    }, { "ESMTPS",    "ESMTPSA"    } },
+        { { "UTF8SMTP", "UTF8SMTPA" }, { "UTF8SMTPS", "UTF8SMTPSA" } },
+    };
+    // clang-format on
+    bool utf8 = s->transaction.mail.seen & PARAM_SMTPUTF8;
 
     if (s->client.local)
         return "local";
-    if (s->authenticated)
-        return tls ? "ESMTPSA" : "ESMTPA";
-    if (!s->esmtp)
-        return "SMTP";                   /* HELO has no word for TLS in it (RFC 3848) */
-    return tls ? "ESMTPS" : "ESMTP";
+    if (!s->esmtp && !s->authenticated)
+        return "SMTP";                   /* HELO has no word for TLS in it */
+    return names[utf8][stream_is_tls(s->stream)][s->authenticated];
 }

@@ -3,9 +3,10 @@
  */
 #include "policy/access.h"
 #include "mail/domain.h"
+#include "mail/local_part.h"
 #include <string.h>
 
-#define KEY_MAX (ADDRESS_LOCAL_MAX * 4 + 1 + DOMAIN_MAX + 1)
+#define KEY_MAX (LOCAL_PART_KEY_MAX + 1 + DOMAIN_MAX + 1)
 
 bool access_is_trusted(const struct conf *c, const uint8_t *client_ip, size_t len)
 {
@@ -31,8 +32,7 @@ static bool in_list(const struct map_str *list, struct str local, struct str dom
     struct buf key;
 
     buf_init_fixed(&key, key_bytes, sizeof key_bytes);
-    for (size_t i = 0; i < local.n; i++)
-        buf_put_char(&key, char_lower(local.p[i]));
+    local_part_put_key(&key, local);
     if (with_domain) {
         buf_put_char(&key, '@');
         buf_put_str(&key, domain);

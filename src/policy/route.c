@@ -2,6 +2,7 @@
  * Routes: ours to a Maildir or by LMTP, the relay host, or by MX; and the path of a Maildir. Pure.
  */
 #include "policy/route.h"
+#include "mail/local_part.h"
 #include <errno.h>
 #include <string.h>
 
@@ -139,14 +140,18 @@ int route_mailbox(struct arena *a, const struct conf *c, const struct address *r
 {
     char path_bytes[MAILBOX_PATH_MAX];
     struct buf path;
+    char user_bytes[LOCAL_PART_KEY_MAX];
+    struct buf user;
     struct str rest = str_of(c->mailbox), domain = domain_of(c, rcpt);
 
     if (rcpt->local.n == 0 || domain.n == 0)
         return -EINVAL;
     buf_init_fixed(&path, path_bytes, sizeof path_bytes);
+    buf_init_fixed(&user, user_bytes, sizeof user_bytes);
+    local_part_put_key(&user, rcpt->local);
     while (rest.n > 0) {
         if (str_starts(rest, STR("{user}"))) {
-            put_part(&path, rcpt->local);
+            put_part(&path, buf_str(&user));
             rest = str_from(rest, 6);
         } else if (str_starts(rest, STR("{domain}"))) {
             put_part(&path, domain);
@@ -156,7 +161,7 @@ int route_mailbox(struct arena *a, const struct conf *c, const struct address *r
             rest = str_from(rest, 1);
         }
     }
-    if (!buf_ok(&path))
+    if (!buf_ok(&path) || !buf_ok(&user))
         return -EINVAL;
     const char *z = str_z(a, buf_str(&path));
     if (z == NULL)

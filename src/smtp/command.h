@@ -40,7 +40,7 @@ enum smtp_parse {
     SMTP_OK,
     SMTP_BAD_SYNTAX,           /* 501 5.5.4: no FROM:/TO:, no brackets, stray characters */
     SMTP_BAD_ADDRESS,          /* 501 5.1.7 (sender), 5.1.3 (recipient) */
-    SMTP_NEEDS_UTF8,           /* 553 5.6.7: an address that is not ASCII, without SMTPUTF8 (RFC 6531, 3.5) */
+    SMTP_NEEDS_UTF8,           /* 550 (MAIL), 553 (RCPT) 5.6.7: an address that is not ASCII, without SMTPUTF8 (RFC 6531, 3.5) */
     SMTP_UNKNOWN_PARAMETER,    /* 555 5.5.4; its name is in args.culprit */
     SMTP_BAD_PARAMETER,        /* 501 5.5.4; likewise */
     SMTP_DUPLICATE_PARAMETER,  /* 501 5.5.4; likewise */

@@ -45,6 +45,7 @@ struct model {
     bool        esmtp;
     bool        open;                    /* in a transaction */
     const char *sender;
+    bool        utf8;                    /* SMTPUTF8 */
     bool        binary;                  /* BODY=BINARYMIME */
     const char *rcpts[RCPTS_MAX];
     unsigned    rcpt_count, errors, messages, submitted;
@@ -111,7 +112,9 @@ static const struct sample mails[] = {
     { "MAIL",                                                     501, "5.5.4", NULL                     },
     { "MAIL TO:<a@tester.example>",                               501, "5.5.4", NULL                     },
     { "MAIL FROM:<a@>",                                           501, "5.1.7", NULL                     },
-    { "MAIL FROM:<\xc3\xbc@tester.example>",                      553, "5.6.7", NULL                     },
+    { "MAIL FROM:<\xc3\xbc@tester.example>",                      550, "5.6.7", NULL                     },
+    { "MAIL FROM:<\xc3\xbc@tester.example> SMTPUTF8",             250, "2.1.0", "\xc3\xbc@tester.example" },
+    { "MAIL FROM:<a@tester.example> SMTPUTF8=",                   501, "5.5.4", NULL                     },
 };
 
 /* code 250: a user of ours; 551: only the trusted may */
@@ -126,6 +129,7 @@ static const struct sample rcpts[] = {
     { "RCPT TO:<x@elsewhere.example>",                551, "",      "x@elsewhere.example"       },
     { "RCPT TO:<y@elsewhere.example>",                551, "",      "y@elsewhere.example"       },
     { "RCPT TO:<z@[192.0.2.9]>",                      551, "",      "z@[192.0.2.9]"             },
+    { "RCPT TO:<\xc3\xbc@elsewhere.example>",         553, "5.6.7", "\xc3\xbc@elsewhere.example" },
     { "RCPT TO:<\"q q\"@elsewhere.example>",          551, "",      "\"q q\"@elsewhere.example" },
     { "RCPT TO:<nobody@here.example>",                550, "5.1.1", NULL                        },
     { "RCPT TO:<bob%elsewhere.example@here.example>", 550, "5.1.1", NULL                        },
@@ -195,6 +199,7 @@ static struct expected model_mail(struct model *m, const struct sample *s)
         return farewell(m, 421, "4.7.0");
     m->open = true;
     m->sender = s->value;
+    m->utf8 = strstr(s->line, "SMTPUTF8") != NULL;
     m->binary = strstr(s->line, "BINARYMIME") != NULL;
     return (struct expected){ s->code, s->status };
 }
@@ -213,11 +218,13 @@ static struct expected model_rcpt(struct model *m, const struct sample *s)
         return refused(m, 503, "5.5.1");
     if (s->code == 501 || s->code == 555)
         return refused(m, s->code, s->status);
+    if (s->code == 553 && !m->utf8)
+        return refused(m, 553, s->status);
     if (s->value != NULL && has_rcpt(m, s->value))
         return (struct expected){ 250, "2.1.5" };
     if (m->rcpt_count >= RCPTS_MAX)
         return refused(m, 452, "4.5.3");
-    if (s->code == 551 && !m->trusted)
+    if ((s->code == 551 || s->code == 553) && !m->trusted)
         return refused(m, 550, "5.7.1");
     if (s->code == 550)
         return refused(m, s->code, s->status);
@@ -427,8 +434,9 @@ static void compare_envelope(struct talk *t, const struct claim *c)
         wrong(t, "queue: null sender %d, %zu recipients, not %u", c->env.null_sender, c->env.rcpt_count, m->rcpt_count);
     for (unsigned i = 0; i < m->rcpt_count; i++)
         compare_address(t, &c->env.rcpts[i].addr, m->rcpts[i]);
-    if (!str_eq(c->env.helo, str_of(m->helo)) || c->env.body_8bit != t->eight || c->env.body_binary != m->binary)
-        wrong(t, "queue: helo %.*s, 8bit %d, binary %d", (int)c->env.helo.n, c->env.helo.p, c->env.body_8bit, c->env.body_binary);
+    if (!str_eq(c->env.helo, str_of(m->helo)) || c->env.body_8bit != t->eight || c->env.body_binary != m->binary || c->env.smtputf8 != m->utf8)
+        wrong(t, "queue: helo %.*s, 8bit %d, binary %d, utf8 %d", (int)c->env.helo.n, c->env.helo.p, c->env.body_8bit, c->env.body_binary,
+              c->env.smtputf8);
     if (m->local != (c->env.login.n > 0) || m->local == (c->env.client_ip.n > 0))
         wrong(t, "queue: login %.*s", (int)c->env.login.n, c->env.login.p);
 }
