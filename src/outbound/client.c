@@ -106,6 +106,7 @@ static void note_extension(struct client *c, struct str line)
         { "STARTTLS",   CLIENT_STARTTLS   },
         { "CHUNKING",   CLIENT_CHUNKING   },
         { "BINARYMIME", CLIENT_BINARYMIME },
+        { "SMTPUTF8",   CLIENT_SMTPUTF8   },
     };
     struct str word, rest;
     str_cut(str_trim(line), ' ', &word, &rest);

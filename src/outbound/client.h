@@ -22,6 +22,7 @@ enum client_extension {
     CLIENT_STARTTLS   = 1 << 4,
     CLIENT_CHUNKING   = 1 << 5,
     CLIENT_BINARYMIME = 1 << 6,
+    CLIENT_SMTPUTF8   = 1 << 7,
 };
 
 struct client {
@@ -70,7 +71,7 @@ bool client_is_alive(struct client *c);
 struct client_mail {
     struct claim    *claim;
     struct outcome **outcomes;           /* one per recipient; .rcpt says which; to be written. Their order may change */
-    size_t           count;
+    size_t           count;              /* may become less: those that this server cannot take stand behind the others */
 };
 
 enum client_sent {

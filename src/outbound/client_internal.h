@@ -37,6 +37,7 @@ struct transaction {
     bool                      taken;         /* the text, for those accepted */
     bool                      any_reply;
     bool                      reused;        /* the connection has carried another transaction */
+    bool                      utf8;          /* it goes with SMTPUTF8 */
     bool                      by_chunks;     /* the text goes by BDAT */
     bool                      data_sent;     /* DATA went out with the last window */
     bool                      chunk_sent;    /* likewise, the whole text in one chunk */

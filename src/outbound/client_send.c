@@ -16,6 +16,9 @@
 #define WINDOW_RCPTS      50             /* recipients in one pipelined write */
 #define NO_8BITMIME       "the message has 8-bit text and the next server takes only 7-bit (no 8BITMIME)"
 #define NO_BINARYMIME     "the message is binary, and the next server takes only text (no BINARYMIME)"
+#define NO_UTF8_SENDER    "the sender's address is not ASCII, and the next server takes only such ones (no SMTPUTF8)"
+#define NO_UTF8_RCPT      "the address is not ASCII, and the next server takes only such ones (no SMTPUTF8)"
+#define NO_UTF8_HEADER    "the message has UTF-8 in its header, and the next server takes only ASCII there (no SMTPUTF8)"
 #define TOO_LARGE         "the message is larger than the next server takes"
 #define TOO_LARGE_IN_7BIT "the message, converted to 7 bits because the next server takes no more, is larger than it takes"
 
@@ -57,6 +60,7 @@ static void put_mail(struct transaction *t)
     }
     args.body = body_kind(t);
     args.seen |= args.body != BODY_UNSET ? PARAM_BODY : 0u;
+    args.seen |= t->utf8 ? PARAM_SMTPUTF8 : 0u;
     if (t->c->extensions & CLIENT_DSN) {
         args.seen |= (env->ret != RET_UNSET ? PARAM_RET : 0u) | (env->envid.n > 0 ? PARAM_ENVID : 0u);
         args.ret = env->ret;
@@ -188,6 +192,71 @@ static int send_envelope(struct transaction *t)
     return 0;
 }
 
+/* -- SMTPUTF8 (RFC 6531) --------------------------------------------------------------------------------------------------- */
+
+static const struct address *address_of(const struct client_mail *mail, size_t i)
+{
+    return &mail->claim->env.rcpts[mail->outcomes[i]->rcpt].addr;
+}
+
+static bool is_international(const struct client_mail *mail)
+{
+    bool any = mail->claim->env.smtputf8 || mail->claim->env.sender.utf8;
+    for (size_t i = 0; i < mail->count; i++)
+        any |= address_of(mail, i)->utf8;
+    return any;
+}
+
+/* Domains have an ASCII form always, local parts not: what they say only their host knows. */
+static void refuse_utf8_rcpts(struct transaction *t, struct client_mail *mail)
+{
+    struct outcome o = outcome_of_ours(RCPT_BOUNCED, "5.6.7", NO_UTF8_RCPT), **list = mail->outcomes;
+    size_t kept = 0;
+    o.remote = t->remote;
+    for (size_t i = 0; i < mail->count; i++) {
+        struct outcome *one = list[i];
+        if (address_of(mail, i)->utf8) {
+            outcome_assign(one, &o);
+            continue;
+        }
+        list[i] = list[kept];
+        list[kept++] = one;
+    }
+    mail->count = kept;
+}
+
+/* Awaits. As an ASCII message, if it can be one: then MAIL is said without SMTPUTF8, and nothing else is other. 1: nobody is left to send
+ * to; 0: go on; or the error. */
+static int downgrade(struct transaction *t, struct client_mail *mail)
+{
+    bool ascii_header = true;
+    int r = mail->claim->env.smtputf8 ? text_header_is_ascii(mail->claim, &ascii_header) : 0;
+    if (r == -ECANCELED)
+        return r;
+    struct outcome o;
+    if (r < 0)
+        o = outcome_with_detail(t->a, RCPT_PENDING, "4.3.0", t->remote, "we cannot read the message", client_words_for(r));
+    else if (mail->claim->env.sender.utf8 || !ascii_header)
+        o = outcome_of_ours(RCPT_BOUNCED, "5.6.7", ascii_header ? NO_UTF8_SENDER : NO_UTF8_HEADER);
+    else {
+        refuse_utf8_rcpts(t, mail);
+        return mail->count == 0;
+    }
+    o.remote = t->remote;
+    transaction_settle(t, &o);
+    return 1;
+}
+
+static int choose_utf8(struct transaction *t, struct client_mail *mail)
+{
+    if (!is_international(mail))
+        return 0;
+    t->utf8 = t->c->extensions & CLIENT_SMTPUTF8;
+    return t->utf8 ? 0 : downgrade(t, mail);
+}
+
+/* -- the whole --------------------------------------------------------------------------------------------------------------- */
+
 /* Awaits. What this server cannot take is known before a word is said. 1: all outcomes say so; 0: go on; or the error. */
 static int refuse_beforehand(struct transaction *t)
 {
@@ -224,7 +293,9 @@ static enum client_sent sent(const struct transaction *t, struct client_mail *ma
 
 static enum client_sent send_message(struct transaction *t, struct client_mail *mail)
 {
-    int r = refuse_beforehand(t);
+    int r = choose_utf8(t, mail);
+    if (r == 0)
+        r = refuse_beforehand(t);
     if (r != 0)
         return r < 0 ? CLIENT_CANCELED : CLIENT_SENT;
     if (t->c->lmtp && (t->in_turn = calloc(mail->count, sizeof(*t->in_turn))) == NULL) {

@@ -2,6 +2,8 @@
  * The text of a message as it goes to one server: see text.h.
  */
 #include "outbound/text.h"
+#include "base/cleanup.h"
+#include "mail/header.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -94,4 +96,20 @@ void text_close(struct text *t)
     release_chunk(t);
     buf_free(&t->converted);
     *t = (struct text){ .ended = true };
+}
+
+int text_header_is_ascii(struct claim *claim, bool *out)
+{
+    CLEANUP_BUF struct buf header;
+    size_t got = CHUNK;
+    buf_init(&header, claim->body_size + CHUNK);
+    while (got == CHUNK && header_end(buf_str(&header)) == header.n) {
+        char *room = buf_room(&header, CHUNK);
+        int r = room == NULL ? -ENOMEM : queue_read_body(claim, header.n, room, CHUNK, &got);
+        if (r < 0)
+            return r;
+        buf_added(&header, got);
+    }
+    *out = !header_has_8bit(buf_str(&header));
+    return 0;
 }

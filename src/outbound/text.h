@@ -32,4 +32,7 @@ int  text_open(struct text *t, struct claim *claim, enum text_taken taken, enum 
 int  text_read(struct text *t, struct str *out);
 void text_close(struct text *t);
 
+/* Awaits the header. 0, or the error with which it could not be read. */
+int  text_header_is_ascii(struct claim *claim, bool *out);
+
 #endif
