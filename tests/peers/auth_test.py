@@ -281,3 +281,25 @@ def test_nightmail_send(server, folder, certificate):
     arrived(server)
     (folder / "secret").write_text("wrong\n")
     assert server.command(*argv).returncode == 77
+
+
+def test_what_is_over_the_rate_waits_for_the_operator(server, certificate, folder):
+    text = (folder / "nightmail.conf").read_text()
+    (folder / "nightmail.conf").write_text("login_messages_per_hour = 1\n" + text)
+    assert server.stop() == 0
+    server.start()
+    with smtplib.SMTP(server.address, server.port, local_hostname=CLIENT, timeout=30) as client:
+        client.starttls(context=tls(certificate))
+        client.ehlo()
+        assert login(client)[0] == 235
+        for _ in range(3):
+            submit(client)
+    assert len(wait_until(lambda: server.mails(BOB), 30, server.said)) == 1
+    notice = arrived(server, ALICE)
+    assert b"Subject: Your message is held" in notice
+    held = [item["id"] for item in server.queued() if item["state"] == "held"]
+    assert len(held) == 2
+    assert server.command("queue", "release", held[0]).returncode == 0
+    assert server.command("queue", "delete", held[1]).returncode == 0
+    wait_until(lambda: len(server.mails(BOB)) == 2 and server.queued() == [], 30, server.said)
+    assert len(server.mails(ALICE)) == 1                          # told once
