@@ -13,9 +13,11 @@ import threading
 
 import pytest
 
+from dovecot import Dovecot
+from exim import Exim
 from messages import BODIES, body_of, message
 from nightmail import Nightmail
-from proc import wait_until
+from proc import free_port, wait_until
 
 ALICE, BOB, PASSWORD = "alice@here.example", "bob@here.example", "pencil with: spaces and \u00fcmlaut"
 CLIENT = "tester.example"
@@ -303,3 +305,57 @@ def test_what_is_over_the_rate_waits_for_the_operator(server, certificate, folde
     assert server.command("queue", "delete", held[1]).returncode == 0
     wait_until(lambda: len(server.mails(BOB)) == 2 and server.queued() == [], 30, server.said)
     assert len(server.mails(ALICE)) == 1                          # told once
+
+
+def give(folder, address, start, relay, secret="pencil"):
+    """Our server hands a message to `relay`, (address, port), as alice."""
+    (folder / "secret").write_text(secret + "\n")
+    near = start(Nightmail(folder / "near", address, hostname="near.example", trusted_networks=["127.0.0.0/8"], retry=["1h"],
+                           relay_host=f"[{relay[0]}]:{relay[1]}", relay_host_user=ALICE, relay_host_password=f"file:{folder}/secret",
+                           relay_host_auth_allow_cleartext="yes"))
+    with smtplib.SMTP(near.address, near.port, timeout=30) as client:
+        submit(client)
+    return near
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "login", "scram-sha-256"])
+def test_we_log_in_at_dovecot(folder, addresses, start, mechanism):
+    far = start(Nightmail(folder / "far", addresses[0], users=[BOB]))
+    dovecot = start(Dovecot(folder / "dovecot", addresses[1], free_port(addresses[1]), "pencil", hop=(far.address, far.port), mechanisms=mechanism))
+    near = give(folder, addresses[2], start, (dovecot.address, dovecot.submission_port))
+    wait_until(lambda: far.mails(BOB), 30, lambda: near.said() + dovecot.said())
+    assert f"method={mechanism.upper()}" in dovecot.said()
+
+
+def test_dovecot_knows_another_password(folder, addresses, start):
+    dovecot = start(Dovecot(folder / "dovecot", addresses[1], free_port(addresses[1]), "pencil", hop=(addresses[0], 9), mechanisms="scram-sha-256"))
+    near = give(folder, addresses[2], start, (dovecot.address, dovecot.submission_port), secret="Pencil")
+    wait_until(lambda: "login-out-failed" in near.said(), 30, near.said)
+    assert len(near.queued()) == 1
+
+
+AUTHENTICATORS = """
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = ${if and{{eq{$auth2}{%s}}{eq{$auth3}{pencil}}}}
+  server_set_id = $auth2
+login:
+  driver = plaintext
+  public_name = LOGIN
+  server_prompts = Username:: : Password::
+  server_condition = ${if and{{eq{$auth1}{%s}}{eq{$auth2}{pencil}}}}
+  server_set_id = $auth1
+""" % (ALICE, ALICE)
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "login"])
+def test_we_log_in_at_exim(folder, addresses, start, mechanism):
+    advertised = AUTHENTICATORS if mechanism == "plain" else AUTHENTICATORS.replace("public_name = PLAIN", "public_name = X-PLAIN")
+    exim = start(Exim(folder / "exim", addresses[0], free_port(addresses[0]), [BOB], (addresses[1], 9), more=advertised,
+                      main="auth_advertise_hosts = *\nacl_smtp_mail = ${if def:sender_host_authenticated {accept}{deny}}"))
+    near = give(folder, addresses[2], start, (exim.address, exim.port))
+    wait_until(lambda: exim.mails(BOB), 30, lambda: near.said() + exim.said())
+    assert f"A={mechanism}:{ALICE}" in exim.said()

@@ -55,26 +55,45 @@ plugin {
 }
 """
 
+SUBMISSION = """
+protocols = imap lmtp submission
+hostname = dovecot.example
+auth_mechanisms = {mechanisms}
+submission_relay_host = {hop[0]}
+submission_relay_port = {hop[1]}
+submission_relay_trusted = no
+service submission-login {{
+  chroot =
+  inet_listener submission {{
+    address = {address}
+    port = {port}
+  }}
+}}
+"""
+
 
 class Dovecot(Rooted):
     """
     `port` takes LMTP, as does the socket `self.lmtp_socket`; `self.imap_port` gives the mailboxes to any user with `password`.
     `users` are all that it knows, each with the size of his mailbox in KiB or None, {"bob@here.example": None}; without them it knows everybody.
+    With a `hop`, (address, port), `self.submission_port` takes mail for it from whoever logs in by one of `mechanisms`.
     """
-    NAME, PACKAGES = "dovecot", ("dovecot-core", "dovecot-lmtpd", "dovecot-imapd")
+    NAME, PACKAGES = "dovecot", ("dovecot-core", "dovecot-lmtpd", "dovecot-imapd", "dovecot-submissiond")
     FOLDERS = ("/usr/bin", "/usr/sbin", "/usr/lib/dovecot")
     PASSWD = (f"root:x:0:0:root:/root:/bin/sh\ndovecot:x:{DOVECOT_UID}:{DOVECOT_UID}::/nonexistent:/bin/false\n"
               f"dovenull:x:{DOVENULL_UID}:{DOVENULL_UID}::/nonexistent:/bin/false\nmail:x:{MAIL_UID}:{MAIL_UID}::/mail:/bin/false\n")
     GROUP = f"root:x:0:\ndovecot:x:{DOVECOT_UID}:\ndovenull:x:{DOVENULL_UID}:\nmail:x:{MAIL_UID}:\n"
 
-    def __init__(self, folder, address, port, password, users=None):
+    def __init__(self, folder, address, port, password, users=None, hop=None, mechanisms="plain"):
         super().__init__(folder, address, port)
         self.imap_port = free_port(address)
         self.lmtp_socket = self.root / "run/dovecot/lmtp"
         (self.root / "etc/dovecot").mkdir(exist_ok=True)
+        self.submission_port = free_port(address)
         (self.root / "etc/dovecot/dovecot.conf").write_text(CONFIGURATION.format(
             address=address, port=port, imap_port=self.imap_port, password=password,
-            userdb=LISTED_USERS if users is not None else ALL_USERS.format(uid=MAIL_UID)) + (QUOTA if users is not None else ""))
+            userdb=LISTED_USERS if users is not None else ALL_USERS.format(uid=MAIL_UID)) + (QUOTA if users is not None else "")
+            + (SUBMISSION.format(hop=hop, mechanisms=mechanisms, address=address, port=self.submission_port) if hop else ""))
         (self.root / "etc/dovecot/users").write_text("".join(
             f"{user}::{MAIL_UID}:{MAIL_UID}::/mail/{user}::" + (f"userdb_quota_rule=*:storage={size}K" if size else "") + "\n"
             for user, size in (users or {}).items()))

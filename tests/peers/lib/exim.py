@@ -66,19 +66,19 @@ begin retry
 
 
 class Exim(Rooted):
-    """An Exim server for `users` ("bob@here.example"); all else goes to `hop`, (address, port). `main` is added to its main section."""
+    """An Exim server for `users` ("bob@here.example"); all else goes to `hop`, (address, port). `main` is added to its main section, `more` to its end."""
     NAME, PACKAGES = "exim", ("exim4-daemon-light",)
     FOLDERS = ("/usr/sbin", "/usr/lib/exim4")
     PASSWD = (f"root:x:0:0:root:/root:/bin/sh\nDebian-exim:x:{EXIM_UID}:{EXIM_UID}::/var/spool/exim4:/bin/false\n"
               f"mail:x:{MAIL_UID}:{MAIL_UID}::/mail:/bin/false\n")
     GROUP = f"root:x:0:\nDebian-exim:x:{EXIM_UID}:\nmail:x:{MAIL_UID}:\n"
 
-    def __init__(self, folder, address, port, users, hop, hostname="exim.example", main=""):
+    def __init__(self, folder, address, port, users, hop, hostname="exim.example", main="", more=""):
         super().__init__(folder, address, port)
         (self.root / "etc/exim4").mkdir(exist_ok=True)
         (self.root / "etc/exim4/exim4.conf").write_text(CONFIGURATION.format(
             hostname=hostname, address=address, port=port, main=main, hop=f"{hop[0]}::{hop[1]}",
-            domains=" : ".join(sorted({u.split("@")[1] for u in users}))))
+            domains=" : ".join(sorted({u.split("@")[1] for u in users}))) + more)
         (self.root / "etc/exim4/users").write_text("".join(f"{u}: {u}\n" for u in users))
         self.make_dir(self.root / "mail", 0o755, MAIL_UID, MAIL_UID)
         for name in ("var/spool/exim4", "var/log/exim4"):
