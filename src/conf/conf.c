@@ -30,11 +30,15 @@ void conf_unref(struct conf *c)
     if (before > 1)
         return;
     map_str_free(&c->local_domains);
+    map_str_free(&c->virtual_domains);
     map_str_free(&c->relay_domains);
     map_str_free(&c->local_delivery_by_domain);
     map_str_free(&c->users);
     map_str_free(&c->relay_recipients);
     map_str_free(&c->sender_logins);
+    map_str_free(&c->aliases);
+    map_str_free(&c->recipient_rewrites);
+    map_str_free(&c->sender_rewrites);
     arena_reset(&c->arena);
     free(c);
 }

@@ -13,6 +13,7 @@
 #include "base/map.h"
 #include "conf/delivery.h"
 #include "conf/ip_range.h"
+#include "mail/address.h"
 
 /* The words of the file, each at the place of its enum's value. */
 #define CONF_TLS_WORDS        "none starttls required implicit"
@@ -52,6 +53,23 @@ struct conf_certificate {
     const char *certificate_file, *key_file;   /* PEM */
 };
 
+/* What an alias, or a rewriting, leads to. */
+struct conf_target {
+    struct address addr;                 /* without a domain: a local name; of a rewriting, without a local part: that domain, the same name */
+    bool           final;                /* "\\name": no further alias */
+    const char    *file;                 /* where it stands */
+    unsigned       line;
+};
+
+struct conf_alias {
+    struct str          key;             /* "user@domain"; "user": in every local domain; "@domain": whoever else is there; lower case */
+    struct conf_target *targets;         /* one at least */
+    size_t              target_count;
+    const char         *file;
+    unsigned            line;
+    struct conf_alias  *next;            /* in the files' order */
+};
+
 struct conf_retry {                      /* the delays between attempts; the last repeats, each with jitter of a tenth */
     int64_t *delays_ns;
     size_t   count;
@@ -76,6 +94,7 @@ struct conf {
     struct ip_range     *trusted_networks;
     size_t                trusted_network_count;
     struct map_str        local_domains;     /* A-label form, lower case; value: non-NULL */
+    struct map_str        virtual_domains;   /* those of aliases only */
     struct map_str        relay_domains;
     struct conf_delivery  local_delivery;    /* of local domains; maildir */
     struct map_str        local_delivery_by_domain;   /* local domain -> struct conf_delivery: instead */
@@ -84,6 +103,17 @@ struct conf {
     struct map_str        relay_recipients;  /* "user@domain" or "@domain" (any user there); from relay_recipients_file */
     const char           *mailbox;           /* path of a Maildir, with {domain} and {user}; default data_dir/mail/{domain}/{user} */
     const char           *postmaster;        /* where mail for postmaster goes: an address, or "" = the mailbox of postmaster in its domain */
+
+    /* other names: the values of the maps are struct conf_alias */
+    const char *const    *aliases_files;     /* NULL-ended */
+    struct map_str        aliases;
+    struct conf_alias    *alias_first;       /* of them all */
+    struct conf_alias    *postmaster_alias;  /* what the option postmaster says; NULL if it is "" */
+    const char           *recipient_rewrites_file;   /* "" none; likewise the next */
+    const char           *sender_rewrites_file;
+    struct map_str        recipient_rewrites, sender_rewrites;   /* "user@domain", "@domain"; one target each */
+    const char           *recipient_delimiter;       /* the characters, each of which parts "user+detail"; "" none */
+    uint32_t              alias_recipients_max;      /* of one alias; 1000 */
 
     /* logins */
     const char    *accounts_file;        /* "" none: nobody can log in. Only the keeper opens it */
@@ -99,7 +129,7 @@ struct conf {
 
     /* limits and times of a session (RFC 5321, 4.5.3) */
     uint64_t message_size_max;           /* bytes; 50 MiB */
-    uint32_t recipients_max;             /* per transaction; 1000 */
+    uint32_t recipients_max;             /* RCPT commands per transaction; 1000 */
     uint32_t sessions_max;               /* 10000 */
     uint32_t sessions_per_client_max;    /* per IPv4 address or IPv6 /64; 1000; trusted networks are free */
     uint32_t errors_max;                 /* refused commands before 421; 20 */

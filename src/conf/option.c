@@ -33,11 +33,17 @@ const struct option options[] = {
 
     { "trusted_networks",           OPTION_NETWORKS, F(trusted_networks), F(trusted_network_count),  "127.0.0.0/8 ::1",    0,           0 },
     { "local_domains",              OPTION_DOMAINS, F(local_domains), 0,                             "",                   0,           0 },
+    { "virtual_domains",            OPTION_DOMAINS, F(virtual_domains), 0,                           "",                   0,           0 },
     { "users_file",                 OPTION_PATH,    F(users_file), 0,                                "",                   0,           0 },
     { "local_delivery",             OPTION_DELIVERY, F(local_delivery), 0,                           "maildir",            0,           0 },
     { "local_delivery_by_domain",   OPTION_DELIVERIES, F(local_delivery_by_domain), 0,               "",                   0,           0 },
     { "mailbox",                    OPTION_PATH,    F(mailbox), 0,                                   NULL,                 0,           0 },
     { "postmaster",                 OPTION_TEXT,    F(postmaster), 0,                                "",                   0,           0 },
+    { "aliases_files",              OPTION_PATHS,   F(aliases_files), 0,                             "",                   0,           0 },
+    { "alias_recipients_max",       OPTION_COUNT,   F(alias_recipients_max), 0,                      "1000",               1,           50000 },
+    { "recipient_delimiter",        OPTION_TEXT,    F(recipient_delimiter), 0,                       "+",                  0,           0 },
+    { "recipient_rewrites_file",    OPTION_PATH,    F(recipient_rewrites_file), 0,                   "",                   0,           0 },
+    { "sender_rewrites_file",       OPTION_PATH,    F(sender_rewrites_file), 0,                      "",                   0,           0 },
     { "relay_domains",              OPTION_DOMAINS, F(relay_domains), 0,                             "",                   0,           0 },
     { "relay_recipients_file",      OPTION_PATH,    F(relay_recipients_file), 0,                     "",                   0,           0 },
 
@@ -372,6 +378,7 @@ static bool set_one(struct conf *c, const struct option *o, struct str v, size_t
         return true;
     case OPTION_ZONES: (*(const char ***)at)[index] = zone(c, v); return true;
     case OPTION_DELIVERIES: return set_delivery_of_domain(c, at, v, why);
+    case OPTION_PATHS: (*(const char ***)at)[index] = option_path(c, v); return true;
     }
     return false;
 }
@@ -393,7 +400,8 @@ static void set_count(struct conf *c, const struct option *o, size_t count)
         *(size_t *)field(c, o->count_offset) = count;
         break;
     case OPTION_SERVERS:
-    case OPTION_ZONES: *(const char ***)at = arena_array(&c->arena, count + 1, sizeof(const char *)); break;
+    case OPTION_ZONES:
+    case OPTION_PATHS: *(const char ***)at = arena_array(&c->arena, count + 1, sizeof(const char *)); break;
     case OPTION_TEXT:
     case OPTION_HOST:
     case OPTION_PATH:
@@ -558,6 +566,7 @@ void option_put(struct buf *out, const struct conf *c, const struct option *o)
     case OPTION_DOMAINS:
     case OPTION_SERVERS:
     case OPTION_ZONES:
-    case OPTION_DELIVERIES: put_list(out, c, o); break;
+    case OPTION_DELIVERIES:
+    case OPTION_PATHS: put_list(out, c, o); break;
     }
 }

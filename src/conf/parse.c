@@ -6,6 +6,7 @@
  * Runs in the supervisor (and in `nightmail config`): BLOCKS.
  */
 #include "base/cleanup.h"
+#include "conf/alias.h"
 #include "conf/conf.h"
 #include "conf/option.h"
 #include "conf/scan.h"
@@ -545,6 +546,21 @@ static int load_list(struct loader *l, const char *option, const char *path, con
     return 0;
 }
 
+static int load_aliases(struct loader *l)
+{
+    struct conf *c = l->c;
+    struct alias_loader loader = { .c = c, .error = l->error, .read = read_text };
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && c->aliases_files[i] != NULL; i++)
+        r = alias_load_file(&loader, c->aliases_files[i], place_of_value(l, "aliases_files", i));
+    if (r == 0 && c->recipient_rewrites_file[0] != '\0')
+        r = alias_load_rewrites(&loader, &c->recipient_rewrites, c->recipient_rewrites_file, place_of(l, "recipient_rewrites_file"));
+    if (r == 0 && c->sender_rewrites_file[0] != '\0')
+        r = alias_load_rewrites(&loader, &c->sender_rewrites, c->sender_rewrites_file, place_of(l, "sender_rewrites_file"));
+    return r;
+}
+
 static int load_lists(struct loader *l)
 {
     struct conf *c = l->c;
@@ -557,23 +573,44 @@ static int load_lists(struct loader *l)
         r = load_list(l, "relay_recipients_file", c->relay_recipients_file, add_relay_recipient);
     if (r == 0 && c->sender_logins_file[0] != '\0')
         r = load_list(l, "sender_logins_file", c->sender_logins_file, add_sender_logins);
+    if (r == 0)
+        r = load_aliases(l);
     return r;
 }
 
 /* -- the whole ------------------------------------------------------------------------------------------------------- */
 
-static bool check_domains(struct loader *l)
+/* A domain is served in one way. */
+static bool check_apart(struct loader *l, const char *option, const struct map_str *domains, const char *other, const struct map_str *others,
+                        const char *question)
 {
-    struct conf *c = l->c;
     size_t cursor = 0;
     struct str domain;
     void *value;
 
-    while (map_str_next(&c->relay_domains, &cursor, &domain, &value))
-        if (map_str_get(&c->local_domains, domain) != NULL)
-            return scan_error(l->error, place_of(l, "relay_domains"), "\"%" STR_FMT "\" is in local_domains too: is its mail kept here or passed on?",
-                              STR_ARG(domain));
+    while (map_str_next(domains, &cursor, &domain, &value))
+        if (map_str_get(others, domain) != NULL)
+            return scan_error(l->error, place_of(l, option), "\"%" STR_FMT "\" is in %s too: %s", STR_ARG(domain), other, question);
     return true;
+}
+
+static bool check_domains(struct loader *l)
+{
+    struct conf *c = l->c;
+
+    return check_apart(l, "relay_domains", &c->relay_domains, "local_domains", &c->local_domains, "is its mail kept here or passed on?") &&
+           check_apart(l, "virtual_domains", &c->virtual_domains, "local_domains", &c->local_domains, "has it mailboxes or only aliases?") &&
+           check_apart(l, "virtual_domains", &c->virtual_domains, "relay_domains", &c->relay_domains, "has it only aliases or is it passed on?");
+}
+
+/* Each must be one that a local part may hold, and that is no route and no letter of names. */
+static bool check_delimiter(struct loader *l)
+{
+    const char *d = l->c->recipient_delimiter;
+
+    if (d[strspn(d, "+-_=#~^*$&/?|")] == '\0')
+        return true;
+    return scan_error(l->error, place_of(l, "recipient_delimiter"), "recipient_delimiter: \"%s\" is not made of + - _ = # ~ ^ * $ & / ? |", d);
 }
 
 /* Whether a mailbox exists is the LMTP server's knowledge: without a list we would take mail for everybody, and make bounces to forged
@@ -612,11 +649,21 @@ static bool check_mailbox(struct loader *l)
 
 static bool check_postmaster(struct loader *l)
 {
-    struct address addr;
+    struct conf *c = l->c;
+    struct place at = place_of(l, "postmaster");
+    struct conf_alias *entry = arena_alloc(&c->arena, sizeof *entry);
+    struct conf_target *target = arena_alloc(&c->arena, sizeof *target);
 
-    if (l->c->postmaster[0] == '\0' || address_parse(&l->c->arena, str_of(l->c->postmaster), &addr))
+    if (c->postmaster[0] == '\0')
         return true;
-    return scan_error(l->error, place_of(l, "postmaster"), "postmaster: \"%s\" is not a mail address", l->c->postmaster);
+    if (entry == NULL || target == NULL)
+        return scan_error(l->error, at, "no memory");
+    *target = (struct conf_target){ .file = at.file, .line = at.line };
+    if (!address_parse(&c->arena, str_of(c->postmaster), &target->addr))
+        return scan_error(l->error, at, "postmaster: \"%s\" is not a mail address", c->postmaster);
+    *entry = (struct conf_alias){ .key = STR("postmaster"), .targets = target, .target_count = 1, .file = at.file, .line = at.line };
+    c->postmaster_alias = entry;
+    return true;
 }
 
 static bool is_ip(struct str text)
@@ -678,7 +725,7 @@ static bool check_whole(struct loader *l)
     if (c->relay_domains.used > 0 && c->relay_recipients_file[0] == '\0')
         ok = scan_error(l->error, place_of(l, "relay_domains"),
                         "relay_domains needs relay_recipients_file: the users of those domains, or @domain to take all");
-    return check_domains(l) && check_delivery(l) && check_mailbox(l) && check_postmaster(l) && check_relay_host(l) &&
+    return check_domains(l) && check_delivery(l) && check_delimiter(l) && check_mailbox(l) && check_postmaster(l) && check_relay_host(l) &&
            check_relay_host_user(l) && ok;
 }
 
@@ -709,11 +756,15 @@ static struct conf *new_snapshot(const char *path)
     c->refs = 1;
     arena_init(&c->arena, ARENA_MAX);
     map_str_init(&c->local_domains);
+    map_str_init(&c->virtual_domains);
     map_str_init(&c->relay_domains);
     map_str_init(&c->local_delivery_by_domain);
     map_str_init(&c->users);
     map_str_init(&c->relay_recipients);
     map_str_init(&c->sender_logins);
+    map_str_init(&c->aliases);
+    map_str_init(&c->recipient_rewrites);
+    map_str_init(&c->sender_rewrites);
     c->path = str_z(&c->arena, str_of(path));
     c->given = arena_array(&c->arena, option_count, sizeof *c->given);
     if (!arena_failed(&c->arena))
