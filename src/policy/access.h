@@ -18,4 +18,12 @@ enum access {
 bool        access_is_trusted(const struct conf *c, const uint8_t *client_ip, size_t len);
 enum access access_rcpt(const struct conf *c, bool trusted, const struct address *rcpt);
 
+/* Whose mailbox takes the mail: the local part, without the detail of "user+detail" unless somebody is listed under the whole. A view. */
+struct str  access_user(const struct conf *c, const struct address *rcpt);
+/* "user" of "user+detail", a view; false, user untouched, if there is no delimiter inside. */
+bool        access_split_detail(const struct conf *c, struct str local, struct str *user);
+bool        access_is_route(struct str local);
+/* In a table of the snapshot, whose keys are in lower case: of "local@domain", or of "local" if domain is empty. */
+void       *access_lookup(const struct map_str *table, struct str local, struct str domain);
+
 #endif

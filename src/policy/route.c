@@ -3,6 +3,7 @@
  */
 #include "policy/route.h"
 #include "mail/local_part.h"
+#include "policy/access.h"
 #include <errno.h>
 #include <string.h>
 
@@ -148,7 +149,7 @@ int route_mailbox(struct arena *a, const struct conf *c, const struct address *r
         return -EINVAL;
     buf_init_fixed(&path, path_bytes, sizeof path_bytes);
     buf_init_fixed(&user, user_bytes, sizeof user_bytes);
-    local_part_put_key(&user, rcpt->local);
+    local_part_put_key(&user, access_user(c, rcpt));
     while (rest.n > 0) {
         if (str_starts(rest, STR("{user}"))) {
             put_part(&path, buf_str(&user));

@@ -24,7 +24,7 @@ bool route_is_lmtp(const struct route *r);
 int  route_for(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out);   /* -ENOMEM */
 int  route_cmp(const struct route *a, const struct route *b);      /* an order; 0: they share one transaction and one connection */
 
-/* The Maildir of a local recipient: conf->mailbox with {domain} and {user} filled in. Letters, digits and _ - + = and inner dots of the
+/* The Maildir of a local recipient: conf->mailbox with {domain} and {user} (policy/access.h) filled in. Letters, digits and _ - + = and inner dots of the
  * local part stand as they are (lower case), all else as %XX, so that no address can climb out of its directory. -EINVAL for an empty part. */
 int  route_mailbox(struct arena *a, const struct conf *c, const struct address *rcpt, const char **out);
 
