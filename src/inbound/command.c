@@ -9,9 +9,6 @@
 #include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include "inbound/submission.h"
-#include "policy/access.h"
-#include "policy/route.h"
-#include "run/file.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -249,70 +246,6 @@ static struct reply on_mail(struct session *s, struct str args)
 
 /* -- RCPT ---------------------------------------------------------------------------------------------------------------- */
 
-struct mailbox_look {
-    const char *path;
-    int         result;                  /* 0: it is there */
-};
-
-static void look_for_mailbox(void *arg)
-{
-    struct mailbox_look *look = arg;
-    int dir = file_open_dir(look->path);
-
-    look->result = dir < 0 ? dir : 0;
-    (void)file_close(dir);               /* only looked at; a negative one is ignored */
-}
-
-/* Awaits the disk. Code 0: there is a Maildir. */
-static struct reply check_mailbox(struct session *s, const struct address *rcpt)
-{
-    struct mailbox_look look = { .result = -ENOENT };
-    struct arena *a = &s->transaction.arena;
-    struct arena_mark before = arena_mark(a);
-
-    if (route_mailbox(a, s->conf, rcpt, &look.path) == -ENOMEM)
-        return reply(451, "4.3.0", "No memory for that now");
-    int busy = look.path == NULL ? 0 : offload_run(s->shared->files, look_for_mailbox, &look);
-    arena_rewind(a, before);             /* of the path */
-    if (busy < 0)
-        return reply(451, "4.3.2", "Too busy to look for that user");
-    switch (look.result) {
-    case 0: return reply(0, NULL, NULL);
-    case -ENOENT:
-    case -ENOTDIR:
-    case -ENAMETOOLONG: return reply(550, "5.1.1", "No such user here");
-    }
-    /* Not being able to look is no answer about the user: -EACCES, -EMFILE, a file server that is away. */
-    return reply(451, "4.3.0", "I cannot look for that user now");
-}
-
-/* Code 0: it is welcome. Awaits where a mailbox must be looked at. */
-static struct reply check_rcpt(struct session *s, const struct address *rcpt)
-{
-    switch (access_rcpt(s->conf, s->trusted || s->authenticated, rcpt)) {
-    case ACCESS_LOCAL:
-    case ACCESS_RELAY: return reply(0, NULL, NULL);
-    case ACCESS_LOCAL_IF_MAILBOX: return check_mailbox(s, rcpt);
-    case ACCESS_UNKNOWN_USER: return reply(550, "5.1.1", "No such user here");
-    case ACCESS_RELAY_DENIED: return reply(550, "5.7.1", "Relaying denied: not our domain, and you are not one of ours");
-    }
-    __builtin_unreachable();
-}
-
-/* Where mail for postmaster really goes, if the configuration says so. */
-static bool redirect_postmaster(struct session *s, struct recipient *rcpt)
-{
-    struct address target;
-
-    if (s->conf->postmaster[0] == '\0' || !address_is_postmaster(&rcpt->addr) || access_rcpt(s->conf, false, &rcpt->addr) != ACCESS_LOCAL)
-        return true;
-    if (!address_parse(&s->transaction.arena, str_of(s->conf->postmaster), &target))
-        return false;
-    rcpt->rewritten_from = rcpt->addr;
-    rcpt->addr = target;
-    return true;
-}
-
 static struct reply add_rcpt(struct session *s, struct str args)
 {
     struct transaction *t = &s->transaction;
@@ -325,20 +258,10 @@ static struct reply add_rcpt(struct session *s, struct str args)
         return refuse_arguments(s, result, "5.1.3", culprit);
     if (parsed.seen & ~extensions_rcpt_params(s))
         return reply(555, "5.5.4", "A parameter that is not offered here");
-    if (transaction_has(t, &parsed.rcpt))        /* one copy is what the sender meant */
-        return reply(250, "2.1.5", "Recipient ok, named before");
-    if (t->rcpt_count >= s->conf->recipients_max)
-        return reply(452, "4.5.3", "Too many recipients; send the rest in another transaction");   /* RFC 5321, 4.5.3.1.10 */
-    struct reply r = check_rcpt(s, &parsed.rcpt);
-    if (r.code != 0)
-        return r;
-    struct recipient rcpt = { .addr = parsed.rcpt, .original = parsed.orcpt, .notify = parsed.notify };
-    if (!redirect_postmaster(s, &rcpt) || transaction_add(t, &rcpt) < 0)
-        return reply(452, "4.3.1", "No memory for more recipients");
-    return reply(250, "2.1.5", "Recipient ok");
+    return recipient_add(s, &parsed, s->trusted || s->authenticated);
 }
 
-/* Nothing stays of one that was refused, or named before: such may come without end. */
+/* Nothing stays of one that was refused, or brought nobody new: such may come without end. */
 static struct reply on_rcpt(struct session *s, struct str args)
 {
     struct transaction *t = &s->transaction;

@@ -13,6 +13,7 @@
 #include "inbound/session_internal.h"
 #include "inbound/submission.h"
 #include "mail/trace.h"
+#include "policy/alias.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -305,6 +306,8 @@ static struct reply put_message(struct receiving *r)
         .size = body_size(r->body),
     };
 
+    if (!env.null_sender)
+        (void)alias_rewrite(&s->conf->sender_rewrites, &env.sender, &env.sender);
     /* The server may stop meanwhile: what is complete here is still kept, and the client told so. */
     task_shield_begin();
     bool held = s->authenticated && submission_is_too_much(s);

@@ -78,7 +78,7 @@ struct session *session_new(struct session_shared *shared, struct stream *stream
     s->stream = stream;
     s->client = *client;
     s->conf = conf_current();
-    transaction_init(&s->transaction, s->conf->recipients_max);
+    transaction_init(&s->transaction, s->conf->recipients_max + s->conf->alias_recipients_max);
     if (client->local) {
         s->trusted = true;       /* the kernel vouches for the uid, and each message carries it */
         snprintf(s->login, sizeof s->login, "uid:%u", client->uid);

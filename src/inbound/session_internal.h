@@ -91,6 +91,12 @@ bool         session_needs_auth(const struct session *s);                /* befo
 void         session_put_mechanisms(const struct session *s, struct buf *out);   /* "PLAIN LOGIN" */
 void         session_forget_login(struct session *s);                    /* TLS has begun: what was said in the clear does not count */
 
+/* -- recipient.c */
+
+/* A recipient as the client names it: expanded, and all that he comes to in the transaction, or refused, and nothing changed. trusted: the
+ * client may send to anywhere. Awaits where a mailbox must be looked at. */
+struct reply recipient_add(struct session *s, const struct rcpt_args *named, bool trusted);
+
 /* -- receive.c */
 
 /* DATA, from 354 to the verdict. The transaction is over then, but still there. Awaits. code 0: the client is gone. */
