@@ -19,6 +19,7 @@ static const struct {
     { "queue",    cmd_queue,    "list, show, retry, hold, release or delete queued mail"       },
     { "config",   cmd_config,   "check a configuration file, or show all its values"           },
     { "user",     cmd_user,     "add, change, remove or list those who may log in"             },
+    { "resolve",  cmd_resolve,  "show the way that mail to an address would go, and why"       },
     { "journal",  cmd_journal,  "dump or verify the journal of a data directory"               },
     { "version",  cmd_version,  "print the version"                                            },
     { "sendmail", cmd_sendmail, "take a message from standard input, as sendmail -t -i -f does" },

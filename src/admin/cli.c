@@ -2,7 +2,10 @@
  * What the subcommands share: see cli.h.
  */
 #include "admin/cli.h"
+#include "conf/conf.h"
+#include "policy/alias_check.h"
 #include "run/loop.h"
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -33,6 +36,21 @@ const char *cli_conf_path(const char *given)
         return given;
     const char *env = getenv("NIGHTMAIL_CONF");
     return env != NULL && env[0] != '\0' ? env : CLI_DEFAULT_CONF;
+}
+
+int cli_load_conf(const char *path, struct conf **out, struct buf *error)
+{
+    struct conf *c;
+    int r = conf_load(path, &c, error);
+
+    if (r < 0)
+        return r;
+    if (!alias_check(c, error)) {
+        conf_unref(c);
+        return -EINVAL;
+    }
+    *out = c;
+    return 0;
 }
 
 int cli_fail(const char *command, int code, const char *format, ...)

@@ -17,6 +17,10 @@ void cli_start(void);                            /* for main: SIGPIPE off, as ma
 /* The file that -c named, else $NIGHTMAIL_CONF, else CLI_DEFAULT_CONF. */
 const char *cli_conf_path(const char *given);
 
+/* conf_load, and whether all aliases lead somewhere. BLOCKS. Errors as there. */
+struct conf;
+int  cli_load_conf(const char *path, struct conf **out, struct buf *error);
+
 /* Prints "nightmail COMMAND: message" to standard error and gives code back: return cli_fail("send", EX_USAGE, "..."). */
 int  cli_fail(const char *command, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

@@ -27,7 +27,7 @@ static int load(const char *path, struct conf **out)
 {
     CLEANUP_BUF struct buf error;
     buf_init(&error, TEXT_MAX);
-    int r = conf_load(path, out, &error);
+    int r = cli_load_conf(path, out, &error);
     if (r == 0)
         return EX_OK;
     (void)fwrite(error.p, 1, error.n, stderr); /* lines */

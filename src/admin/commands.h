@@ -11,6 +11,7 @@ int cmd_load(int argc, char **argv);
 int cmd_queue(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_user(int argc, char **argv);
+int cmd_resolve(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_sendmail(int argc, char **argv);         /* the program called as `sendmail` */

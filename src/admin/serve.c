@@ -240,7 +240,7 @@ static void load_again(void *arg)
     struct reload *r = arg;
     char error[256];
 
-    r->result = conf_load(r->path, &r->conf, &r->error);
+    r->result = cli_load_conf(r->path, &r->conf, &r->error);
     if (r->result < 0)
         return;
     struct keeper_options options = keeper_options_of(r->conf);
@@ -322,7 +322,7 @@ static int load(struct server *s)
     CLEANUP_BUF struct buf error;
 
     buf_init(&error, ERRORS_MAX);
-    if (conf_load(s->path, &s->conf, &error) == 0)
+    if (cli_load_conf(s->path, &s->conf, &error) == 0)
         return EX_OK;
     (void)fwrite(error.p, 1, error.n, stderr); /* lines */
     return EX_CONFIG;
