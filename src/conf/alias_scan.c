@@ -47,7 +47,7 @@ static bool ends_word(struct str text, size_t i, char end)
     return c == end || c == '\n' || (c == '#' && i > 0 && char_is_blank(text.p[i - 1]));
 }
 
-/* Up to `end` outside of quotes, the line's end, or a comment. False: a quote has no end. */
+/* Up to `end` outside of quotes, the line's end, or a comment, without the blanks before that. False: a quote has no end. */
 static bool take_word(struct alias_scan *s, char end, struct str *out)
 {
     bool quoted = false;
@@ -62,10 +62,10 @@ static bool take_word(struct alias_scan *s, char end, struct str *out)
         else if (c == '"')
             quoted = !quoted;
     }
+    while (n > 0 && (char_is_blank(s->rest.p[n - 1]) || s->rest.p[n - 1] == '\r'))
+        n--;
     *out = str_head(s->rest, n);
     s->rest = str_from(s->rest, n);
-    while (out->n > 0 && (char_is_blank(out->p[out->n - 1]) || out->p[out->n - 1] == '\r'))
-        out->n--;
     return !quoted;
 }
 
@@ -75,6 +75,7 @@ static struct alias_token take_name(struct alias_scan *s)
 
     if (!take_word(s, ':', &token.text))
         return fault(s, STR("a quote has no end"));
+    (void)skip_blanks(s);
     if (s->rest.n == 0 || s->rest.p[0] != ':')
         return fault(s, STR("an alias is \"name: target, ...\": the colon is missing"));
     if (token.text.n == 0)

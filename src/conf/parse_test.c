@@ -118,6 +118,15 @@ static const struct { const char *text, *error; } refused[] = {
     { H "sender_logins_file = senders-2\n",           "senders-2:2: \"A@b.example y\" names an address that stands here already" },
     { H "sender_logins_file = senders-3\n",           "senders-3:1: \"a x\" is neither" },
     { H "relay_domains = {b.example}\n",               "conf:2: relay_domains needs relay_recipients_file" },
+    { H "local_domains = {a.example}\nvirtual_domains = {a.example}\n", "conf:3: \"a.example\" is in local_domains too: has it mailboxes or only aliases?" },
+    { H "relay_domains = {b.example}\nvirtual_domains = {b.example}\nrelay_recipients_file = /dev/null\n", "conf:3: \"b.example\" is in relay_domains too" },
+    { H "aliases_files = {\n/dev/null,\nnowhere}\n",   "conf:4: cannot read /tmp/conf-test-" },
+    { H "aliases_files = {/dev/zero/x}\n",             "conf:2: cannot read /dev/zero/x: Not a directory" },
+    { H "recipient_rewrites_file = nowhere\n",        "conf:2: cannot read /tmp/conf-test-" },
+    { H "sender_rewrites_file = nowhere\n",           "conf:2: cannot read /tmp/conf-test-" },
+    { H "recipient_delimiter = \"+.\"\n",             "conf:2: recipient_delimiter: \"+.\" is not made of" },
+    { H "recipient_delimiter = x\n",                  "conf:2: recipient_delimiter: \"x\" is not made of" },
+    { H "alias_recipients_max = 0\n",                 "is too small: at least 1" },
     { H "mailbox = /var/mail/all\n",                   "conf:2: mailbox: all users would share" },
     { H "postmaster = nobody\n",                       "conf:2: postmaster: \"nobody\" is not a mail address" },
     { H "relay_host = \"a b\"\n",                       "conf:2: relay_host: \"a b\" is not" },
@@ -335,6 +344,7 @@ static void what_is_shown_reads_back_the_same(void **state)
     struct conf *c = load_ok(H "local_domains = {b.example, a.example} control_group = '${x} \\'y\\' \\\\' expire = 36h\n"
                              "users_file = users local_delivery = lmtp:box.example:2424\n"
                              "local_delivery_by_domain = {\"b.example=maildir\", \"a.example=lmtp:unix:/run/lmtp\"}\n"
+                             "aliases_files = {/dev/null} recipient_delimiter = \"+-\" virtual_domains = {c.example}\n"
                              "listen one { address = \"127.0.0.1:0\" } segment_size = 65537 shutdown_grace = 0\n"
                              "tls_certificate a { certificate = \"/a b\" key = /k } outbound_tls = verify\n");
     buf_init(&first, 65536);
