@@ -52,7 +52,6 @@ static bool is_tellers_turn(const struct expansion *x)
 
 static void tell_circle(struct check *k, const struct expansion *x)
 {
-    CLEANUP_BUF struct buf way;
     const struct conf_alias *first = x->nodes[0].alias;
     struct place at = { first->file, first->line };
 
@@ -62,6 +61,7 @@ static void tell_circle(struct check *k, const struct expansion *x)
     if (!is_tellers_turn(x))
         return;
     k->circle_told = true;
+    CLEANUP_BUF struct buf way;
     buf_init(&way, LOOP_TEXT_MAX);
     expand_put_loop(&way, x);
     k->errors++;
