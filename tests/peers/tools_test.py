@@ -42,7 +42,7 @@ def test_wrong_use_is_told_in_a_line(argv, status, said):
     assert r.returncode == status and said in r.stderr and r.stderr.count(b"\n") == 1, r.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "send", "sink", "load", "queue", "config", "journal", "version", "sendmail"])
+@pytest.mark.parametrize("command", ["serve", "send", "sink", "load", "queue", "config", "resolve", "journal", "version", "sendmail"])
 def test_every_command_has_help(command):
     r = run(command, "--help")
     assert r.returncode == 0 and r.stdout.startswith(b"usage: ") and not r.stderr
