@@ -21,14 +21,9 @@ static bool has_8bit(struct str text)
     return !utf8_is_ascii(text);
 }
 
-static bool has_bare_end(const struct mime_event *e)
-{
-    return !e->line_end && (str_find(e->text, '\r') >= 0 || str_find(e->text, '\n') >= 0);
-}
-
 static bool is_no_line(const struct mime_event *e)
 {
-    return has_bare_end(e) || str_find(e->text, '\0') >= 0;
+    return !e->line_end && (str_find(e->text, '\r') >= 0 || str_find(e->text, '\n') >= 0 || str_find(e->text, '\0') >= 0);
 }
 
 static bool is_trouble(struct convert *c, const struct mime_event *e)
@@ -41,7 +36,8 @@ static bool is_trouble(struct convert *c, const struct mime_event *e)
 /* Long lines of a header stay long: they are as good or bad for the next server as those of any 7-bit message. */
 static void scan_field(struct convert *c, const struct mime_event *e)
 {
-    if (has_8bit(e->text) || has_bare_end(e)) {
+    c->binary |= is_no_line(e);
+    if (has_8bit(e->text) || is_no_line(e)) {
         c->trouble = true;
         refuse(c, CONVERT_HEADER);
     }

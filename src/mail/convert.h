@@ -27,7 +27,7 @@
 enum convert_verdict {
     CONVERT_NOTHING,                     /* it is 7-bit as it is */
     CONVERT_POSSIBLE,
-    CONVERT_HEADER,                      /* 8-bit or bare line ends in a header */
+    CONVERT_HEADER,                      /* 8-bit, NUL or bare line ends in a header */
     CONVERT_SEALED,                      /* 8-bit in a message/partial or the like, which may not be encoded */
     CONVERT_ENCODING,                    /* 8-bit in a part with a transfer encoding that we do not know */
     CONVERT_STRUCTURE,                   /* readers would disagree about its structure, or it is beyond our limits */

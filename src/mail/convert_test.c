@@ -92,6 +92,7 @@ static const struct { const char *name; struct str in; enum convert_verdict verd
     { "8-bit header, 8-bit text",  STR("Subject: " U "\r\n\r\n" U "\r\n"), CONVERT_HEADER, STR("") },
     { "8-bit header of a part",    STR(V MIXED "\r\n--b\r\nSubject: " U "\r\n\r\nx\r\n--b--\r\n"), CONVERT_HEADER, STR("") },
     { "8-bit header of a message in it", STR(V RFC "\r\nSubject: " U "\r\n\r\nx\r\n"), CONVERT_HEADER, STR("") },
+    { "a NUL in the header of a part", STR(V MIXED "\r\n--b\r\nA: \0\r\n\r\nx\r\n--b--\r\n"), CONVERT_HEADER, STR("") },
     { "a bare LF in the header",   STR("A: b\nC: d\r\n\r\nx\r\n"), CONVERT_HEADER, STR("") },   /* who sends it on as CRLF makes two of one */
     { "8-bit in message/partial",  STR(V "Content-Type: message/partial; id=a; number=2\r\n" E8 "\r\n" U "\r\n"), CONVERT_SEALED, STR("") },
     { "8-bit in message/delivery-status", STR(V "Content-Type: message/delivery-status\r\n\r\n" U "\r\n"), CONVERT_SEALED, STR("") },

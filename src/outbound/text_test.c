@@ -117,6 +117,9 @@ static void a_binary_message(void **state)
     fake_forget(&p.fake);
 }
 
+#define PART             "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+#define NO_BINARY_HEADER "5.6.3 the message is binary, and the next server takes only text (no BINARYMIME): its header has such text, which cannot be converted"
+
 /* Known before a word is said. */
 static void what_cannot_go(void **state)
 {
@@ -130,6 +133,11 @@ static void what_cannot_go(void **state)
                                                                       "is larger than it takes" },
         { STR("Content-Type: message/partial\r\n\r\na\nb"), true, EIGHT, "5.6.3 the message is binary, and the next server takes only text (no BINARYMIME): "
                                                                       "it stands in a part that must not be converted (message/partial or the like)" },
+        /* A body may hold what a header may not: sent as it is, the bare LF would be a line end to some, and the dot behind it the end. */
+        { STR(PART "A: b\n.\nQUIT\r\n\r\nx\r\n--b--\r\n"), true, EIGHT, NO_BINARY_HEADER },
+        { STR(PART "A: b\r.\r\r\n\r\nx\r\n--b--\r\n"), true, "250-x\r\n250-8BITMIME\r\n250 CHUNKING\r\n", NO_BINARY_HEADER },
+        { STR(PART "A: \0\r\n\r\nx\r\n--b--\r\n"), true, EIGHT, NO_BINARY_HEADER },
+        { STR(PART "A: \0\r\n\r\nx\r\n--b--\r\n"), true, SEVEN, NO_BINARY_HEADER },
     };
     // clang-format on
 
