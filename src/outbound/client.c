@@ -123,9 +123,6 @@ static void note_extensions(struct client *c)
 {
     struct str line, rest = buf_str(&c->reply.text);
     bool first = true;                                        /* the first line is the server's name */
-    c->extensions = 0;
-    c->mechanisms = 0;
-    c->size_max = 0;
     while (rest.n > 0) {
         str_cut(rest, '\n', &line, &rest);
         if (!first)
@@ -154,6 +151,9 @@ static int say_hello(struct client *c, const char *verb)
 /* Awaits EHLO's answer, or HELO's. 0, -EREMOTEIO when a reply refused us (it stands in c->reply), or the error. */
 static int hello(struct client *c)
 {
+    c->extensions = 0;                                        /* whatever it says to this one: an earlier answer counts no more */
+    c->mechanisms = 0;
+    c->size_max = 0;
     int r = say_hello(c, c->lmtp ? "LHLO" : "EHLO");
     if (r < 0)
         return r;

@@ -15,7 +15,7 @@
 #include "run/tls_test_scene.h"
 
 #define SERVER  "192.0.2.1:25"
-#define EHLO    "250-fake.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 STARTTLS\r\n"
+#define EHLO    "250-fake.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n"
 #define PRIVATE "250-fake.example\r\n250 8BITMIME\r\n"
 #define BARE    "250-fake.example\r\n250 PIPELINING\r\n"
 #define GO      "220 go\r\n"
@@ -30,6 +30,7 @@ struct tls_case {
     const char *host;
     const char *expected;                /* "private", "plain", or the status of the failure */
     unsigned    connections;
+    bool        helo_only;               /* under TLS it knows no EHLO */
 };
 
 // clang-format off
@@ -61,6 +62,7 @@ static const struct tls_case cases[] = {
     { "an injected reply",               EHLO, GO "250-x\r\n250 X\r\n", SHAKE,           CONF_CLIENT_TLS_MAY,     "fake.example", "4.7.5",   1 },
     { "an injected byte",                EHLO, GO "2",                SHAKE,             CONF_CLIENT_TLS_MAY,     "fake.example", "4.7.5",   1 },
     { "an injected reply, and must",     EHLO, GO "250 X\r\n",        SHAKE,             CONF_CLIENT_TLS_VERIFY,  "fake.example", "4.7.5",   1 },
+    { "HELO only, under TLS",            EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_MAY,     "fake.example", "private", 1, true },
 };
 // clang-format on
 
@@ -122,7 +124,12 @@ static void serve(struct stream *s, struct scene *scene)
                 continue;
             if (!shake(s, scene->c) || !hear(s, "EHLO "))
                 return;
-            say(s, PRIVATE);
+            if (scene->c->helo_only) {
+                say(s, "500 5.5.2 what?\r\n");
+                if (!hear(s, "HELO "))
+                    return;
+            }
+            say(s, scene->c->helo_only ? "250 fake.example\r\n" : PRIVATE);
             continue;
         }
         say(s, "221 bye\r\n");
@@ -172,7 +179,8 @@ static void describe(struct scene *scene, int r, struct client *c, const struct 
     bool private = stream_is_tls(c->stream);
     snprintf(scene->got, sizeof scene->got, "%s", private ? "private" : "plain");
     /* What was announced in plain text counts for nothing afterwards. */
-    assert_true(!private || scene->implicit || (c->extensions == CLIENT_8BITMIME && c->size_max == 0));
+    unsigned announced = scene->c->helo_only ? 0 : CLIENT_8BITMIME;
+    assert_true(!private || scene->implicit || (c->extensions == announced && c->size_max == 0 && c->mechanisms == 0));
     assert_true(client_is_alive(c));
     client_close(c);
 }
