@@ -183,9 +183,13 @@ static int start_tls(struct client *c, const struct client_security *s, struct s
     bool must = s->level > CONF_CLIENT_TLS_MAY;
     if (!(c->extensions & CLIENT_STARTTLS))
         return must ? -EPROTONOSUPPORT : 0;
+    c->privacy = CLIENT_SHAKING;
     int r = client_command(c, STR("STARTTLS\r\n"), c->conf->reply_timeout_ns);
-    if (r < 0)
+    if (r < 0) {
+        snprintf(c->tls_error, sizeof c->tls_error, "no reply to STARTTLS: %s", client_words_for(r));
         return r;
+    }
+    c->privacy = CLIENT_PLAIN;
     if (c->reply.code != 220)
         return must || !c->usable ? -EREMOTEIO : 0;
     if (stream_pending(c->stream).n > 0) {                    /* CVE-2021-38371: somebody speaks for the server, to be believed under TLS */

@@ -50,6 +50,8 @@ static const struct tls_case cases[] = {
     { "offered, not now, and must",      EHLO, "454 4.7.0 no\r\n",    SHAKE,             CONF_CLIENT_TLS_ENCRYPT, "fake.example", "4.7.0",   1 },
     { "offered, never, and must",        EHLO, "501 5.5.4 no\r\n",    SHAKE,             CONF_CLIENT_TLS_VERIFY,  "fake.example", "4.3.2",   1 },
     { "421 to STARTTLS",                 EHLO, "421 4.3.2 bye\r\n",   SHAKE,             CONF_CLIENT_TLS_MAY,     "fake.example", "4.3.2",   1 },
+    { "no answer to STARTTLS",           EHLO, NULL,                  HANG_UP,           CONF_CLIENT_TLS_MAY,     "fake.example", "plain",   2 },
+    { "no answer to STARTTLS, and must", EHLO, NULL,                  HANG_UP,           CONF_CLIENT_TLS_ENCRYPT, "fake.example", "4.7.5",   1 },
     { "a handshake cut off",             EHLO, GO,                    HANG_UP,           CONF_CLIENT_TLS_MAY,     "fake.example", "plain",   2 },
     { "a handshake cut off, and must",   EHLO, GO,                    HANG_UP,           CONF_CLIENT_TLS_ENCRYPT, "fake.example", "4.7.5",   1 },
     { "a handshake of rubbish",          EHLO, GO,                    BABBLE,            CONF_CLIENT_TLS_MAY,     "fake.example", "plain",   2 },
@@ -119,6 +121,8 @@ static void serve(struct stream *s, struct scene *scene)
     say(s, scene->c->ehlo);
     for (;;) {
         if (hear(s, "STARTTLS")) {
+            if (scene->c->starttls == NULL)
+                return;
             say(s, scene->c->starttls);
             if (strncmp(scene->c->starttls, "220", 3) != 0)
                 continue;
