@@ -48,16 +48,21 @@ static bool count_connect(void *arg, const struct net_addr *from, const struct n
     return false;
 }
 
-static void begin(void)
+static void configure(void)
 {
-    static const char *const addresses[FAKES] = { "192.0.2.1:25", "192.0.2.2:25", "192.0.2.3:25" };
-    assert_int_equal(sim_dns_zone(zone), 0);
-    sim_net_refuse(count_connect, NULL);
     w.conf = scene_conf("us.example", "us");
     scene_local_domain(w.conf, "us.example");
     scene_user(w.conf, "ann");
     scene_user(w.conf, "bob");
     conf_set_current(w.conf);
+}
+
+static void begin(void)
+{
+    static const char *const addresses[FAKES] = { "192.0.2.1:25", "192.0.2.2:25", "192.0.2.3:25" };
+    assert_int_equal(sim_dns_zone(zone), 0);
+    sim_net_refuse(count_connect, NULL);
+    configure();
     w.q = scene_queue(w.conf);
     for (unsigned i = 0; i < FAKES; i++)
         fake_begin(&w.fakes[i], addresses[i]);
@@ -671,6 +676,24 @@ static void a_stale_connection(void *arg)
     end();
 }
 
+/* One that was made when less was asked for is of no use to a message for which more is. */
+static void a_connection_of_before(void *arg)
+{
+    (void)arg;
+    begin();
+    start();
+    put("ann@us.example", "x@a.example");
+    (void)drain(10 * NS_PER_S);
+    configure();
+    w.conf->outbound_tls = CONF_CLIENT_TLS_VERIFY;
+    put("ann@us.example", "x@a.example");
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 1);
+    assert_int_equal(w.fakes[0].connections, 2);
+    assert_int_equal(queue_count(w.q), 1);
+    end();
+}
+
 /* -- stopping -------------------------------------------------------------------------------------------------------------------------------- */
 
 static void stopping(void *arg)
@@ -755,6 +778,7 @@ TEST(a_dead_site)
 TEST(a_silent_site)
 TEST(limits_of_a_site)
 TEST(a_stale_connection)
+TEST(a_connection_of_before)
 TEST(stopping)
 TEST(stopping_at_any_time)
 
@@ -793,7 +817,8 @@ int main(void)
         cmocka_unit_test(test_an_unreadable_message), cmocka_unit_test(test_the_next_mx),
         cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),  cmocka_unit_test(test_five_days),
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
-        cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
+        cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_a_connection_of_before),
+        cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
         cmocka_unit_test(test_trouble_is_named),    cmocka_unit_test(test_a_receipt_is_asked_for),
         cmocka_unit_test(test_a_delay_is_told_once),

@@ -172,18 +172,20 @@ static void keep_idle(struct site *site, struct client *c)
     site->idle = c;
 }
 
-/* The newest kept connection that still lives. Awaits when it closes dead ones. */
-static struct client *take_idle(struct site *site)
+/* The newest kept connection that still lives, and was made under the same configuration: another one may ask for more TLS, another login
+ * or another source address. Awaits when it closes others. */
+static struct client *take_idle(struct site *site, const struct conf *conf)
 {
     while (site->idle != NULL) {
         struct client *c = site->idle;
         site->idle = c->next;
         c->next = NULL;
-        if (client_is_alive(c)) {
+        bool alive = client_is_alive(c);
+        if (alive && c->conf == conf) {
             metric_add(METRIC_connections_out_reused, 1);
             return c;
         }
-        c->usable = false;
+        c->usable = alive;
         client_close(c);
     }
     return NULL;
@@ -273,7 +275,7 @@ int site_enter(struct sites *s, const struct route *route, const struct conf *co
         return r;
     }
     *out = site;
-    *out_client = take_idle(site);
+    *out_client = take_idle(site, conf);
     return 0;
 }
 

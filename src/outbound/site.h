@@ -21,8 +21,8 @@ struct sites *sites_new(void);                                /* NULL without me
 void          sites_free(struct sites *s);                    /* closes idle connections; awaits shortly; nobody may be inside */
 size_t        sites_count(const struct sites *s);             /* known now: in use, with a kept connection, or down */
 
-/* Awaits a slot. *out_client: a connection that was kept, or NULL. 0, -ECANCELED, -ENOMEM; -EBUSY: many wait already and this site has not
- * answered anybody yet; come back later, and leave the room to deliveries that get somewhere. */
+/* Awaits a slot. *out_client: a connection that was kept and made under this configuration, or NULL. 0, -ECANCELED, -ENOMEM; -EBUSY: many
+ * wait already and this site has not answered anybody yet; come back later, and leave the room to deliveries that get somewhere. */
 int  site_enter(struct sites *s, const struct route *route, const struct conf *conf, struct site **out, struct client **out_client);
 /* Gives the slot back, and the connection for others to use if it is good for more. Awaits shortly when it closes one. c may be NULL. */
 void site_leave(struct site *site, struct client *c);
