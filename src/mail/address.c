@@ -295,6 +295,30 @@ struct str address_text(struct arena *a, const struct address *addr)
     return str_copy(a, buf_str(&text));
 }
 
+static bool is_qchar(uint32_t c)     /* RFC 6533, 3 */
+{
+    return c > ' ' && c < 0x7f && c != '+' && c != '=' && c != '\\';
+}
+
+void address_put_utf8_xtext(struct buf *out, const struct address *addr)
+{
+    char memory[TEXT_MAX];
+    struct buf text;
+    uint32_t c;
+
+    buf_init_fixed(&text, memory, sizeof memory);
+    address_put(&text, addr);
+    assert(buf_ok(&text));
+    for (struct str rest = buf_str(&text); rest.n > 0; rest = str_from(rest, utf8_next(rest, &c))) {
+        size_t n = utf8_next(rest, &c);
+        assert(n > 0);                   /* local_sound says so */
+        if (is_qchar(c))
+            buf_put_char(out, (char)c);
+        else
+            buf_printf(out, "\\x{%02X}", (unsigned)c);
+    }
+}
+
 bool address_eq(const struct address *a, const struct address *b)
 {
     /* What differs most is asked first: a recipient is compared with each that was named before. */

@@ -51,6 +51,10 @@ bool address_is_postmaster(const struct address *addr);                /* local 
 /* As text: quotes where they are needed, nothing for the null path; the second with angle brackets around it. */
 void address_put(struct buf *out, const struct address *addr);
 void address_put_path(struct buf *out, const struct address *addr);
+
+/* As printable ASCII whatever is in it: utf-8-addr-xtext of RFC 6533, 3 ("j\x{FC}rgen@x.example"), for an ORCPT or a DSN. */
+void address_put_utf8_xtext(struct buf *out, const struct address *addr);
+
 struct str address_text(struct arena *a, const struct address *addr);  /* .p is NULL when the arena is full */
 
 /* The local part counts in its case (RFC 5321, 2.4), except postmaster; the domain does not. */

@@ -285,7 +285,32 @@ static bool is_utf8_type(struct str type)
     return str_eq_nocase(type, STR("utf-8"));
 }
 
-/* addr-type ";" xtext (RFC 3461, 4.2). Of type utf-8 the text has an encoding of its own (RFC 6533, 3): it stays as it is. */
+/* Of type utf-8 the text has an encoding of its own (RFC 6533, 3), or is UTF-8 as it is. The one for which it does not matter where it
+ * goes is kept: the encoded one. */
+static bool read_utf8_address(struct arena *a, struct str text, struct str *out)
+{
+    char bytes[SMTP_ORCPT_MAX];
+    struct buf encoded;
+    uint32_t c;
+
+    buf_init_fixed(&encoded, bytes, sizeof bytes);
+    for (size_t n; text.n > 0; text = str_from(text, n)) {
+        n = utf8_next(text, &c);
+        if (n == 0 || c == '+' || c == '=' || c <= ' ' || (c >= 0x7f && c < 0xa0))
+            return false;
+        if (n == 1)
+            buf_put_char(&encoded, (char)c);
+        else
+            buf_printf(&encoded, "\\x{%X}", (unsigned)c);
+    }
+    struct str copy = buf_ok(&encoded) ? str_copy(a, buf_str(&encoded)) : STR("");
+    if (copy.n == 0)
+        return false;
+    *out = copy;
+    return true;
+}
+
+/* addr-type ";" xtext (RFC 3461, 4.2) */
 static bool read_orcpt(struct arena *a, struct str value, void *args)
 {
     struct str type, text;
@@ -295,7 +320,7 @@ static bool read_orcpt(struct arena *a, struct str value, void *args)
     for (size_t i = 0; i < type.n; i++)
         if (!char_is_alnum(type.p[i]) && type.p[i] != '-')
             return false;
-    if (is_utf8_type(type) ? !utf8_is_ascii(text) || str_find(text, '+') >= 0 : !smtp_parse_xtext(a, text, &text))
+    if (is_utf8_type(type) ? !read_utf8_address(a, text, &text) : !smtp_parse_xtext(a, text, &text))
         return false;
     struct str orcpt = str_printf(a, "%" STR_FMT ";%" STR_FMT, STR_ARG(str_lower(a, type)), STR_ARG(text));
     if (orcpt.p == NULL)
@@ -463,6 +488,11 @@ static enum smtp_parse parse_rcpt(struct arena *a, struct str args, bool utf8, s
         return r;
     if (!utf8 && !utf8_is_ascii(written))
         return SMTP_NEEDS_UTF8;
+    if (!utf8 && !utf8_is_ascii(rest)) { /* RFC 6533, 3: only an ORCPT can be so, and only with SMTPUTF8 */
+        if (culprit != NULL)
+            *culprit = STR("ORCPT");
+        return SMTP_BAD_PARAMETER;
+    }
     *out = rcpt;
     return SMTP_OK;
 }

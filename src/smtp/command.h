@@ -89,7 +89,7 @@ struct rcpt_args {
     struct address rcpt;           /* without domain only for <postmaster> */
     unsigned       seen;
     uint8_t        notify;         /* of enum recipient_notify of mail/envelope.h */
-    struct str     orcpt;          /* "rfc822;bob@x.example": type lower-case; text xtext decoded, printable (RFC 3461, 4.2) */
+    struct str     orcpt;          /* "rfc822;bob@x.example": type lower-case; text xtext decoded, printable (RFC 3461, 4.2); of type utf-8 encoded still (RFC 6533, 3) */
     int64_t        rrvs_ns;
     bool           rrvs_reject;    /* ";R", else ";C" */
 };

@@ -202,6 +202,7 @@ static void test_rcpt(void **state)
         { "TO:<a@b.example> notify=never",               SMTP_OK, "RCPT TO:<a@b.example> NOTIFY=NEVER\r\n" },
         { "TO:<a@b.example> NOTIFY=DELAY,SUCCESS,FAILURE", SMTP_OK, "RCPT TO:<a@b.example> NOTIFY=SUCCESS,FAILURE,DELAY\r\n" },
         { "TO:<a@b.example> ORCPT=RFC822;Bob+2Bx@c.example", SMTP_OK, "RCPT TO:<a@b.example> ORCPT=rfc822;Bob+2Bx@c.example\r\n" },
+        { "TO:<a@b.example> ORCPT=utf-8;j\xc3\xbc@b.example", SMTP_BAD_PARAMETER },       /* only with SMTPUTF8 (RFC 6533, 3) */
         { "TO:<a@b.example> ORCPT=utf-8;j\\x{FC}@b.example", SMTP_OK, "RCPT TO:<a@b.example> ORCPT=utf-8;j\\x{FC}@b.example\r\n" },
         { "TO:<a@b.example> RRVS=2014-04-03T23:01:00Z",  SMTP_OK, "RCPT TO:<a@b.example> RRVS=2014-04-03T23:01:00Z;R\r\n" },
         { "TO:<a@b.example> RRVS=2014-04-03T23:01:00Z;C", SMTP_OK, "RCPT TO:<a@b.example> RRVS=2014-04-03T23:01:00Z;C\r\n" },
@@ -226,6 +227,11 @@ static void test_rcpt(void **state)
     assert_true(args.rcpt.utf8);
     assert_int_equal(smtp_parse_rcpt(&a, STR("TO:<a@b.example> ORCPT=rfc822;Bob+2Bx@c"), &args, NULL), SMTP_OK);
     assert_str(args.orcpt, "rfc822;Bob+x@c");
+    /* where it goes may not take UTF-8: it is kept so that it can go anywhere */
+    assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=utf-8;j\xc3\xbc\\x{FC}@c"), &args, NULL), SMTP_OK);
+    assert_str(args.orcpt, "utf-8;j\\x{FC}\\x{FC}@c");
+    assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=utf-8;j\xc2\x85@c"), &args, NULL), SMTP_BAD_PARAMETER);
+    assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=rfc822;j\xc3\xbc@c"), &args, NULL), SMTP_BAD_PARAMETER);
 }
 
 static void test_hello(void **state)
