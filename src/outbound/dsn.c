@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/codec.h"
+#include "base/utf8.h"
 #include "mail/date.h"
 #include "mail/header.h"
 #include "mail/mime.h"
@@ -90,9 +91,22 @@ bool dsn_wants_delay(const struct dsn *d)
 
 /* -- the text ------------------------------------------------------------------------------------------------------------ */
 
+/* Who has an address in UTF-8 can read a DSN in it (RFC 6533). All others get one that any server takes. */
+static bool is_global(const struct dsn *d) { return d->claim->env.sender.utf8; }
+
 static void put_address_text(struct buf *out, const struct address *addr)
 {
     address_put(out, addr);
+}
+
+/* "rfc822; bob@x.example"; RFC 6533, 3: "utf-8; " with the address as it is, or encoded. */
+static void put_typed_address(struct buf *out, const struct dsn *d, const struct address *addr)
+{
+    buf_put_z(out, addr->utf8 ? "utf-8; " : "rfc822; ");
+    if (addr->utf8 && !is_global(d))
+        address_put_utf8_xtext(out, addr);
+    else
+        address_put(out, addr);
 }
 
 /* One line of a remote's words within our text: whatever it says, it stays one line of printable ASCII. */
@@ -129,7 +143,20 @@ static void put_reason(struct buf *out, const struct outcome *o)
     buf_put_z(out, "\r\n");
 }
 
-static void put_plain_words(struct buf *out, const struct dsn *d)
+/* What of the original stands in the third part. */
+enum returned { RETURNED_NOTHING, RETURNED_HEADER, RETURNED_ALL };
+
+static void put_what_follows(struct buf *out, enum returned returned)
+{
+    static const char *const words[] = {
+        [RETURNED_NOTHING] = "\r\nBelow is a report for mail programs. Your message itself cannot be read any more.\r\n",
+        [RETURNED_HEADER]  = "\r\nBelow are a report for mail programs and the header of your message.\r\n",
+        [RETURNED_ALL]     = "\r\nBelow are a report for mail programs and your message.\r\n",
+    };
+    buf_put_z(out, words[returned]);
+}
+
+static void put_plain_words(struct buf *out, const struct dsn *d, enum returned returned)
 {
     buf_printf(out, "This is the mail server %s.\r\n", d->conf->hostname);
     for (enum action action = 0; action < ACTION_NONE; action++) {
@@ -147,19 +174,23 @@ static void put_plain_words(struct buf *out, const struct dsn *d)
             put_reason(out, o);
         }
     }
+    put_what_follows(out, returned);
 }
 
-/* What of the original stands in the third part. */
-enum returned { RETURNED_NOTHING, RETURNED_HEADER, RETURNED_ALL };
-
-static void put_what_follows(struct buf *out, enum returned returned)
+/* Encoded if there are addresses in it that are not ASCII. */
+static void put_words_part(struct buf *out, const struct dsn *d, enum returned returned)
 {
-    static const char *const words[] = {
-        [RETURNED_NOTHING] = "\r\nBelow is a report for mail programs. Your message itself cannot be read any more.\r\n",
-        [RETURNED_HEADER]  = "\r\nBelow are a report for mail programs and the header of your message.\r\n",
-        [RETURNED_ALL]     = "\r\nBelow are a report for mail programs and your message.\r\n",
-    };
-    buf_put_z(out, words[returned]);
+    CLEANUP_BUF struct buf words;
+    buf_init(&words, DSN_MAX);
+    put_plain_words(&words, d, returned);
+    out->failed |= !buf_ok(&words);
+    if (utf8_is_ascii(buf_str(&words))) {
+        buf_put_z(out, "Content-Type: text/plain; charset=us-ascii\r\n\r\n");
+        buf_put_str(out, buf_str(&words));
+    } else {
+        buf_put_z(out, "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n");
+        codec_put_quoted_printable(out, buf_str(&words));
+    }
 }
 
 static void put_field(struct buf *out, const char *name, const char *type, struct str value)
@@ -194,8 +225,8 @@ static void put_recipient_report(struct buf *out, const struct dsn *d, const str
     const struct recipient *rcpt = &d->claim->env.rcpts[o->rcpt];
     buf_put_z(out, "\r\n");
     put_original_recipient(out, rcpt);
-    buf_put_z(out, "Final-Recipient: rfc822; ");
-    put_address_text(out, &rcpt->addr);
+    buf_put_z(out, "Final-Recipient: ");
+    put_typed_address(out, d, &rcpt->addr);
     buf_printf(out, "\r\nAction: %s\r\nStatus: ", actions[action].word);
     put_words(out, o->status.n > 0 ? o->status : STR("5.0.0"));
     buf_put_z(out, "\r\n");
@@ -215,7 +246,9 @@ static void put_report(struct buf *out, const struct dsn *d)
     const struct claim *c = d->claim;
     char id[CODEC_ID_LEN + 1];
     codec_id_format(c->id, id);
-    buf_printf(out, "Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; %s\r\n", d->conf->hostname);
+    buf_put_z(out, is_global(d) ? "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n"
+                                : "Content-Type: message/delivery-status\r\n");
+    buf_printf(out, "\r\nReporting-MTA: dns; %s\r\n", d->conf->hostname);
     if (c->env.envid.n > 0) {
         buf_put_z(out, "Original-Envelope-Id: ");
         put_words(out, c->env.envid);
@@ -266,13 +299,15 @@ static bool has_long_line(struct str text)
 }
 
 /* Always 7-bit text in short lines, so that no server on the way back has a reason to refuse it (RFC 6522, 4 allows the encoding). */
-static void put_original(struct buf *out, struct str head)
+static void put_original(struct buf *out, const struct dsn *d, struct str head)
 {
-    if (!header_has_8bit(head) && !has_long_line(head)) {
-        mime_put_raw(out, "text/rfc822-headers", head);
+    bool eightbit = header_has_8bit(head);
+    const char *type = eightbit && is_global(d) ? "message/global-headers" : "text/rfc822-headers";
+    if (!has_long_line(head) && (!eightbit || is_global(d))) {
+        mime_put_raw(out, type, head);
         return;
     }
-    buf_put_z(out, "Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n");
+    buf_printf(out, "Content-Type: %s\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", type);
     codec_put_quoted_printable(out, head);
     buf_put_z(out, "\r\n");
 }
@@ -283,7 +318,8 @@ static enum returned what_to_return(const struct dsn *d, struct str original)
 {
     if (original.p == NULL)
         return RETURNED_NOTHING;
-    bool all = d->claim->env.ret == RET_FULL && gravest(d) == ACTION_FAILED && original.n == d->claim->body_size && !d->claim->env.body_binary &&
+    bool classic = is_global(d) || !d->claim->env.smtputf8 || !header_has_8bit(original);    /* what message/rfc822 can hold, or message/global will */
+    bool all = classic && d->claim->env.ret == RET_FULL && gravest(d) == ACTION_FAILED && original.n == d->claim->body_size && !d->claim->env.body_binary &&
                !has_long_line(original);
     return all ? RETURNED_ALL : RETURNED_HEADER;
 }
@@ -294,25 +330,23 @@ void dsn_put(struct buf *out, const struct dsn *d, struct str original, uint64_t
     char boundary[MIME_BOUNDARY_LEN + 1];
     mime_boundary(clock_random_u64(), clock_random_u64(), boundary);
     put_head(out, d, id);
-    mime_put_report(out, "delivery-status", boundary);
-    if (returned == RETURNED_ALL && header_has_8bit(original))
+    mime_put_report(out, is_global(d) ? "global-delivery-status" : "delivery-status", boundary);
+    if (is_global(d) || (returned == RETURNED_ALL && !utf8_is_ascii(original)))
         mime_put_8bit(out);
     buf_put_z(out, "\r\n");
     mime_put_part(out, boundary);
-    buf_put_z(out, "Content-Type: text/plain; charset=us-ascii\r\n\r\n");
-    put_plain_words(out, d);
-    put_what_follows(out, returned);
+    put_words_part(out, d, returned);
     mime_put_part(out, boundary);
     put_report(out, d);
     switch (returned) {
     case RETURNED_NOTHING: break;
     case RETURNED_HEADER:
         mime_put_part(out, boundary);
-        put_original(out, header_of(original));
+        put_original(out, d, header_of(original));
         break;
     case RETURNED_ALL:
         mime_put_part(out, boundary);
-        mime_put_raw(out, "message/rfc822", original);
+        mime_put_raw(out, is_global(d) && header_has_8bit(original) ? "message/global" : "message/rfc822", original);
         break;
     }
     mime_put_end(out, boundary);
@@ -338,7 +372,7 @@ static int put_in_queue(const struct dsn *d, uint64_t id, struct str text)
     struct recipient to = { .addr = c->env.sender };
     struct envelope env = {
         .id = id, .arrived_ns = clock_wall_ns(), .null_sender = true, .rcpts = &to, .rcpt_count = 1, .helo = str_of(d->conf->hostname),
-        .protocol = STR("dsn"), .size = text.n, .body_8bit = header_has_8bit(text),
+        .protocol = STR("dsn"), .size = text.n, .body_8bit = !utf8_is_ascii(text), .smtputf8 = is_global(d),
     };
     struct body *body = body_new(c->queue, id);
     if (body == NULL)
