@@ -131,10 +131,12 @@ static int await_writable(struct stream *s, int64_t deadline_ns)
 
 /* Reading. */
 
-static ssize_t read_into_nothing(struct stream *s)
+static size_t at_most(size_t n, size_t max) { return n < max ? n : max; }
+
+static ssize_t read_into_nothing(struct stream *s, size_t max)
 {
     static _Thread_local char scratch[STREAM_SCRATCH];
-    ssize_t                   n = s->transport->ops->read(s->transport, scratch, sizeof scratch);
+    ssize_t                   n = s->transport->ops->read(s->transport, scratch, at_most(sizeof scratch, max));
 
     if (n <= 0)
         return n;
@@ -145,22 +147,22 @@ static ssize_t read_into_nothing(struct stream *s)
     return n;
 }
 
-static ssize_t read_once(struct stream *s)
+static ssize_t read_once(struct stream *s, size_t max)
 {
     if (s->in.p == NULL)
-        return read_into_nothing(s);
+        return read_into_nothing(s, max);
     if (buffer_reserve(&s->in, STREAM_BUFFER_MIN / 2, STREAM_INPUT_MAX) < 0)
         return -ENOMEM;
-    ssize_t n = s->transport->ops->read(s->transport, s->in.p + s->in.end, buffer_room(&s->in));
+    ssize_t n = s->transport->ops->read(s->transport, s->in.p + s->in.end, at_most(buffer_room(&s->in), max));
     if (n > 0)
         s->in.end += (uint32_t)n;
     return n;
 }
 
 /* What a peer said before it went can be read after a write has failed: often it is the reason (a 421). But nothing more comes. */
-static ssize_t last_words(struct stream *s)
+static ssize_t last_words(struct stream *s, size_t max)
 {
-    ssize_t n = read_once(s);
+    ssize_t n = read_once(s, max);
 
     if (n > 0)
         return n;
@@ -169,6 +171,11 @@ static ssize_t last_words(struct stream *s)
 }
 
 ssize_t stream_fill(struct stream *s, int64_t deadline_ns)
+{
+    return stream_fill_at_most(s, STREAM_INPUT_MAX, deadline_ns);
+}
+
+ssize_t stream_fill_at_most(struct stream *s, size_t max, int64_t deadline_ns)
 {
     if (s->read_error < 0)
         return s->read_error;
@@ -180,10 +187,10 @@ ssize_t stream_fill(struct stream *s, int64_t deadline_ns)
     if (r < 0)
         return r;
     if (s->write_error < 0)
-        return last_words(s);
+        return last_words(s, max);
 
     for (;;) {
-        ssize_t n = read_once(s);
+        ssize_t n = read_once(s, max);
 
         if (n > 0)
             return n;

@@ -26,6 +26,8 @@ struct tls_context;
 
 /* Awaits until at least one more byte is pending. > 0: bytes added; 0: end of input; -ENOBUFS: STREAM_INPUT_MAX are pending already. */
 ssize_t    stream_fill(struct stream *s, int64_t deadline_ns);
+/* The same, and leaves what is beyond max (> 0) bytes where it is: for what stands in front of a TLS handshake. */
+ssize_t    stream_fill_at_most(struct stream *s, size_t max, int64_t deadline_ns);
 struct str stream_pending(const struct stream *s);                   /* valid until the next fill or consume */
 void       stream_consume(struct stream *s, size_t n);
 void       stream_discard_pending(struct stream *s);                 /* at STARTTLS, both sides: nothing injected before it survives */

@@ -151,6 +151,26 @@ static void test_split_writes(void **state)
     over_both(split_writes);
 }
 
+/* What is in front of a handshake is read, and nothing behind it. */
+static void at_most(struct stream *a, struct stream *b)
+{
+    say(a, "header|behind it");
+    CHECK_IS(stream_fill_at_most(b, 3, soon()), 3);
+    CHECK_IS(stream_fill_at_most(b, 4, soon()), 4);
+    CHECK(str_eq(stream_pending(b), STR("header|")));
+    stream_consume(b, 7);
+    CHECK_IS(stream_fill(b, soon()), 9);
+    CHECK(str_eq(stream_pending(b), STR("behind it")));
+    stream_consume(b, 9);
+    close_both(a, b);
+}
+
+static void test_at_most(void **state)
+{
+    (void)state;
+    over_both(at_most);
+}
+
 static void end_of_input(struct stream *a, struct stream *b)
 {
     say(a, "QUIT\r\n");
@@ -534,6 +554,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_split_writes),
+        cmocka_unit_test(test_at_most),
         cmocka_unit_test(test_end_of_input),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_last_words),
