@@ -93,6 +93,10 @@ struct conf {
     size_t                certificate_count;
     struct ip_range     *trusted_networks;
     size_t                trusted_network_count;
+    struct ip_range     *xclient_networks;   /* may say by XCLIENT who their client is; likewise the next */
+    size_t                xclient_network_count;
+    struct ip_range     *xforward_networks;
+    size_t                xforward_network_count;
     struct map_str        local_domains;     /* A-label form, lower case; value: non-NULL */
     struct map_str        virtual_domains;   /* those of aliases only */
     struct map_str        relay_domains;

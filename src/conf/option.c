@@ -32,6 +32,8 @@ const struct option options[] = {
     { "segment_size",               OPTION_SIZE,    F(segment_size), 0,                              "64MiB",              64 * KIB,    4 * GIB },
 
     { "trusted_networks",           OPTION_NETWORKS, F(trusted_networks), F(trusted_network_count),  "127.0.0.0/8 ::1",    0,           0 },
+    { "xclient_networks",           OPTION_NETWORKS, F(xclient_networks), F(xclient_network_count),  "",                   0,           0 },
+    { "xforward_networks",          OPTION_NETWORKS, F(xforward_networks), F(xforward_network_count), "",                  0,           0 },
     { "local_domains",              OPTION_DOMAINS, F(local_domains), 0,                             "",                   0,           0 },
     { "virtual_domains",            OPTION_DOMAINS, F(virtual_domains), 0,                           "",                   0,           0 },
     { "users_file",                 OPTION_PATH,    F(users_file), 0,                                "",                   0,           0 },

@@ -9,6 +9,7 @@
 #include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include "inbound/submission.h"
+#include "inbound/told.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -64,8 +65,8 @@ static const struct verb_row {
     [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS | BEFORE_AUTH },
     [VERB_AUTH]     = { session_on_auth, BEFORE_AUTH             },
     [VERB_ETRN]     = { NULL,    ANY_TIME                        },
-    [VERB_XCLIENT]  = { NULL,    ANY_TIME                        },
-    [VERB_XFORWARD] = { NULL,    ANY_TIME                        },
+    [VERB_XCLIENT]  = { told_on_xclient,  NO_TRANSACTION | BEFORE_TLS | BEFORE_AUTH, EXTENSION_XCLIENT },
+    [VERB_XFORWARD] = { told_on_xforward, GREETED | NO_TRANSACTION, EXTENSION_XFORWARD },
 };
 // clang-format on
 
@@ -120,7 +121,9 @@ static struct str command_shown(const struct smtp_line *command, struct str line
     case VERB_MAIL:
     case VERB_RCPT:
     case VERB_HELO:
-    case VERB_EHLO: return str_head(line, SHOWN_MAX);
+    case VERB_EHLO:
+    case VERB_XCLIENT:
+    case VERB_XFORWARD: return str_head(line, SHOWN_MAX);
     case VERB_UNKNOWN: return word_shown(line);
     case VERB_LHLO:
     case VERB_DATA:
@@ -134,8 +137,6 @@ static struct str command_shown(const struct smtp_line *command, struct str line
     case VERB_STARTTLS:
     case VERB_AUTH:
     case VERB_ETRN:
-    case VERB_XCLIENT:
-    case VERB_XFORWARD:
     case VERB_COUNT: break;
     }
     return str_of(smtp_verb_name(command->verb));
@@ -150,6 +151,8 @@ struct reply command_answer(struct session *s, struct str line)
     if (r.code >= 400 && !s->closing)
         r = command_refused(s, command.verb == VERB_DATA ? STR("DATA") : command_shown(&command, line), r);
     /* The end of its text is the transaction's, whatever the verdict; and without one, what a refused command left goes at once. */
+    if (s->transaction.over)
+        told_end_transaction(s);
     if (s->transaction.over || !s->transaction.open)
         transaction_reset(&s->transaction);
     return r;
@@ -178,6 +181,7 @@ static struct reply hello(struct session *s, struct str args, bool esmtp)
     memcpy(s->helo, name.p, name.n);
     s->helo[name.n] = '\0';
     s->esmtp = esmtp;
+    told_end_transaction(s);
     transaction_reset(&s->transaction);
     return reply(250, NULL, NULL);
 }
@@ -326,6 +330,7 @@ static struct reply on_bdat(struct session *s, struct str args)
 static struct reply on_rset(struct session *s, struct str args)
 {
     (void)args;
+    told_end_transaction(s);
     transaction_reset(&s->transaction);
     return reply(250, "2.0.0", "Forgotten");
 }

@@ -4,9 +4,13 @@
  */
 #include "inbound/extension.h"
 #include "inbound/session_internal.h"
+#include "inbound/told.h"
+#include "smtp/xclient.h"
 #include <inttypes.h>
 
 static void put_size(const struct session *s, struct buf *out);
+static void put_xclient(const struct session *s, struct buf *out);
+static void put_xforward(const struct session *s, struct buf *out);
 
 // clang-format off
 static const struct extension_row {
@@ -15,19 +19,21 @@ static const struct extension_row {
     void      (*put)(const struct session *s, struct buf *out);          /* what follows the keyword and a space; NULL: nothing does */
     unsigned    mail_params, rcpt_params;                                /* enum smtp_param */
 } extensions[EXTENSION_COUNT] = {
-    /*                                  keyword                offered  put       parameters of MAIL       parameters of RCPT */
-    [EXTENSION_NONE]                = { "",                    NULL,    NULL,     0,                       0                         },
-    [EXTENSION_PIPELINING]          = { "PIPELINING",          NULL,    NULL,     0,                       0                         },
-    [EXTENSION_SIZE]                = { "SIZE",                NULL,    put_size, PARAM_SIZE,              0                         },
-    [EXTENSION_8BITMIME]            = { "8BITMIME",            NULL,    NULL,     PARAM_BODY,              0                         },
-    [EXTENSION_DSN]                 = { "DSN",                 NULL,    NULL,     PARAM_RET | PARAM_ENVID, PARAM_NOTIFY | PARAM_ORCPT },
-    [EXTENSION_SMTPUTF8]            = { "SMTPUTF8",            NULL,    NULL,     PARAM_SMTPUTF8,          0                         },
-    [EXTENSION_CHUNKING]            = { "CHUNKING",            NULL,    NULL,     0,                       0                         },
-    [EXTENSION_BINARYMIME]          = { "BINARYMIME",          NULL,    NULL,     PARAM_BODY,              0                         },
-    [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", NULL,    NULL,     0,                       0                         },
-    [EXTENSION_STARTTLS]            = { "STARTTLS",            session_offers_tls, NULL, 0,                0                         },
-    [EXTENSION_AUTH]                = { "AUTH",                session_offers_auth, session_put_mechanisms, PARAM_AUTH, 0       },
-    [EXTENSION_HELP]                = { "HELP",                NULL,    NULL,     0,                       0                         },
+    /*                                  keyword                offered                      put           parameters of MAIL, of RCPT */
+    [EXTENSION_NONE]                = { "",                    NULL,                        NULL,         0, 0 },
+    [EXTENSION_PIPELINING]          = { "PIPELINING",          NULL,                        NULL,         0, 0 },
+    [EXTENSION_SIZE]                = { "SIZE",                NULL,                        put_size,     PARAM_SIZE, 0 },
+    [EXTENSION_8BITMIME]            = { "8BITMIME",            NULL,                        NULL,         PARAM_BODY, 0 },
+    [EXTENSION_DSN]                 = { "DSN",                 NULL,                        NULL,         PARAM_RET | PARAM_ENVID, PARAM_NOTIFY | PARAM_ORCPT },
+    [EXTENSION_SMTPUTF8]            = { "SMTPUTF8",            NULL,                        NULL,         PARAM_SMTPUTF8, 0 },
+    [EXTENSION_CHUNKING]            = { "CHUNKING",            NULL,                        NULL,         0, 0 },
+    [EXTENSION_BINARYMIME]          = { "BINARYMIME",          NULL,                        NULL,         PARAM_BODY, 0 },
+    [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", NULL,                        NULL,         0, 0 },
+    [EXTENSION_STARTTLS]            = { "STARTTLS",            session_offers_tls,          NULL,         0, 0 },
+    [EXTENSION_AUTH]                = { "AUTH",                session_offers_auth,         session_put_mechanisms, PARAM_AUTH, 0 },
+    [EXTENSION_XCLIENT]             = { "XCLIENT",             told_offers_xclient,         put_xclient,  0, 0 },
+    [EXTENSION_XFORWARD]            = { "XFORWARD",            told_offers_xforward,        put_xforward, 0, 0 },
+    [EXTENSION_HELP]                = { "HELP",                NULL,                        NULL,         0, 0 },
 };
 // clang-format on
 
@@ -73,4 +79,16 @@ unsigned extensions_rcpt_params(const struct session *s)
 static void put_size(const struct session *s, struct buf *out)
 {
     buf_printf(out, "%" PRIu64, s->conf->message_size_max);
+}
+
+static void put_xclient(const struct session *s, struct buf *out)
+{
+    (void)s;
+    buf_put_z(out, XCLIENT_WORDS);
+}
+
+static void put_xforward(const struct session *s, struct buf *out)
+{
+    (void)s;
+    buf_put_z(out, XFORWARD_WORDS);
 }

@@ -12,6 +12,7 @@
 #include "base/metrics.h"
 #include "inbound/session_internal.h"
 #include "inbound/submission.h"
+#include "inbound/told.h"
 #include "mail/trace.h"
 #include "policy/alias.h"
 #include <errno.h>
@@ -55,6 +56,7 @@ static int put_received(struct receiving *r)
     char uid[16];
     struct trace_received received = {
         .helo = str_of(s->helo),
+        .rdns = told_name(s),
         .ip = str_of(s->client_ip),
         .by_host = str_of(s->conf->hostname),
         .protocol = str_of(session_protocol(s)),
@@ -295,6 +297,7 @@ static struct reply put_message(struct receiving *r)
         .rcpts = t->rcpts,
         .rcpt_count = t->rcpt_count,
         .client_ip = str_of(s->client_ip),
+        .client_name = told_name(s),
         .helo = str_of(s->helo),
         .login = str_of(s->login),
         .protocol = str_of(session_protocol(s)),
@@ -314,6 +317,8 @@ static struct reply put_message(struct receiving *r)
     int error = held ? queue_put_held(s->shared->queue, &env, r->body) : queue_put(s->shared->queue, &env, r->body);
     if (error == 0)
         log_accepted(r, &env);
+    if (error == 0)
+        told_log_origin(s);
     if (error == 0 && held)
         submission_tell(s, &env);
     task_shield_end();

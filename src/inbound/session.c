@@ -44,8 +44,7 @@ void session_talk(struct session *s)
 {
     if (session_begin_tls(s) < 0)
         return;
-    /* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */
-    struct reply r = session_reply(s, 220, NULL, "%s ESMTP Nightmail", s->conf->hostname);
+    struct reply r = session_greeting(s);
     for (;;) {
         if (r.code != SESSION_SAID && put_reply(s, &r) < 0)
             return;              /* it reads no replies, and how much of this one it got nobody knows */
@@ -70,7 +69,6 @@ void session_talk(struct session *s)
 struct session *session_new(struct session_shared *shared, struct stream *stream, const struct session_client *client)
 {
     struct session *s = calloc(1, sizeof *s);
-    uint8_t ip[16];
 
     if (s == NULL)
         return NULL;
@@ -83,10 +81,28 @@ struct session *session_new(struct session_shared *shared, struct stream *stream
         s->trusted = true;       /* the kernel vouches for the uid, and each message carries it */
         snprintf(s->login, sizeof s->login, "uid:%u", client->uid);
     } else {
-        net_addr_format_ip(&client->addr, s->client_ip);
-        s->trusted = access_is_trusted(s->conf, ip, net_addr_ip(&client->addr, ip));
+        session_know_client(s, &client->addr);
     }
     return s;
+}
+
+void session_know_client(struct session *s, const struct net_addr *addr)
+{
+    uint8_t ip[16];
+
+    if (addr == NULL) {
+        snprintf(s->client_ip, sizeof s->client_ip, "unknown");
+        s->trusted = false;
+        return;
+    }
+    net_addr_format_ip(addr, s->client_ip);
+    s->trusted = access_is_trusted(s->conf, ip, net_addr_ip(addr, ip));
+}
+
+/* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */
+struct reply session_greeting(struct session *s)
+{
+    return session_reply(s, 220, NULL, "%s ESMTP Nightmail", s->conf->hostname);
 }
 
 void session_free(struct session *s)
@@ -96,6 +112,7 @@ void session_free(struct session *s)
     stream_close(s->stream);
     if (s->shielded)
         task_shield_end();
+    free(s->told);
     free(s);
 }
 

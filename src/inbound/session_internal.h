@@ -25,6 +25,7 @@ struct session {
     bool                   trusted;
     bool                   authenticated;                  /* by AUTH */
     uint32_t               auth_failures;
+    struct told           *told;                           /* owned; NULL until somebody tells us of the client */
 
     char                   helo[SESSION_HELO_MAX];         /* "" before HELO */
     bool                   esmtp;                          /* said EHLO */
@@ -44,6 +45,10 @@ struct session {
 struct session *session_new(struct session_shared *shared, struct stream *stream, const struct session_client *client);
 void            session_talk(struct session *s);     /* awaits */
 void            session_free(struct session *s);     /* closes the stream */
+
+/* Who the client is, and whether it is one of ours: the connection's peer at first, another when a proxy says so; NULL: nobody knows. */
+void         session_know_client(struct session *s, const struct net_addr *addr);
+struct reply session_greeting(struct session *s);
 
 /* Awaits more input, as stream_fill. When the server stops: -ECANCELED if idle; a session that is not idle is shielded from then on
  * and goes on, at most until shared->stop_deadline_ns. */

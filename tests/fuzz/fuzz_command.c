@@ -2,7 +2,7 @@
  * Fuzzes smtp/command: one line. What MAIL and RCPT understood is written, read again, and written again: the same bytes.
  */
 #include "base/cleanup.h"
-#include "smtp/command.h"
+#include "smtp/xclient.h"
 
 #include <assert.h>
 #include <string.h>
@@ -76,6 +76,29 @@ static void check_xtext(struct arena *a, struct str text)
     assert(smtp_parse_xtext(a, buf_str(&out), &back) && str_eq(plain, back));
 }
 
+static void check_word(struct str s)
+{
+    assert(s.n <= XCLIENT_TEXT_MAX);
+    for (size_t i = 0; i < s.n; i++)
+        assert(s.p[i] > ' ' && s.p[i] < 0x7f);
+}
+
+/* Whatever a proxy tells us, it is words. */
+static void check_xclient(struct arena *a, struct str args)
+{
+    struct xclient_args told = { .seen = 0 };
+    struct str culprit = STR("");
+
+    if (smtp_parse_xforward(a, args, &told, &culprit) != SMTP_OK && smtp_parse_xclient(a, args, &told, &culprit) != SMTP_OK)
+        assert(told.seen == 0);
+    check_word(told.name);
+    check_word(told.reverse_name);
+    check_word(told.helo);
+    check_word(told.login);
+    check_word(told.ident);
+    check_word(culprit);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct arena a;
@@ -94,6 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     (void)smtp_parse_hello(&a, line.args, &name);
     (void)smtp_parse_bdat(line.args, &bytes, &last);
     check_xtext(&a, line.args);
+    check_xclient(&a, line.args);
     arena_reset(&a);
     return 0;
 }
