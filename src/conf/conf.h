@@ -143,6 +143,8 @@ struct conf {
     int64_t  command_timeout_ns;         /* 5 min */
     int64_t  data_timeout_ns;            /* silence within a message: 3 min */
     uint32_t data_rate_min;              /* bytes per second of a message, over each data_timeout; 256; 0: none */
+    int64_t  future_release_max_ns;      /* how long mail may be held for its sender; 7 d; 0: not offered */
+    int64_t  deliver_by_min_ns;          /* the shortest time promised for BY=...;R; 0 */
     int64_t  shutdown_grace_ns;          /* 30 s */
     uint32_t local_submit_max_per_hour;  /* messages per uid through the submit socket; 1000 */
 

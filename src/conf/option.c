@@ -70,6 +70,8 @@ const struct option options[] = {
     { "command_timeout",            OPTION_TIME,    F(command_timeout_ns), 0,                        "5m",                 NS_PER_S,    1 * DAYS },
     { "data_timeout",               OPTION_TIME,    F(data_timeout_ns), 0,                           "3m",                 NS_PER_S,    1 * DAYS },
     { "data_rate_min",              OPTION_SIZE_U32, F(data_rate_min), 0,                             "256",                0,           16 * MIB },
+    { "future_release_max",         OPTION_TIME,    F(future_release_max_ns), 0,                     "7d",                 0,           90 * DAYS },
+    { "deliver_by_min",             OPTION_TIME,    F(deliver_by_min_ns), 0,                         "0s",                 0,           90 * DAYS },
     { "shutdown_grace",             OPTION_TIME,    F(shutdown_grace_ns), 0,                         "30s",                0,           1 * HOURS },
     { "local_submit_max_per_hour",  OPTION_COUNT,   F(local_submit_max_per_hour), 0,                 "1000",               1,           UINT32_MAX },
 

@@ -243,9 +243,12 @@ static struct reply on_mail(struct session *s, struct str args)
         return r;
     if (s->messages >= s->conf->messages_per_session_max)
         return session_farewell(s, 421, "4.7.0", "Enough messages for one session; connect again");
+    r = wishes_grant(s, &mail, &s->transaction.wishes);
+    if (r.code != 250)
+        return r;
     s->transaction.mail = mail;
     s->transaction.open = true;
-    return reply(250, "2.1.0", "Sender ok");
+    return r;
 }
 
 /* -- RCPT ---------------------------------------------------------------------------------------------------------------- */

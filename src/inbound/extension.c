@@ -5,6 +5,7 @@
 #include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include "inbound/told.h"
+#include "inbound/wishes.h"
 #include "smtp/xclient.h"
 #include <inttypes.h>
 
@@ -31,6 +32,9 @@ static const struct extension_row {
     [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", NULL,                        NULL,         0, 0 },
     [EXTENSION_STARTTLS]            = { "STARTTLS",            session_offers_tls,          NULL,         0, 0 },
     [EXTENSION_AUTH]                = { "AUTH",                session_offers_auth,         session_put_mechanisms, PARAM_AUTH, 0 },
+    [EXTENSION_FUTURERELEASE]       = { "FUTURERELEASE",       wishes_offer_future_release, wishes_put_future_release, PARAM_HOLDFOR | PARAM_HOLDUNTIL, 0 },
+    [EXTENSION_DELIVERBY]           = { "DELIVERBY",           NULL,                        wishes_put_deliver_by, PARAM_BY, 0 },
+    [EXTENSION_MT_PRIORITY]         = { "MT-PRIORITY",         NULL,                        NULL,         PARAM_MT_PRIORITY, 0 },
     [EXTENSION_XCLIENT]             = { "XCLIENT",             told_offers_xclient,         put_xclient,  0, 0 },
     [EXTENSION_XFORWARD]            = { "XFORWARD",            told_offers_xforward,        put_xforward, 0, 0 },
     [EXTENSION_HELP]                = { "HELP",                NULL,                        NULL,         0, 0 },
@@ -52,7 +56,10 @@ void extensions_put(const struct session *s, struct buf *out)
         if (extensions[e].put == NULL)
             continue;
         buf_put_char(out, ' ');
+        size_t n = out->n;
         extensions[e].put(s, out);
+        if (out->n == n)
+            buf_truncate(out, n - 1);            /* nothing to say of it */
     }
 }
 

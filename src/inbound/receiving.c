@@ -311,6 +311,7 @@ static struct reply put_message(struct receiving *r)
 
     if (!env.null_sender)
         (void)alias_rewrite(&s->conf->sender_rewrites, &env.sender, &env.sender);
+    wishes_fill(&t->wishes, &env);
     /* The server may stop meanwhile: what is complete here is still kept, and the client told so. */
     task_shield_begin();
     bool held = s->authenticated && submission_is_too_much(s);

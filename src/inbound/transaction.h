@@ -8,6 +8,7 @@
 #include "base/codec.h"
 #include "base/map.h"
 #include "inbound/receiving.h"
+#include "inbound/wishes.h"
 #include "mail/envelope.h"
 #include "smtp/command.h"
 
@@ -15,6 +16,7 @@ struct transaction {
     struct arena      arena;             /* also of the arguments of commands outside of a transaction */
     bool              open;              /* MAIL was accepted */
     struct mail_args  mail;
+    struct wishes     wishes;
     struct recipient *rcpts;             /* to whom it goes: aliases are no longer among them */
     size_t            rcpt_count, rcpt_capacity;
     struct map_str    rcpt_keys;         /* of rcpts: key -> index + 1; owned, the keys are in the arena */

@@ -58,6 +58,8 @@ enum recipient_notify {
     NOTIFY_DELAY   = 1 << 3,
 };
 
+#define ENVELOPE_BY_TRACE 0x80         /* of by_mode: RFC 2852, by-trace */
+
 enum envelope_ret { RET_UNSET = 0, RET_FULL = 1, RET_HDRS = 2 };
 
 struct recipient {
@@ -82,7 +84,7 @@ struct envelope {
     uint8_t           ret;          /* enum envelope_ret */
     uint64_t          size;
     int64_t           hold_until_ns, deliver_by_ns;   /* 0: none */
-    uint8_t           by_mode;
+    uint8_t           by_mode;      /* 'R' or 'N', with ENVELOPE_BY_TRACE or without */
     int               priority;
     struct str        source_address;
     struct str        unknown;      /* entries we do not know, as they were */

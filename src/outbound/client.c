@@ -107,6 +107,9 @@ static void note_extension(struct client *c, struct str line)
         { "CHUNKING",   CLIENT_CHUNKING   },
         { "BINARYMIME", CLIENT_BINARYMIME },
         { "SMTPUTF8",   CLIENT_SMTPUTF8   },
+        { "FUTURERELEASE", CLIENT_FUTURERELEASE },
+        { "DELIVERBY",  CLIENT_DELIVERBY  },
+        { "MT-PRIORITY", CLIENT_MT_PRIORITY },
     };
     struct str word, rest;
     str_cut(str_trim(line), ' ', &word, &rest);
@@ -115,6 +118,8 @@ static void note_extension(struct client *c, struct str line)
             c->extensions |= known[i].extension;
     if (str_eq_nocase(word, STR("AUTH")))
         c->mechanisms |= client_auth_mechanisms(rest);
+    if (str_eq_nocase(word, STR("DELIVERBY")))
+        (void)str_to_u64(str_trim(rest), INT32_MAX, &c->by_min_s);
     if (str_eq_nocase(word, STR("SIZE")))
         (void)str_to_u64(str_trim(rest), UINT64_MAX, &c->size_max);   /* SIZE without a number sets no limit (RFC 1870, 4) */
 }
@@ -153,7 +158,7 @@ static int hello(struct client *c)
 {
     c->extensions = 0;                                        /* whatever it says to this one: an earlier answer counts no more */
     c->mechanisms = 0;
-    c->size_max = 0;
+    c->size_max = c->by_min_s = 0;
     int r = say_hello(c, c->lmtp ? "LHLO" : "EHLO");
     if (r < 0)
         return r;

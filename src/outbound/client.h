@@ -23,6 +23,9 @@ enum client_extension {
     CLIENT_CHUNKING   = 1 << 5,
     CLIENT_BINARYMIME = 1 << 6,
     CLIENT_SMTPUTF8   = 1 << 7,
+    CLIENT_FUTURERELEASE = 1 << 8,
+    CLIENT_DELIVERBY  = 1 << 9,
+    CLIENT_MT_PRIORITY = 1 << 10,
 };
 
 struct client {
@@ -32,6 +35,7 @@ struct client {
     unsigned          extensions;        /* of enum client_extension, from EHLO */
     uint64_t          size_max;          /* from SIZE; 0: none said */
     unsigned          mechanisms;        /* from AUTH; of client_auth_mechanisms */
+    uint64_t          by_min_s;          /* from DELIVERBY: it promises nothing faster for BY=...;R */
     unsigned          transactions;      /* begun on this connection */
     bool              usable;
     enum client_privacy { CLIENT_PLAIN, CLIENT_SHAKING, CLIENT_PRIVATE } privacy;   /* shaking: TLS is begun, and not seen to work yet */

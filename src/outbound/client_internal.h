@@ -6,6 +6,7 @@
 
 #include "outbound/client.h"
 #include "outbound/text.h"
+#include "smtp/command.h"
 #include <errno.h>
 
 /* -- client.c: commands and replies. Negative: the connection cannot be used any more. All but the first two and the last await. */
@@ -59,5 +60,13 @@ int transaction_pipeline_text(struct transaction *t);
 
 /* Awaits: the text to those accepted, and what becomes of it. Without any it ends the transaction. */
 int transaction_send_text(struct transaction *t);
+
+/* -- client_wishes.c */
+
+/* Adds to MAIL what the sender asked for and the server offers. */
+void client_put_wishes(const struct client *c, const struct envelope *env, struct mail_args *args);
+
+/* RFC 2852, 4.1.4: what must be delivered or returned in time goes only to servers that promise the same; *out says why it does not. */
+bool client_refuses_time(const struct client *c, const struct envelope *env, struct outcome *out);
 
 #endif

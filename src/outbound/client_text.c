@@ -44,6 +44,7 @@ static void settle_by_reply(struct transaction *t, struct outcome *of)
     struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
     bool taken = o.state == RCPT_DELIVERED;
     o.dsn_handed_on = taken && (t->c->extensions & CLIENT_DSN);
+    o.by_handed_on = taken && (t->c->extensions & CLIENT_DELIVERBY);
     o.in_mailbox = taken && t->c->lmtp;
     t->taken |= taken;
     if (of != NULL)

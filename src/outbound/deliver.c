@@ -332,16 +332,29 @@ static size_t keep_tried(struct attempt *at)
     return kept;
 }
 
-/* The text stays that of the last answer. */
-static void expire(struct attempt *at, size_t count)
+/* The text stays that of the last answer. RFC 3463: 4.4.7, delivery time expired; 5.4.7, the sender's own (RFC 2852, 4.1.3). */
+static void expire(struct attempt *at, size_t count, const char *status)
 {
     for (size_t i = 0; i < count; i++) {
         struct outcome *o = &at->outcomes[i];
         if (o->state != RCPT_PENDING)
             continue;
         o->state = RCPT_BOUNCED;
-        o->status = STR("4.4.7");                             /* RFC 3463: delivery time expired */
+        o->status = str_of(status);
     }
+}
+
+static bool must_be_returned(const struct envelope *env, int64_t now_wall_ns)
+{
+    return (env->by_mode & ~ENVELOPE_BY_TRACE) == 'R' && retry_is_late(env, now_wall_ns);
+}
+
+/* Delivered too late is worse than not at all: nothing is tried any more. */
+static void return_all(struct attempt *at)
+{
+    struct outcome o = outcome_of_ours(RCPT_BOUNCED, "5.4.7", "not delivered within the time that its sender has set");
+    for (size_t i = 0; i < at->count; i++)
+        outcome_assign(&at->outcomes[i], &o);
 }
 
 static void log_trouble(uint64_t message, const char *event, int error)
@@ -351,15 +364,14 @@ static void log_trouble(uint64_t message, const char *event, int error)
     log_event(LOG_ERROR, event, LOG_Z("id", id), LOG_I64("errno", -error));
 }
 
-/* Awaits. Is this the first attempt after delay_warning? The one before it left a record. */
-static bool is_first_since_warning(const struct attempt *at, int64_t now_wall_ns)
+/* Awaits. Is this the first attempt after that time? The one before it left a record. */
+static bool is_first_since(const struct attempt *at, int64_t limit, int64_t now_wall_ns)
 {
     const struct claim *c = at->c;
-    int64_t limit = c->env.arrived_ns + at->conf->delay_warning_ns;
     struct arena arena;
     struct queue_details details;
 
-    if (at->conf->delay_warning_ns == 0 || now_wall_ns < limit)
+    if (now_wall_ns < limit)
         return false;
     if (c->attempts == 0)
         return true;
@@ -369,11 +381,25 @@ static bool is_first_since_warning(const struct attempt *at, int64_t now_wall_ns
     return first;
 }
 
+static bool is_first_since_warning(const struct attempt *at, int64_t now_wall_ns)
+{
+    int64_t delay = at->conf->delay_warning_ns;
+    return delay > 0 && is_first_since(at, retry_begin(&at->c->env) + delay, now_wall_ns);
+}
+
+/* A time that was over when the message came has been told by those before us (RFC 2852, 4.1.4). */
+static bool is_first_since_late(const struct attempt *at, int64_t now_wall_ns)
+{
+    const struct envelope *env = &at->c->env;
+    return retry_is_late(env, now_wall_ns) && env->deliver_by_ns > retry_begin(env) && is_first_since(at, env->deliver_by_ns, now_wall_ns);
+}
+
 /* Awaits. Without its DSN on disk a failure is not told yet: it stays pending and is tried again. */
 static void tell_sender(const struct attempt *at, struct outcome *outcomes, size_t count, int64_t now_wall_ns)
 {
     struct dsn dsn = { .conf = at->conf, .claim = at->c, .outcomes = outcomes, .count = count, .now_wall_ns = now_wall_ns };
     dsn.tell_delay = dsn_wants_delay(&dsn) && is_first_since_warning(at, now_wall_ns);
+    dsn.tell_late = dsn_wants_late(&dsn) && is_first_since_late(at, now_wall_ns);
     uint64_t dsn_id;
     int r = dsn_send(&dsn, &dsn_id);
     if (r < 0)
@@ -395,8 +421,10 @@ static void conclude(struct attempt *at)
     }
     int64_t now = clock_wall_ns();
     uint64_t id = c->id;
-    if (retry_is_over(at->conf, &c->env, now))
-        expire(at, count);
+    if (must_be_returned(&c->env, now))
+        expire(at, count, "5.4.7");
+    else if (retry_is_over(at->conf, &c->env, now))
+        expire(at, count, "4.4.7");
     for (size_t i = 0; i < count; i += DSN_RCPTS)
         tell_sender(at, at->outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS, now);
     int r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
@@ -409,7 +437,9 @@ void deliver_message(struct deliver_context *context, struct claim *c)
     struct attempt at = { .context = context, .c = c, .conf = conf_current() };
     struct conf *conf = at.conf;
     int r = list_pending(&at);
-    if (r == 0) {
+    if (r == 0 && must_be_returned(&c->env, clock_wall_ns())) {
+        return_all(&at);
+    } else if (r == 0) {
         try_all(&at);
     } else {
         log_trouble(c->id, "delivery-without-memory", r);

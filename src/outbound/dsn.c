@@ -47,12 +47,29 @@ static bool wants(const struct dsn *d, const struct outcome *o, enum recipient_n
     return !d->claim->env.null_sender && (notify == 0 ? what == NOTIFY_FAILURE : (notify & what) != 0);
 }
 
+static bool wants_any(const struct dsn *d, const struct outcome *o)
+{
+    return !d->claim->env.null_sender && d->claim->env.rcpts[o->rcpt].notify != NOTIFY_NEVER;
+}
+
+/* RFC 2852, 4.1.4 and 4.1.5: who asked for a trace hears of each relay; who set a time, of a server that does not know of it. */
+static bool by_wants_relayed(const struct dsn *d, const struct outcome *o)
+{
+    uint8_t mode = d->claim->env.by_mode;
+    return mode != 0 && o->remote.n > 0 && !o->in_mailbox && ((mode & ENVELOPE_BY_TRACE) || !o->by_handed_on) && wants_any(d, o);
+}
+
 static enum action action_of(const struct dsn *d, const struct outcome *o)
 {
     switch (o->state) {
     case RCPT_BOUNCED:   return wants(d, o, NOTIFY_FAILURE) ? ACTION_FAILED : ACTION_NONE;
-    case RCPT_PENDING:   return d->tell_delay && wants(d, o, NOTIFY_DELAY) ? ACTION_DELAYED : ACTION_NONE;
+    case RCPT_PENDING:
+        if (d->tell_late && wants_any(d, o))
+            return ACTION_DELAYED;
+        return d->tell_delay && wants(d, o, NOTIFY_DELAY) ? ACTION_DELAYED : ACTION_NONE;
     case RCPT_DELIVERED:
+        if (by_wants_relayed(d, o))
+            return ACTION_RELAYED;
         if (o->dsn_handed_on || !wants(d, o, NOTIFY_SUCCESS))
             return ACTION_NONE;
         return o->remote.n > 0 && !o->in_mailbox ? ACTION_RELAYED : ACTION_DELIVERED;   /* RFC 3461, 5.2.3 and 5.2.5 */
@@ -85,6 +102,14 @@ bool dsn_wants_delay(const struct dsn *d)
 {
     for (size_t i = 0; i < d->count; i++)
         if (d->outcomes[i].state == RCPT_PENDING && wants(d, &d->outcomes[i], NOTIFY_DELAY))
+            return true;
+    return false;
+}
+
+bool dsn_wants_late(const struct dsn *d)
+{
+    for (size_t i = 0; i < d->count; i++)
+        if (d->outcomes[i].state == RCPT_PENDING && wants_any(d, &d->outcomes[i]))
             return true;
     return false;
 }
@@ -126,7 +151,7 @@ static bool is_reply(struct str text)
 /* Given up although the last answer was no final one. */
 static bool is_expired(const struct outcome *o)
 {
-    return str_starts(o->status, STR("4."));
+    return str_starts(o->status, STR("4.")) || (str_eq(o->status, STR("5.4.7")) && o->remote.n > 0);
 }
 
 static void put_reason(struct buf *out, const struct outcome *o)

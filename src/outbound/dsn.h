@@ -16,11 +16,15 @@ struct dsn {
     struct outcome    *outcomes;
     size_t             count;
     bool               tell_delay;       /* of those pending */
+    bool               tell_late;        /* likewise, because the sender's own time is over (RFC 2852) */
     int64_t            now_wall_ns;
 };
 
 /* True if a recipient is pending whose delay the sender wants to hear of (NOTIFY=DELAY). */
 bool dsn_wants_delay(const struct dsn *d);
+
+/* True if a recipient is pending and the sender wants to hear that his own time is over: unless NOTIFY=NEVER (RFC 2852, 4.1.3). */
+bool dsn_wants_late(const struct dsn *d);
 
 /* Puts one DSN about all outcomes that are to be told in the queue, durably; where nothing is, none. A failure that nobody is told of
  * (null sender: never a bounce for a bounce, RFC 5321, 6.1; NOTIFY without FAILURE, RFC 3461, 4.1) becomes RCPT_FAILED.

@@ -541,6 +541,155 @@ static void a_delay_is_told_once(void *arg)
     end();
 }
 
+/* -- what the sender asked for beyond delivery --------------------------------------------------------------------------------------- */
+
+#define HOUR (3600 * NS_PER_S)
+
+/* RFC 4865: not before its time, in which a restart lies; then as any mail. */
+static void held_for_its_sender(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-FUTURERELEASE 604800 2099-01-01T00:00:00Z\r\n250 PIPELINING\r\n";
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .hold_ns = 10 * HOUR });
+    (void)task_sleep(HOUR);
+    stop(NS_PER_S);
+    queue_close(w.q);
+    w.q = scene_queue(w.conf);
+    start();
+    (void)task_sleep(8 * HOUR);
+    assert_int_equal(w.connects, 0);
+    int64_t waited = drain(2 * HOUR);
+    assert_true(waited >= 59 * 60 * NS_PER_S && waited < 61 * 60 * NS_PER_S);
+    assert_string_equal(w.fakes[0].mails[0].sender, "<ann@us.example>");       /* it is time: nothing more to ask for */
+    end();
+}
+
+/* One that an operator lets go early is held by the next server that can; and its expiry counts from its release. */
+static void held_by_the_next_server(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-FUTURERELEASE 604800 2099-01-01T00:00:00Z\r\n250 PIPELINING\r\n";
+    w.conf->expire_ns = HOUR;
+    start();
+    uint64_t id = scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .hold_ns = 10 * HOUR });
+    assert_int_equal(queue_retry(w.q, id), 0);
+    (void)drain(60 * NS_PER_S);
+    assert_true(str_starts(str_of(w.fakes[0].mails[0].sender), STR("<ann@us.example> HOLDUNTIL=20")));
+    w.fakes[1].words[AT_MAIL] = "450 4.3.0 later\r\n";
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@b.example", STR(MESSAGE), .hold_ns = 10 * HOUR });
+    (void)task_sleep(10 * HOUR + HOUR / 2);
+    assert_int_equal(queue_count(w.q), 1);
+    (void)drain(HOUR);
+    check_bounce("Status: 4.4.7");
+    end();
+}
+
+/* RFC 2852: who knows of the time is told what is left of it. */
+static void a_time_is_handed_on(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-DELIVERBY 60\r\n250-MT-PRIORITY\r\n250 PIPELINING\r\n";
+    start();
+    (void)task_sleep(NS_PER_S);
+    stop(NS_PER_S);
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .by_ns = HOUR, .by_mode = 'R', .priority = -3 });
+    (void)scene_put(w.q, &(struct scene_message){ "", "y@a.example", STR(MESSAGE), .by_ns = -5 * NS_PER_S, .by_mode = 'N' | ENVELOPE_BY_TRACE });
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "z@a.example", STR(MESSAGE), .by_ns = HOUR + 30 * NS_PER_S, .by_mode = 'R',
+                                                  .notify = NOTIFY_FAILURE });
+    (void)task_sleep(HOUR - 120 * NS_PER_S);
+    w.fakes[0].think_ns = 0;
+    start();
+    (void)drain(60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        const char *sender = w.fakes[0].mails[i].sender;
+        bool ok = strcmp(sender, "<ann@us.example> MT-PRIORITY=-3 BY=119;R") == 0 || strcmp(sender, "<ann@us.example> MT-PRIORITY=-3 BY=120;R") == 0 ||
+                  strcmp(sender, "<> BY=-3486;NT") == 0 || strcmp(sender, "<> BY=-3485;NT") == 0 || strcmp(sender, "<ann@us.example> BY=149;R") == 0 ||
+                  strcmp(sender, "<ann@us.example> BY=150;R") == 0;
+        if (!ok)
+            fail_msg("%s", sender);
+    }
+    assert_int_equal(mails_of("ann"), 0);
+    end();
+}
+
+/* Too late is worse than never: what must come back in time is not tried when the time is over, nor where nobody knows of it. */
+static void back_in_time(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-DELIVERBY\r\n250 PIPELINING\r\n";
+    w.fakes[0].words[AT_MAIL] = "450 4.3.0 later\r\n";
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .by_ns = 20 * 60 * NS_PER_S, .by_mode = 'R' });
+    int64_t waited = drain(HOUR);
+    assert_true(waited >= 20 * 60 * NS_PER_S && waited < 20 * 60 * NS_PER_S + 30 * NS_PER_S);
+    check_bounce("Action: failed\nStatus: 5.4.7\n");
+    end();
+}
+
+static void back_at_once(void *arg)
+{
+    (void)arg;
+    begin();
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .by_ns = HOUR, .by_mode = 'R' });
+    (void)drain(60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 0);
+    check_bounce("Action: failed\nStatus: 5.3.3\n");
+    end();
+}
+
+static void back_from_a_slow_server(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-DELIVERBY 7200\r\n250 PIPELINING\r\n";
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .by_ns = HOUR, .by_mode = 'R' });
+    (void)drain(60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 0);
+    check_bounce("Status: 5.4.7\n");
+    end();
+}
+
+/* With N the sender hears once that the time is over, and the message goes on being tried; a trace tells of the relay. */
+static void late_is_told_once(void *arg)
+{
+    (void)arg;
+    begin();
+    w.conf->expire_ns = DAY;
+    w.fakes[0].words[AT_MAIL] = "450 4.3.0 later\r\n";
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .by_ns = 20 * 60 * NS_PER_S, .by_mode = 'N' });
+    (void)scene_put(w.q, &(struct scene_message){ "bob@us.example", "x@a.example", STR(MESSAGE), .by_ns = HOUR, .by_mode = 'N', .notify = NOTIFY_NEVER });
+    (void)task_sleep(20 * 60 * NS_PER_S - NS_PER_S);
+    assert_int_equal(mails_of("ann"), 0);
+    (void)task_sleep(12 * HOUR);
+    check_bounce("Action: delayed\n");
+    assert_int_equal(mails_of("ann"), 1);
+    w.fakes[0].words[AT_MAIL] = NULL;
+    (void)drain(4 * HOUR);
+    assert_int_equal(w.fakes[0].mail_count, 2);
+    assert_int_equal(mails_of("bob"), 0);
+    end();
+}
+
+static void a_relay_is_told(void *arg)
+{
+    (void)arg;
+    begin();
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .by_ns = HOUR, .by_mode = 'N' });
+    (void)drain(60 * NS_PER_S);
+    check_bounce("Action: relayed\n");
+    end();
+}
+
 /* What an operator must look after is named by its queue id. */
 static void trouble_line(void *arg, enum log_level level, struct str line)
 {
@@ -774,6 +923,14 @@ TEST(bounces_have_an_end)
 TEST(trouble_is_named)
 TEST(a_receipt_is_asked_for)
 TEST(a_delay_is_told_once)
+TEST(held_for_its_sender)
+TEST(held_by_the_next_server)
+TEST(a_time_is_handed_on)
+TEST(back_in_time)
+TEST(back_at_once)
+TEST(back_from_a_slow_server)
+TEST(late_is_told_once)
+TEST(a_relay_is_told)
 TEST(a_dead_site)
 TEST(a_silent_site)
 TEST(limits_of_a_site)
@@ -822,6 +979,9 @@ int main(void)
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
         cmocka_unit_test(test_trouble_is_named),    cmocka_unit_test(test_a_receipt_is_asked_for),
         cmocka_unit_test(test_a_delay_is_told_once),
+        cmocka_unit_test(test_held_for_its_sender), cmocka_unit_test(test_held_by_the_next_server), cmocka_unit_test(test_a_time_is_handed_on),
+        cmocka_unit_test(test_back_in_time),        cmocka_unit_test(test_back_at_once),  cmocka_unit_test(test_back_from_a_slow_server),
+        cmocka_unit_test(test_late_is_told_once),   cmocka_unit_test(test_a_relay_is_told),
         cmocka_unit_test(test_too_many_recipients), cmocka_unit_test(test_lmtp),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);

@@ -5,9 +5,14 @@
 #include "base/clock.h"
 #include <assert.h>
 
+int64_t retry_begin(const struct envelope *env)
+{
+    return env->hold_until_ns > env->arrived_ns ? env->hold_until_ns : env->arrived_ns;
+}
+
 int64_t retry_end(const struct conf *conf, const struct envelope *env)
 {
-    return env->arrived_ns + (env->null_sender ? conf->bounce_expire_ns : conf->expire_ns);
+    return retry_begin(env) + (env->null_sender ? conf->bounce_expire_ns : conf->expire_ns);
 }
 
 static int64_t with_jitter(int64_t delay_ns)
@@ -22,10 +27,17 @@ int64_t retry_next(const struct conf *conf, const struct envelope *env, uint32_t
     size_t step = attempts - 1 < conf->retry.count ? attempts - 1 : conf->retry.count - 1;
     int64_t next = now_wall_ns + with_jitter(conf->retry.delays_ns[step]);
     int64_t end = retry_end(conf, env);
+    if (env->deliver_by_ns != 0 && env->deliver_by_ns < end && now_wall_ns < env->deliver_by_ns)
+        end = env->deliver_by_ns;
     return next > end && now_wall_ns < end ? end : next;
 }
 
 bool retry_is_over(const struct conf *conf, const struct envelope *env, int64_t now_wall_ns)
 {
     return now_wall_ns >= retry_end(conf, env);
+}
+
+bool retry_is_late(const struct envelope *env, int64_t now_wall_ns)
+{
+    return env->deliver_by_ns != 0 && now_wall_ns >= env->deliver_by_ns;
 }

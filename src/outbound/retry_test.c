@@ -58,12 +58,36 @@ static void bounces_are_given_up_earlier(void **state)
     assert_false(retry_is_over(&conf, &letter, START + conf.bounce_expire_ns));
 }
 
+static void a_held_message_begins_at_its_release(void **state)
+{
+    struct envelope held = { .arrived_ns = START, .hold_until_ns = START + 500 * MINUTE };
+    struct envelope past = { .arrived_ns = START, .hold_until_ns = START - MINUTE };
+
+    (void)state;
+    assert_int_equal(retry_end(&conf, &held), START + 1100 * MINUTE);
+    assert_int_equal(retry_end(&conf, &past), START + 600 * MINUTE);
+}
+
+static void one_attempt_is_at_the_senders_time(void **state)
+{
+    struct envelope urgent = { .arrived_ns = START, .deliver_by_ns = START + 2 * MINUTE };
+
+    (void)state;
+    assert_int_equal(retry_next(&conf, &urgent, 2, START + MINUTE), START + 2 * MINUTE);
+    assert_true(retry_next(&conf, &urgent, 2, START + 2 * MINUTE) > START + 6 * MINUTE);
+    assert_false(retry_is_late(&urgent, START + 2 * MINUTE - 1));
+    assert_true(retry_is_late(&urgent, START + 2 * MINUTE));
+    assert_false(retry_is_late(&letter, INT64_MAX));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(delays_come_in_turn_with_a_tenth_of_jitter),
         cmocka_unit_test(the_last_attempt_is_at_the_expiry),
         cmocka_unit_test(bounces_are_given_up_earlier),
+        cmocka_unit_test(a_held_message_begins_at_its_release),
+        cmocka_unit_test(one_attempt_is_at_the_senders_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

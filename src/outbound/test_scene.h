@@ -166,6 +166,9 @@ struct scene_message {
     const char *envid, *original; /* NULL: none; original of every recipient */
     uint8_t notify;               /* of every recipient */
     bool smtputf8;
+    int64_t hold_ns, by_ns;       /* from now; 0: none */
+    uint8_t by_mode;
+    int priority;
 };
 
 /* Awaits. The id. */
@@ -181,7 +184,11 @@ static inline uint64_t scene_put(struct queue *q, const struct scene_message *m)
                             .body_binary = m->binary,
                             .smtputf8 = m->smtputf8,
                             .envid = str_of(m->envid),
-                            .protocol = STR("ESMTP") };
+                            .protocol = STR("ESMTP"),
+                            .by_mode = m->by_mode,
+                            .priority = m->priority };
+    env.hold_until_ns = m->hold_ns > 0 ? env.arrived_ns + m->hold_ns : 0;
+    env.deliver_by_ns = m->by_mode != 0 ? env.arrived_ns + m->by_ns : 0;
     bool ok = env.null_sender || address_parse_with(&a, str_of(m->sender), ADDRESS_UTF8, &env.sender);
     assert(ok);
     env.rcpts = arena_array(&a, SCENE_MAIL_RCPTS_MAX, sizeof *env.rcpts);

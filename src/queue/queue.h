@@ -99,7 +99,8 @@ struct outcome {
     struct str      status;              /* enhanced code "4.2.1"; "" if none */
     struct str      remote;              /* the host that said it, "mx.b.example [192.0.2.1]"; "" for ourselves */
     struct str      text;                /* its own words, raw; cut at QUEUE_OUTCOME_TEXT_MAX */
-    bool            dsn_handed_on;       /* it promised the DSNs that were asked for (RFC 3461, 5.2.2); not recorded, nor is the next */
+    bool            dsn_handed_on;       /* it promised the DSNs that were asked for (RFC 3461, 5.2.2); not recorded, nor are the next */
+    bool            by_handed_on;        /* it knows by when to deliver (RFC 2852, 4.1) */
     bool            in_mailbox;          /* delivered by the remote itself, as LMTP servers do, not passed on */
 };
 #define QUEUE_OUTCOME_TEXT_MAX 1024
