@@ -109,7 +109,7 @@ static int write_beside(const struct user *u, const char *beside, struct str tex
 static int write_file(const struct user *u, struct str text)
 {
     struct accounts *check;
-    CLEANUP_BUF struct buf beside;
+    CLEANUP_BUF struct buf beside = { .p = NULL };
 
     int code = parse(u, text, &check);
     if (code != EX_OK)
@@ -276,7 +276,7 @@ static int run(struct user *u, const char *word, const char *login)
 /* -c and -f to the file. */
 static int find_file(struct user *u, const char *conf_path, struct conf **out)
 {
-    CLEANUP_BUF struct buf error;
+    CLEANUP_BUF struct buf error = { .p = NULL };
 
     if (u->path != NULL)
         return EX_OK;

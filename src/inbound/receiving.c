@@ -172,7 +172,7 @@ static void keep(struct receiving *r, struct str bytes)
 /* A login's header, complete or as far as it goes, and what came with its end. Awaits when the body spills to its file. */
 static void keep_header(struct receiving *r)
 {
-    CLEANUP_BUF struct buf added;
+    CLEANUP_BUF struct buf added = { .p = NULL };
 
     if (r->header_kept || r->trouble.code != 0)
         return;
