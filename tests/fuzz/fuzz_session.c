@@ -2,17 +2,20 @@
  * Fuzzes a whole session: a stranger's bytes, the real session, the real queue, in the simulated world.
  *
  * An input is a byte of options and then what the client sends:
- *     bits 0-1  who it is: a stranger, a trusted network, a local user by the submit socket
+ *     bits 0-1  who it is: a stranger, a trusted network, a local user by the submit socket, somebody who must log in
  *     bit 2     its bytes arrive one by one
  *     bit 3     it leaves without QUIT in the end, else it waits for our end
  * The byte 0x1e is not sent: there the client stops and reads what has come.
  *
  * Whatever it sends: each reply is one (RFC 5321, 4.2), the session ends by itself, and the queue holds exactly the messages whose 250 was
- * written, each with a sound envelope and a text that cannot be read as two (no bare CR or LF, no NUL).
+ * written, each with a sound envelope and a text that cannot be read as two (no bare CR or LF, no NUL); those of a login have an author.
  */
 #include "base/log.h"
 #include "conf/conf.h"
+#include "base/rate.h"
 #include "inbound/session_internal.h"
+#include "mail/header.h"
+#include "run/file.h"
 #include "run/sim.h"
 
 #include <assert.h>
@@ -27,6 +30,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define BUFFER     (64 * 1024)
 #define LISTED_MAX 64
 
+#define ACCOUNTS "alice@here.example:$5$rounds=1000$saltsalt$1E80wIeNUk6Tw.cvgykgsGLDhE7YCS/mO7gtCEoKze9:" \
+                 "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n"
+
+enum { STRANGER, TRUSTED, LOCAL, PERSON };
 enum { WHO = 3, ONE_BY_ONE = 4, HANGS_UP = 8 };
 
 struct talk {
@@ -109,11 +116,13 @@ static void serve(void *arg)
 
 static void hold_session(struct talk *t)
 {
-    struct session_client client = { .uid = 1000, .local = (t->options & WHO) == 2 };
+    struct session_client client = { .uid = 1000, .local = (t->options & WHO) == LOCAL };
     struct stream *server;
-    bool parsed = net_addr_parse((t->options & WHO) == 1 ? STR("192.0.2.1") : STR("198.51.100.1"), 1025, &client.addr);
+    bool parsed = net_addr_parse((t->options & WHO) == TRUSTED ? STR("192.0.2.1") : STR("198.51.100.1"), 1025, &client.addr);
 
     assert(parsed);
+    if ((t->options & WHO) == PERSON)
+        client.terms = (struct conf_terms){ .service = CONF_SERVICE_SUBMISSION, .auth_allow_cleartext = true };
     int r = stream_pair(BUFFER, &t->client, &server);
     assert(r == 0);
     t->session = session_new(&t->shared, server, &client);
@@ -144,6 +153,10 @@ static void check_text(struct claim *c)
         assert((text[i] == '\n') == (i > 0 && text[i - 1] == '\r'));
     }
     assert(text[n - 1] == '\n');
+    struct header_field field;
+    struct str message = { text, n };
+    assert(c->env.login.n == 0 || str_starts(c->env.login, STR("uid:")) ||
+           (header_find(message, STR("Date"), &field) && header_find(message, STR("From"), &field) && header_find(message, STR("Message-ID"), &field)));
     free(text);
 }
 
@@ -166,6 +179,18 @@ static void check_queue(struct talk *t)
     assert(t->options & HANGS_UP ? found >= t->kept : found == t->kept);
 }
 
+static void start_keeper(void)
+{
+    struct keeper_options options = { .accounts_file = "/accounts" };
+    char error[256];
+    CLEANUP_FILE int root = file_open_dir("/");
+    CLEANUP_FILE int file = file_open_at(root, "accounts", FILE_WRITE | FILE_CREATE);
+
+    assert(root >= 0 && file >= 0 && file_write_at(file, ACCOUNTS, sizeof ACCOUNTS - 1, 0) == 0);
+    int r = keeper_start(&options, error);
+    assert(r == 0);
+}
+
 static void world(void *arg)
 {
     struct talk *t = arg;
@@ -178,11 +203,16 @@ static void world(void *arg)
     t->self = task_self();
     t->shared = (struct session_shared){ .submit = &submit, .stop_deadline_ns = TASK_FOREVER };
     t->shared.files = offload_new("files", 1, 100);
-    assert(t->shared.files != NULL && queue_open(&options, &t->shared.queue, &found, error) == 0);
+    t->shared.rates = rate_new(100);
+    if ((t->options & WHO) == PERSON)
+        start_keeper();
+    assert(t->shared.files != NULL && t->shared.rates != NULL && queue_open(&options, &t->shared.queue, &found, error) == 0);
     hold_session(t);
     check_queue(t);
     queue_close(t->shared.queue);
     offload_free(t->shared.files);
+    rate_free(t->shared.rates);
+    keeper_stop();
     submit_limit_free(&submit);
 }
 
@@ -197,7 +227,8 @@ static void quiet(void *arg, enum log_level level, struct str line)
 static struct conf *make_conf(void)
 {
     static const char text[] = "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\nmessage_size_max = 64KiB\n"
-                               "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nheader_size_max = 4KiB\n";
+                               "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nheader_size_max = 4KiB\n"
+                               "accounts_file = /accounts\nscram = yes\nauth_failures_max = 100\nauth_failure_delay = 0\n";
     char path[] = "/tmp/fuzz-session-XXXXXX";
     struct conf *c = NULL;
     struct buf error;
