@@ -24,7 +24,8 @@ struct tls_transport {
     struct transport  base;
     struct transport *plain;         /* owned */
     SSL              *ssl;           /* owned */
-    int               plain_error;   /* of the transport below, or 0 */
+    int               plain_error;   /* of reading from the transport below, or 0 */
+    int               write_error;   /* likewise of writing; reading goes on */
     bool              plain_ended;
     bool              established;   /* the handshake is done, and verified if that was asked for */
     bool              failed;        /* OpenSSL must not be called again */
@@ -66,10 +67,10 @@ static int bio_write(BIO *bio, const char *p, size_t n, size_t *out_written)
         *out_written = (size_t)r;
         return 1;
     }
-    if (r == -EAGAIN)
-        BIO_set_retry_write(bio);
-    else
-        t->plain_error = (int)r;
+    /* OpenSSL is told to wait in any case: after an error it could not be asked any more for what the peer said before it went. */
+    BIO_set_retry_write(bio);
+    if (r != -EAGAIN)
+        t->write_error = (int)r;
     return 0;
 }
 
@@ -147,6 +148,14 @@ static int fail(struct tls_transport *t)
     return -EPROTO;
 }
 
+/* OpenSSL waits for the transport below to take more. 0: so do we; or the error, as it never will. */
+static int wants_write(struct tls_transport *t)
+{
+    if (t->write_error < 0 && t->words == NULL)
+        set_words(t, strerror(-t->write_error));
+    return t->write_error;
+}
+
 /* Transport. */
 
 static ssize_t tls_read(struct transport *base, void *p, size_t n)
@@ -162,7 +171,7 @@ static ssize_t tls_read(struct transport *base, void *p, size_t n)
     switch (SSL_get_error(t->ssl, r)) {
     case SSL_ERROR_NONE: return (ssize_t)got;
     case SSL_ERROR_ZERO_RETURN: return 0;
-    case SSL_ERROR_WANT_WRITE: t->read_wants_write = true; return -EAGAIN;
+    case SSL_ERROR_WANT_WRITE: t->read_wants_write = true; return wants_write(t) < 0 ? t->write_error : -EAGAIN;
     case SSL_ERROR_WANT_READ: return -EAGAIN;
     default: return fail(t);
     }
@@ -181,7 +190,7 @@ static ssize_t tls_write(struct transport *base, const void *p, size_t n)
     switch (SSL_get_error(t->ssl, r)) {
     case SSL_ERROR_NONE: return (ssize_t)put;
     case SSL_ERROR_WANT_READ: t->write_wants_read = true; return -EAGAIN;
-    case SSL_ERROR_WANT_WRITE: return -EAGAIN;
+    case SSL_ERROR_WANT_WRITE: return wants_write(t) < 0 ? t->write_error : -EAGAIN;
     default: return fail(t);
     }
 }
@@ -221,7 +230,7 @@ static int tls_shut_write(struct transport *base)
         int r = SSL_shutdown(t->ssl);
         if (r < 0) {
             switch (SSL_get_error(t->ssl, r)) {
-            case SSL_ERROR_WANT_WRITE: return -EAGAIN;
+            case SSL_ERROR_WANT_WRITE: return wants_write(t) < 0 ? t->write_error : -EAGAIN;
             case SSL_ERROR_WANT_READ: break;   /* ours is sent; theirs is read by stream_fill */
             default: return fail(t);
             }
@@ -398,7 +407,11 @@ static int handshake(struct tls_transport *t, int64_t deadline_ns)
         int r;
         switch (SSL_get_error(t->ssl, done)) {
         case SSL_ERROR_WANT_READ: r = wait_readable(t, deadline_ns); break;
-        case SSL_ERROR_WANT_WRITE: r = wait_writable(t, deadline_ns); break;
+        case SSL_ERROR_WANT_WRITE:
+            r = wants_write(t);
+            if (r == 0)
+                r = wait_writable(t, deadline_ns);
+            break;
         default: r = fail(t); break;
         }
         if (r < 0)

@@ -228,6 +228,7 @@ static void test_files(void **state)
         { "broken",   "good.key",   -EINVAL, "broken: "              },
         { "good.crt", "old.key",    -EINVAL, "key values mismatch"   },
         { "good.crt", "text",       -EINVAL, "no private key"        },
+        { "good.crt", "empty",      -EINVAL, "no private key"        },
         { "good.crt", "locked.key", -EINVAL, "without a pass phrase" },   /* and nobody is asked */
         { "good.crt", "good.key",   0,       NULL                    },
     };
@@ -785,6 +786,55 @@ static void test_no_close_notify(void **state)
     assert_int_equal(loop_run(1, no_close_notify_task, NULL), 0);
 }
 
+/* What a server says to the beginning of a message, and closes, is worth more than that it closed: a 552 is no reason to try again. */
+static void last_words(make_fn *make, int version)
+{
+    struct tls_context *client = client_context(false);
+    struct server       server = { .context = server_context("good"), .then = just_close };
+    struct task_group   group;
+    struct stream      *s;
+    int                 r = 0;
+
+    CHECK(SSL_CTX_set_max_proto_version(tls_context_ssl(client), version) == 1);
+    make(&s, &server.stream);
+    task_group_init(&group);
+    CHECK_IS(task_group_start(&group, "server", server_task, &server), 0);
+    CHECK_IS(stream_tls_connect(s, client, NULL, soon()), 0);
+    CHECK_IS(task_group_wait(&group, soon()), 0);
+    for (int i = 0; i < 1000 && r == 0; i++) {
+        CHECK_IS(stream_put(s, STR("more of the message\r\n")), 0);
+        r = stream_flush(s, soon());
+        if (r == 0)
+            CHECK_IS(task_sleep(NS_PER_MS), 0);
+    }
+    CHECK(r == -EPIPE || r == -ECONNRESET);
+    CHECK_IS(stream_flush(s, soon()), r);
+    CHECK(strlen(stream_tls_error(s)) > 0);
+    expect(s, "220 x\r\n");
+    CHECK_IS(stream_fill(s, soon()), r);
+    CHECK_IS(stream_shutdown(s, soon()), r);
+    stream_close(s);
+    tls_unref(server.context);
+    tls_unref(client);
+}
+
+static void last_words_task(void *arg)
+{
+    static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+
+    (void)arg;
+    for (size_t i = 0; i < 2; i++) {
+        last_words(make_memory, versions[i]);
+        last_words(make_tcp, versions[i]);
+    }
+}
+
+static void test_last_words(void **state)
+{
+    (void)state;
+    assert_int_equal(loop_run(1, last_words_task, NULL), 0);
+}
+
 /* Much, in small pieces, both ways. */
 
 #define TRANSFER (8u * 1024 * 1024)
@@ -1057,6 +1107,7 @@ int main(void)
         cmocka_unit_test(test_starttls_forgets),
         cmocka_unit_test(test_broken_handshakes),
         cmocka_unit_test(test_no_close_notify),
+        cmocka_unit_test(test_last_words),
         cmocka_unit_test(test_resumption),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_rules),
