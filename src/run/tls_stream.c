@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SESSION_SIZE_MAX (12 * 1024)     /* ticket and certificates are the server's to choose, up to 160 KiB; most have less than 5 */
+
 struct tls_transport {
     struct transport  base;
     struct transport *plain;         /* owned */
@@ -359,11 +361,22 @@ void tls_stream_named(SSL *ssl, const char *name)
 
 /* -- sessions taken up again ----------------------------------------------------------------------------------------------- */
 
+/* In bytes on the wire; a few times that in memory. */
+static int session_size(SSL *ssl, SSL_SESSION *session)
+{
+    STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
+    int             size = i2d_SSL_SESSION(session, NULL);
+
+    for (int i = 0; i < sk_X509_num(chain); i++)
+        size += i2d_X509(sk_X509_value(chain, i), NULL);
+    return size;
+}
+
 bool tls_stream_given(SSL *ssl, SSL_SESSION *session)
 {
     struct tls_transport *t = SSL_get_app_data(ssl);
 
-    return t->peer != NULL && tls_sessions_put(t->context->sessions, str_of(t->peer), session);
+    return t->peer != NULL && session_size(ssl, session) <= SESSION_SIZE_MAX && tls_sessions_put(t->context->sessions, str_of(t->peer), session);
 }
 
 /* The same address and the same name: what was verified then was verified for this name. */

@@ -617,9 +617,30 @@ static void resumption(int version, bool verify)
     tls_unref(later);
 }
 
+/* Servers are many, and some have more in mind than to be quick: what each may leave in our memory has a limit. */
+static void no_room_for(int version)
+{
+    struct tls_context *client = client_context(false), *context;
+    char                names[20000] = "DNS:mx.example", words[256];
+
+    for (int i = 0; i < 600; i++)
+        (void)snprintf(names + strlen(names), 32, ",DNS:a-long-name-%03d.example", i);
+    struct test_identity id = test_identity_new("large", names, false, NULL);
+    test_identity_write(&id, top, "large.crt", "large.key");
+    test_identity_free(&id);
+    CHECK_IS(server_new(in_top("large.crt"), in_top("large.key"), &context, words), 0);
+    (void)SSL_CTX_set_max_proto_version(tls_context_ssl(client), version);
+    for (int i = 0; i < 2; i++)
+        CHECK(!visit(client, context, "mx.example", make_memory));
+    tls_unref(client);
+    tls_unref(context);
+}
+
 static void resumption_task(void *arg)
 {
     (void)arg;
+    no_room_for(TLS1_3_VERSION);
+    no_room_for(TLS1_2_VERSION);
     resumption(TLS1_3_VERSION, false);
     resumption(TLS1_3_VERSION, true);
     resumption(TLS1_2_VERSION, false);
