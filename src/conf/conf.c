@@ -71,6 +71,7 @@ void conf_set_current(struct conf *c)
 
 static void show_listener(const struct conf_listener *l, struct buf *out)
 {
+    static const char *const services[] = { [CONF_SERVICE_SMTP] = "smtp", [CONF_SERVICE_SUBMISSION] = "submission", [CONF_SERVICE_LMTP] = "lmtp" };
     static const char *const words[] = { [CONF_TLS_NONE] = "none", [CONF_TLS_STARTTLS] = "starttls", [CONF_TLS_REQUIRED] = "required",
                                          [CONF_TLS_IMPLICIT] = "implicit" };
 
@@ -79,7 +80,7 @@ static void show_listener(const struct conf_listener *l, struct buf *out)
     buf_put_z(out, " { address = ");
     option_put_quoted(out, l->address);
     buf_printf(out, " tls = %s service = %s auth_allow_cleartext = %s hide_client = %s }\n", words[l->tls],
-               l->terms.service == CONF_SERVICE_SUBMISSION ? "submission" : "smtp", l->terms.auth_allow_cleartext ? "yes" : "no",
+               services[l->terms.service], l->terms.auth_allow_cleartext ? "yes" : "no",
                l->terms.hide_client ? "yes" : "no");
 }
 

@@ -24,9 +24,9 @@ enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_REQUIRED, CONF_TLS_IM
 enum conf_tls_protocol { CONF_TLS_1_2, CONF_TLS_1_3 };
 enum conf_client_tls { CONF_CLIENT_TLS_NONE, CONF_CLIENT_TLS_MAY, CONF_CLIENT_TLS_ENCRYPT, CONF_CLIENT_TLS_VERIFY };
 
-#define CONF_SERVICE_WORDS    "smtp submission"
+#define CONF_SERVICE_WORDS    "smtp submission lmtp"
 
-enum conf_service { CONF_SERVICE_SMTP, CONF_SERVICE_SUBMISSION };
+enum conf_service { CONF_SERVICE_SMTP, CONF_SERVICE_SUBMISSION, CONF_SERVICE_LMTP };
 
 /* How a listener treats its clients. */
 struct conf_terms {
@@ -35,8 +35,11 @@ struct conf_terms {
     bool              hide_client;           /* Received does not say where a login's mail came from */
 };
 
+#define CONF_SOCKET_PATH_MAX  107        /* of Linux: sockaddr_un.sun_path without its NUL */
+
 struct conf_listener {
-    struct str    address;               /* "192.0.2.1:25", "[::]:25", as written; checked */
+    struct str    address;               /* "192.0.2.1:25", "[::]:25", as written; checked; or "unix:" and the path */
+    const char   *path;                  /* of a Unix socket; NULL: it is none */
     struct str    name;                  /* the block's title, for the log */
     enum conf_tls tls;                   /* starttls if there is a certificate, else none */
     struct conf_terms terms;

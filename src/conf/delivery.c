@@ -7,9 +7,8 @@
 #include "mail/domain.h"
 #include <string.h>
 
-#define SOCKET_PATH_MAX 107              /* of Linux: sockaddr_un.sun_path without its NUL */
-#define LMTP            "lmtp:"
-#define LMTP_UNIX       "lmtp:unix:"
+#define LMTP      "lmtp:"
+#define LMTP_UNIX "lmtp:unix:"
 
 static bool say(struct buf *why, const char *text)
 {
@@ -23,7 +22,7 @@ static bool parse_socket(struct conf *c, struct str path, struct conf_delivery *
 
     if (absolute == NULL)
         return say(why, "no memory");
-    if (path.n == 0 || strlen(absolute) > SOCKET_PATH_MAX)
+    if (path.n == 0 || strlen(absolute) > CONF_SOCKET_PATH_MAX)
         return say(why, "has no path that a socket can have: 1 to 107 characters");
     *out = (struct conf_delivery){ .kind = CONF_DELIVERY_LMTP_UNIX, .host = STR(""), .path = absolute };
     return true;

@@ -271,6 +271,32 @@ static const char *block_value(struct loader *l, const char *kind, cfg_t *block,
     return i == NULL ? NULL : cfg_getstr(block, option);
 }
 
+static bool set_listener_path(struct loader *l, struct str path, struct place at, struct conf_listener *out)
+{
+    out->path = option_path(l->c, path);
+    if (out->path == NULL)
+        return scan_error(l->error, at, "no memory");
+    if (path.n == 0 || strlen(out->path) > CONF_SOCKET_PATH_MAX)
+        return scan_error(l->error, at, "address: \"unix:%s\" has no path that a socket can have: 1 to %d characters", out->path, CONF_SOCKET_PATH_MAX);
+    out->address = str_printf(&l->c->arena, "unix:%s", out->path);
+    return true;
+}
+
+static bool set_listener_address(struct loader *l, cfg_t *block, struct conf_listener *out)
+{
+    struct place at;
+    const char *address = block_value(l, "listen", block, "address", &at);
+
+    if (address == NULL)
+        return scan_error(l->error, at, "listen \"%s\" needs an address", cfg_title(block));
+    if (str_starts(str_of(address), STR("unix:")))
+        return set_listener_path(l, str_from(str_of(address), 5), at, out);
+    if (!address_is_listenable(str_of(address)))
+        return scan_error(l->error, at, "address: \"%s\" is not an IP address with a port, like \"192.0.2.1:25\" or \"[::]:25\"", address);
+    out->address = str_copy(&l->c->arena, str_of(address));
+    return true;
+}
+
 static bool set_listener_tls(struct loader *l, cfg_t *block, struct conf_listener *out)
 {
     struct place at;
@@ -278,7 +304,7 @@ static bool set_listener_tls(struct loader *l, cfg_t *block, struct conf_listene
     unsigned value;
 
     if (word == NULL) {
-        out->tls = l->c->certificate_count > 0 ? CONF_TLS_STARTTLS : CONF_TLS_NONE;
+        out->tls = l->c->certificate_count > 0 && out->path == NULL ? CONF_TLS_STARTTLS : CONF_TLS_NONE;
         return true;
     }
     if (!option_word(CONF_TLS_WORDS, str_of(word), &value))
@@ -286,6 +312,8 @@ static bool set_listener_tls(struct loader *l, cfg_t *block, struct conf_listene
     out->tls = (enum conf_tls)value;
     if (out->tls != CONF_TLS_NONE && l->c->certificate_count == 0)
         return scan_error(l->error, at, "tls: %s needs a tls_certificate", word);
+    if (out->tls != CONF_TLS_NONE && out->path != NULL)
+        return scan_error(l->error, at, "tls: a Unix socket has none");
     return true;
 }
 
@@ -310,6 +338,10 @@ static bool set_listener_terms(struct loader *l, cfg_t *block, struct conf_liste
     if (!set_listener_bool(l, block, "auth_allow_cleartext", &t->auth_allow_cleartext) ||
         !set_listener_bool(l, block, "hide_client", &t->hide_client))
         return false;
+    if (out->path != NULL && t->service != CONF_SERVICE_LMTP)
+        return scan_error(l->error, at, "service: only LMTP comes by a Unix socket of one's own; programs here hand over mail by the submit_socket");
+    if (t->service == CONF_SERVICE_LMTP && str_ends_nocase(out->address, STR(":25")))
+        return scan_error(l->error, at, "service: LMTP must not be spoken at port 25 (RFC 2033, 5)");
     if (t->service != CONF_SERVICE_SUBMISSION)
         return true;
     if (l->c->accounts_file[0] == '\0')
@@ -321,21 +353,9 @@ static bool set_listener_terms(struct loader *l, cfg_t *block, struct conf_liste
 
 static int set_listener(struct loader *l, cfg_t *block, struct conf_listener *out)
 {
-    struct place at;
-    const char *address = block_value(l, "listen", block, "address", &at);
-
-    if (address == NULL) {
-        scan_error(l->error, at, "listen \"%s\" needs an address", cfg_title(block));
-        return -EINVAL;
-    }
-    if (!address_is_listenable(str_of(address))) {
-        scan_error(l->error, at, "address: \"%s\" is not an IP address with a port, like \"192.0.2.1:25\" or \"[::]:25\"", address);
-        return -EINVAL;
-    }
-    if (!set_listener_tls(l, block, out) || !set_listener_terms(l, block, out))
+    if (!set_listener_address(l, block, out) || !set_listener_tls(l, block, out) || !set_listener_terms(l, block, out))
         return -EINVAL;
     out->name = str_copy(&l->c->arena, str_of(cfg_title(block)));
-    out->address = str_copy(&l->c->arena, str_of(address));
     return arena_failed(&l->c->arena) ? -ENOMEM : 0;
 }
 

@@ -38,6 +38,7 @@ static int load(const char *text, struct conf **out, struct buf *error)
 }
 
 #define H "hostname = mx.here.example\n"
+#define LONG_PATH "xy123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345"
 
 static const struct { const char *text, *error; } refused[] = {
     { "",                                              "conf: hostname is missing" },
@@ -77,7 +78,12 @@ static const struct { const char *text, *error; } refused[] = {
     { H "listen a { address = \"127.0.0.1:1\"\nservice = submission }\n", "conf:3: service: submission needs an accounts_file" },
     { H "accounts_file = a\nlisten a { address = \"127.0.0.1:1\" service = submission }\n",
                                                        "conf:3: service: submission needs a tls_certificate" },
-    { H "listen a { address = \"127.0.0.1:1\" service = lmtp }\n", "service: \"lmtp\" is none of smtp submission" },
+    { H "listen a { address = \"127.0.0.1:1\" service = imap }\n", "service: \"imap\" is none of smtp submission lmtp" },
+    { H "listen a { address = \"127.0.0.1:25\" service = lmtp }\n", "conf:2: service: LMTP must not be spoken at port 25" },
+    { H "listen a { address = \"unix:x\" }\n",      "conf:2: service: only LMTP comes by a Unix socket" },
+    { H "listen a { address = \"unix:\" service = lmtp }\n", "has no path that a socket can have" },
+    { H "listen a { address = \"unix:/" LONG_PATH "\" service = lmtp }\n", "has no path that a socket can have" },
+    { H "listen a {\naddress = \"unix:x\" service = lmtp\ntls = starttls }\ntls_certificate a { certificate = /c key = /k }\n", "conf:4: tls: a Unix socket has none" },
     { H "listen a { address = \"127.0.0.1:1\" hide_client = perhaps }\n", "hide_client: \"perhaps\" is neither yes nor no" },
     { H "relay_host_user = u\n",                      "conf:2: relay_host_user and relay_host_password need each other" },
     { H "relay_host_password = \"file:/x\"\n",        "conf:2: relay_host_user and relay_host_password need each other" },
@@ -346,6 +352,7 @@ static void what_is_shown_reads_back_the_same(void **state)
                              "local_delivery_by_domain = {\"b.example=maildir\", \"a.example=lmtp:unix:/run/lmtp\"}\n"
                              "aliases_files = {/dev/null} recipient_delimiter = \"+-\" virtual_domains = {c.example}\n"
                              "listen one { address = \"127.0.0.1:0\" } segment_size = 65537 shutdown_grace = 0\n"
+                             "listen two { address = \"unix:run/lmtp\" service = lmtp }\n"
                              "tls_certificate a { certificate = \"/a b\" key = /k } outbound_tls = verify\n");
     buf_init(&first, 65536);
     buf_init(&second, 65536);

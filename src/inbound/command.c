@@ -40,6 +40,8 @@ enum when {
     NO_ARGS        = 1 << 5,
     BEFORE_TLS     = 1 << 6,             /* also where TLS is required and not there yet (RFC 3207, 4) */
     BEFORE_AUTH    = 1 << 7,             /* also where a login is required and not there yet (RFC 4954, 6) */
+    NOT_IN_LMTP    = 1 << 8,
+    ONLY_IN_LMTP   = 1 << 9,
 };
 
 // clang-format off
@@ -49,8 +51,8 @@ static const struct verb_row {
     enum extension extension;                                      /* that brings it: not offered, 502; left out: none does */
 } verbs[VERB_COUNT] = {
     /* verb            handler   when                            */
-    [VERB_HELO]     = { on_helo, BEFORE_AUTH                     },
-    [VERB_EHLO]     = { on_ehlo, BEFORE_TLS | BEFORE_AUTH        },
+    [VERB_HELO]     = { on_helo, NOT_IN_LMTP | BEFORE_AUTH       },
+    [VERB_EHLO]     = { on_ehlo, NOT_IN_LMTP | BEFORE_TLS | BEFORE_AUTH },
     [VERB_MAIL]     = { on_mail, GREETED | NO_TRANSACTION        },
     [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION | NO_TEXT        },
     [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT | NO_TEXT },
@@ -61,7 +63,7 @@ static const struct verb_row {
     [VERB_HELP]     = { on_help, BEFORE_AUTH                     },
     [VERB_QUIT]     = { on_quit, NO_ARGS | BEFORE_TLS | BEFORE_AUTH },
     [VERB_EXPN]     = { NULL,    ANY_TIME                        },
-    [VERB_LHLO]     = { NULL,    ANY_TIME                        },
+    [VERB_LHLO]     = { on_ehlo, ONLY_IN_LMTP | BEFORE_TLS       },
     [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS | BEFORE_AUTH },
     [VERB_AUTH]     = { session_on_auth, BEFORE_AUTH             },
     [VERB_ETRN]     = { NULL,    ANY_TIME                        },
@@ -80,7 +82,7 @@ static struct reply check_when(const struct session *s, unsigned when, struct st
     if ((when & NO_ARGS) && args.n > 0)
         return reply(501, "5.5.4", "This command takes no argument");
     if ((when & GREETED) && s->helo[0] == '\0')
-        return reply(503, "5.5.1", "Say EHLO first");
+        return reply(503, "5.5.1", session_is_lmtp(s) ? "Say LHLO first" : "Say EHLO first");
     if ((when & NO_TRANSACTION) && s->transaction.open)
         return reply(503, "5.5.1", "There is a transaction already; RSET ends it");
     if ((when & IN_TRANSACTION) && !s->transaction.open)
@@ -88,7 +90,7 @@ static struct reply check_when(const struct session *s, unsigned when, struct st
     if ((when & NO_TEXT) && s->transaction.text.s != NULL)
         return reply(503, "5.5.1", "BDAT has begun; only BDAT goes on with it, and RSET ends it");
     if ((when & HAS_RCPT) && s->transaction.rcpt_count == 0)
-        return reply(554, "5.5.1", "No valid recipients");
+        return reply(session_is_lmtp(s) ? 503 : 554, "5.5.1", "No valid recipients");   /* RFC 2033, 4.2; RFC 5321, 3.3 */
     return reply(0, NULL, NULL);
 }
 
@@ -98,7 +100,9 @@ static struct reply dispatch(struct session *s, const struct smtp_line *command)
 
     if (command->verb == VERB_UNKNOWN)
         return reply(500, "5.5.2", "I do not know that command");
-    if (row->handler == NULL || !extension_offered(s, row->extension))
+    if (session_is_lmtp(s) && (row->when & NOT_IN_LMTP))    /* that the two protocols are not taken for each other (RFC 2033, 4.1) */
+        return reply(500, "5.5.1", "This is LMTP; say LHLO");
+    if (row->handler == NULL || !extension_offered(s, row->extension) || (!session_is_lmtp(s) && (row->when & ONLY_IN_LMTP)))
         return reply(502, "5.5.1", "That command is not offered here");
     struct reply r = check_when(s, row->when, command->args);
     return r.code != 0 ? r : row->handler(s, command->args);
@@ -122,10 +126,10 @@ static struct str command_shown(const struct smtp_line *command, struct str line
     case VERB_RCPT:
     case VERB_HELO:
     case VERB_EHLO:
+    case VERB_LHLO:
     case VERB_XCLIENT:
     case VERB_XFORWARD: return str_head(line, SHOWN_MAX);
     case VERB_UNKNOWN: return word_shown(line);
-    case VERB_LHLO:
     case VERB_DATA:
     case VERB_BDAT:
     case VERB_RSET:
@@ -265,6 +269,8 @@ static struct reply add_rcpt(struct session *s, struct str args)
         return refuse_arguments(s, result, "5.1.3", culprit);
     if (parsed.seen & ~extensions_rcpt_params(s))
         return reply(555, "5.5.4", "A parameter that is not offered here");
+    if (session_is_lmtp(s) && t->rcpt_replies >= s->conf->recipients_max)    /* each has a reply to come, also one named again */
+        return reply(452, "4.5.3", "Too many recipients; send the rest in another transaction");
     return recipient_add(s, &parsed, s->trusted || s->authenticated);
 }
 
@@ -276,6 +282,7 @@ static struct reply on_rcpt(struct session *s, struct str args)
     size_t count = t->rcpt_count;
     struct reply r = add_rcpt(s, args);
 
+    t->rcpt_replies += r.code == 250;
     if (t->rcpt_count == count)
         arena_rewind(&t->arena, before);
     return r;
@@ -286,7 +293,9 @@ static struct reply on_rcpt(struct session *s, struct str args)
 /* Code 0: a further message may be sent. */
 static struct reply count_submitted(struct session *s)
 {
-    if (s->client.local && !submit_limit_take(s->shared->submit, s->client.uid, s->conf->local_submit_max_per_hour))
+    bool submitted = s->client.local && !session_is_lmtp(s);
+
+    if (submitted && !submit_limit_take(s->shared->submit, s->client.uid, s->conf->local_submit_max_per_hour))
         return reply(450, "4.7.1", "You have sent enough for this hour");
     return reply(0, NULL, NULL);
 }
@@ -355,7 +364,9 @@ static struct reply on_vrfy(struct session *s, struct str args)
 
 static struct reply on_help(struct session *s, struct str args)
 {
-    (void)s, (void)args;
+    (void)args;
+    if (session_is_lmtp(s))
+        return reply(214, "2.0.0", "LHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 2033 tells the rest");
     return reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
 }
 

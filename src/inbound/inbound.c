@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define SMTP_PORT         25
+#define LMTP_SOCKET_MODE  0660               /* for the mail system: who may open it may send to anywhere, as much as he likes */
 #define FILES_THREADS     2              /* they look for Maildirs: short reads of directories */
 #define FILES_QUEUE_MAX   10000
 #define START_RETRY_NS    (10 * NS_PER_MS)
@@ -136,7 +137,7 @@ static void add_listener(struct inbound_loop *l, struct net_listener *socket, co
 {
     l->shared.certificates = l->in->certificates;
     l->listeners[l->listener_count++] = (struct listener){
-        .socket = socket, .local = listener == NULL, .tls = listener != NULL ? listener->tls : CONF_TLS_NONE,
+        .socket = socket, .local = listener == NULL || listener->path != NULL, .tls = listener != NULL ? listener->tls : CONF_TLS_NONE,
         .terms = listener != NULL ? listener->terms : (struct conf_terms){ .service = CONF_SERVICE_SMTP }, .shared = &l->shared, .limit = &l->in->limit, .sessions = &l->sessions,
     };
 }
@@ -177,17 +178,25 @@ static int bind_address(struct inbound *in, const struct conf_listener *listener
     return 0;
 }
 
-static int bind_submit(struct inbound *in, const char *path, char error[256])
+/* listener is NULL for the submit socket. */
+static int bind_path(struct inbound *in, const char *path, unsigned mode, const struct conf_listener *listener, char error[256])
 {
     struct net_listener *socket;
 
-    int r = net_listen_unix(path, SUBMIT_SOCKET_MODE, &socket);
+    int r = net_listen_unix(path, mode, &socket);
     if (r < 0) {
         snprintf(error, 256, "cannot listen on %s: %s", path, strerror(-r));
         return r;
     }
-    add_listener(&in->loops[0], socket, NULL);
+    add_listener(&in->loops[0], socket, listener);
     return 0;
+}
+
+static int bind_listener(struct inbound *in, const struct conf_listener *listener, char error[256])
+{
+    if (listener->path != NULL)
+        return bind_path(in, listener->path, LMTP_SOCKET_MODE, listener, error);
+    return bind_address(in, listener, error);
 }
 
 static int bind_all(struct inbound *in, const struct conf *c, char error[256])
@@ -195,9 +204,9 @@ static int bind_all(struct inbound *in, const struct conf *c, char error[256])
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < c->listener_count; i++)
-        r = bind_address(in, &c->listeners[i], error);
+        r = bind_listener(in, &c->listeners[i], error);
     if (r == 0 && c->submit_socket[0] != '\0')
-        r = bind_submit(in, c->submit_socket, error);
+        r = bind_path(in, c->submit_socket, SUBMIT_SOCKET_MODE, NULL, error);
     return r;
 }
 

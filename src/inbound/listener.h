@@ -25,7 +25,7 @@ void session_limit_init(struct session_limit *l);
 
 struct listener {
     struct net_listener   *socket;               /* owned */
-    bool                   local;                /* the submit socket */
+    bool                   local;                /* a Unix socket */
     enum conf_tls          tls;
     struct conf_terms      terms;
     struct session_shared *shared;

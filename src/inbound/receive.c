@@ -19,6 +19,14 @@ static bool beyond(const struct receiving *r, uint64_t size, uint64_t max)
     return size > max || r->decoder.bytes > max - size;
 }
 
+/* The text is complete. In LMTP what becomes of it is said for each RCPT that was accepted, even of the same recipient (RFC 2033, 4.2). */
+static struct reply verdict(struct receiving *r)
+{
+    if (session_is_lmtp(r->s))
+        r->s->replies = r->s->transaction.rcpt_replies;
+    return receiving_end(r);
+}
+
 /* -- DATA ------------------------------------------------------------------------------------------------------------------ */
 
 /* Up to the final dot. False: it never came, and *out is what to say. */
@@ -50,7 +58,7 @@ struct reply receive_message(struct session *s)
     if (r->trouble.code != 0)
         said = r->trouble;
     else if (session_send(s, &go_on) == 0 && read_to_dot(r, &said))
-        said = receiving_end(r);
+        said = verdict(r);
     if (said.code != 250)
         metric_add(METRIC_messages_refused, 1);
     return said;
@@ -99,7 +107,7 @@ static struct reply answer_chunk(struct receiving *r, uint64_t size, bool last)
     if (!read_octets(r, size, &said))
         return said;
     if (last)
-        return receiving_end(r);
+        return verdict(r);
     return r->trouble.code != 0 ? r->trouble : session_reply(r->s, 250, "2.0.0", "%llu octets taken", (unsigned long long)size);
 }
 

@@ -24,7 +24,7 @@ enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_TIME
 static struct reply     answer(struct session *s);
 static enum line_result read_line(struct session *s, bool auth, struct str *out);
 static bool             another_line_waits(const struct session *s);
-static int              put_reply(struct session *s, const struct reply *r);
+static int              put_replies(struct session *s, const struct reply *r);
 static void             shield(struct session *s);
 static int64_t          send_deadline(const struct session *s);
 
@@ -44,9 +44,10 @@ void session_talk(struct session *s)
 {
     if (session_begin_tls(s) < 0)
         return;
+    s->replies = 1;
     struct reply r = session_greeting(s);
     for (;;) {
-        if (r.code != SESSION_SAID && put_reply(s, &r) < 0)
+        if (r.code != SESSION_SAID && put_replies(s, &r) < 0)
             return;              /* it reads no replies, and how much of this one it got nobody knows */
         if (s->closing)
             break;
@@ -55,6 +56,7 @@ void session_talk(struct session *s)
             if (sent < 0 && sent != -ECANCELED)      /* cancelled: the next read says so again, and we say goodbye */
                 break;
         }
+        s->replies = 1;
         r = answer(s);
         session_take_line(s);
         if (r.code == 0)         /* the client is gone: nobody to tell */
@@ -102,8 +104,10 @@ void session_know_client(struct session *s, const struct net_addr *addr)
 /* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */
 struct reply session_greeting(struct session *s)
 {
-    return session_reply(s, 220, NULL, "%s ESMTP Nightmail", s->conf->hostname);
+    return session_reply(s, 220, NULL, "%s %s Nightmail", s->conf->hostname, session_is_lmtp(s) ? "LMTP" : "ESMTP");
 }
+
+bool session_is_lmtp(const struct session *s) { return s->client.terms.service == CONF_SERVICE_LMTP; }
 
 void session_free(struct session *s)
 {
@@ -263,6 +267,17 @@ static int put_reply(struct session *s, const struct reply *r)
     /* A client that does not read its replies is waited for here, up to the deadline. */
     stream_write_deadline(s->stream, send_deadline(s));
     return stream_put(s->stream, buf_str(&out));
+}
+
+/* A last one is said once: it is about the session. */
+static int put_replies(struct session *s, const struct reply *r)
+{
+    uint32_t times = s->closing ? 1 : s->replies;
+    int put = 0;
+
+    for (uint32_t i = 0; put == 0 && i < times; i++)
+        put = put_reply(s, r);
+    return put;
 }
 
 int session_send(struct session *s, const struct reply *r)

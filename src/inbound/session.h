@@ -2,7 +2,8 @@
  * A session: one client's connection, from the greeting to the end, as straight-line code.
  *
  * Read a line, look its verb up in a table, call the handler, write the reply; again. Replies to pipelined commands leave
- * in one piece. Whatever comes in, every command gets exactly one reply, and client and server stay in step.
+ * in one piece. Whatever comes in, every command gets exactly one reply, and client and server stay in step. (In LMTP the text of a
+ * message gets one for each of its recipients.)
  */
 #ifndef INBOUND_SESSION_H
 #define INBOUND_SESSION_H
@@ -27,7 +28,7 @@ struct session_client {
     struct net_addr addr;
     enum conf_tls   tls;                     /* of the listener it came to */
     struct conf_terms terms;                 /* likewise */
-    bool            local;                   /* came by the submit socket */
+    bool            local;                   /* came by a Unix socket: the submit socket, or one of LMTP */
     unsigned        uid;                     /* then: who it is */
 };
 

@@ -34,6 +34,7 @@ struct session {
     size_t                 line_length;                    /* of the command in the stream's input, with its CRLF; 0: taken away */
     uint32_t               errors;                         /* refused commands since the last accepted message */
     uint32_t               messages;                       /* accepted */
+    uint32_t               replies;                        /* so often the reply in the making is to be said */
     struct transaction     transaction;
     char                   text[SESSION_TEXT_MAX];
 };
@@ -63,6 +64,8 @@ int  session_send(struct session *s, const struct reply *r);
 
 /* Sends the replies that wait to be sent with the next ones. Awaits. */
 int  session_flush(struct session *s);
+
+bool session_is_lmtp(const struct session *s);
 
 /* Removes the command's line from the input; its arguments are gone then. */
 void session_take_line(struct session *s);

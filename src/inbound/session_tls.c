@@ -121,16 +121,18 @@ static int handshake(struct session *s, struct tls_context *context)
 const char *session_protocol(const struct session *s)
 {
     // clang-format off
-    static const char *const names[2][2][2] = {          /* RFC 3848; with SMTPUTF8, RFC 6531, 4.3 */
-        { { "ESMTP",    "ESMTPA"    }, { "ESMTPS",    "ESMTPSA"    } },
-        { { "UTF8SMTP", "UTF8SMTPA" }, { "UTF8SMTPS", "UTF8SMTPSA" } },
+    static const char *const names[2][2][2][2] = {       /* RFC 3848; with SMTPUTF8, RFC 6531, 4.3 */
+        { { { "ESMTP",    "ESMTPA"    }, { "ESMTPS",    "ESMTPSA"    } },
+          { { "UTF8SMTP", "UTF8SMTPA" }, { "UTF8SMTPS", "UTF8SMTPSA" } } },
+        { { { "LMTP",     "LMTPA"     }, { "LMTPS",     "LMTPSA"     } },
+          { { "UTF8LMTP", "UTF8LMTPA" }, { "UTF8LMTPS", "UTF8LMTPSA" } } },
     };
     // clang-format on
     bool utf8 = s->transaction.mail.seen & PARAM_SMTPUTF8;
 
-    if (s->client.local)
+    if (s->client.local && !session_is_lmtp(s))
         return "local";
     if (!s->esmtp && !s->authenticated)
         return "SMTP";                   /* HELO has no word for TLS in it */
-    return names[utf8][stream_is_tls(s->stream)][s->authenticated];
+    return names[session_is_lmtp(s)][utf8][stream_is_tls(s->stream)][s->authenticated];
 }

@@ -86,6 +86,52 @@ def test_each_recipient_has_an_end_of_his_own(house):
     assert told[FULL]["Diagnostic-Code"].startswith("smtp; 552 5.2.2 ")
 
 
+def hand_over(client, sender, rcpts, text):
+    """Python's sendmail reads one reply after the text, however many recipients there are: so by hand. The codes of all."""
+    client.ehlo_or_helo_if_needed()
+    codes = [client.mail(sender)[0], *(client.rcpt(r)[0] for r in rcpts)]
+    codes.append(client.docmd("DATA")[0])
+    client.send(text + b".\r\n")
+    return codes + [client.getreply()[0] for code in codes[1:-1] if code == 250]
+
+
+def test_python_hands_over_by_lmtp(folder, addresses, start):
+    path = f"{folder}/in"
+    ours = start(Nightmail(folder / "ours", addresses[0], users=[ALICE, BOB], terms="service = lmtp", trusted_networks=[],
+                           listeners=f'listen socket {{ address = "unix:{path}" service = lmtp }}\n'))
+    text = message("plain", CAROL)
+    with smtplib.LMTP(ours.address, ours.port) as client:
+        client.sendmail(CAROL, [BOB], text)
+        assert hand_over(client, CAROL, [BOB, GONE, ALICE, BOB], text) == [250, 250, 550, 250, 250, 354, 250, 250, 250]
+        assert client.noop()[0] == 250
+    with smtplib.LMTP(path) as client:
+        assert hand_over(client, CAROL, [BOB, "x@elsewhere.invalid"], text) == [250, 250, 250, 354, 250, 250]
+        assert client.noop()[0] == 250
+    with smtplib.SMTP(ours.address, ours.port) as client:
+        assert client.ehlo()[0] == client.helo()[0] == 500
+    wait_until(lambda: (len(ours.mails(BOB)), len(ours.mails(ALICE))) == (3, 1), 20, ours.said)
+    assert sorted(b"with LMTP" in m for m in ours.mails(BOB)) == [True] * 3
+
+
+@pytest.mark.parametrize("by_socket", [False, True], ids=["tcp", "socket"])
+def test_ours_to_ours(folder, addresses, start, by_socket):
+    """With CHUNKING and DSN, which Dovecot does not have."""
+    path = f"{folder}/in"
+    behind = start(Nightmail(folder / "behind", addresses[0], users=[ALICE, BOB, CAROL], hostname="mx.here.example", terms="service = lmtp",
+                             listeners=f'listen socket {{ address = "unix:{path}" service = lmtp }}\n'))
+    target = f"lmtp:unix:{path}" if by_socket else f"lmtp:[{behind.address}]:{behind.port}"
+    front = start(Nightmail(folder / "front", addresses[1], users=[ALICE, BOB, CAROL, GONE], hostname="mx.here.example", local_delivery=target))
+    send_all(front, BOB, ALICE)
+    send(front, ALICE, [BOB, CAROL, GONE])
+    wait_until(lambda: front.queued() == behind.queued() == [] and behind.mails(ALICE), 30, lambda: front.said() + behind.said())
+    mails = behind.mails(BOB)
+    assert len(mails) == len(BODIES) + 1
+    assert_all_arrived(mails[:-1])
+    assert len(behind.mails(CAROL)) == 1
+    told = reports(behind.mails(ALICE)[0])
+    assert list(told) == [GONE] and told[GONE]["Status"] == "5.1.1"
+
+
 def test_dovecot_away_is_waited_for(folder, addresses, start):
     house = House(folder, addresses, start, True, retry=["1s"])
     house.dovecot.stop()

@@ -22,11 +22,12 @@ class Nightmail:
     """
     A Nightmail server for `users` ("bob@here.example"), everybody else by `options` (nightmail.conf's names).
     `zone` is the text of a DNS zone file for "example.". Port 0 is the kernel's choice. `certificates` are (file, key); with
-    them there is a second listener, at port `tls_port` afterwards, with TLS from the first byte. `terms` stand in both listen blocks.
+    them there is a second listener, at port `tls_port` afterwards, with TLS from the first byte. `terms` stand in both listen blocks;
+    `listeners` are further blocks, as text.
     """
 
     def __init__(self, folder, address="127.0.0.1", port=0, users=(), hostname="nightmail.example", zone=None, env=None, certificates=(),
-                 terms="", **options):
+                 terms="", listeners="", **options):
         self.folder, self.address, self.port = Path(folder).absolute(), address, port
         self.data = self.folder / "data"
         self.conf = self.folder / "nightmail.conf"
@@ -45,6 +46,7 @@ class Nightmail:
         self.conf.write_text("".join(f"{k} = {quoted(v)}\n" for k, v in settings.items())
                              + f'listen "smtp" {{ address = "{address}:{port}" {terms} }}\n'
                              + (f'listen "tls" {{ address = "{address}:0" tls = implicit {terms} }}\n' if certificates else "")
+                             + listeners
                              + "".join(f"tls_certificate {i} {{ certificate = {quoted(c)} key = {quoted(k)} }}\n"
                                        for i, (c, k) in enumerate(certificates)))
 
