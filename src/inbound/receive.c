@@ -5,6 +5,7 @@
  * client expects it and the next command is read as one. Of a BDAT that is refused from the beginning the octets are read all the
  * same. Runs in the worker, in the session's task.
  */
+#include "base/clock.h"
 #include "base/metrics.h"
 #include "inbound/receiving.h"
 #include "inbound/session_internal.h"
@@ -66,10 +67,19 @@ struct reply receive_message(struct session *s)
 
 /* -- BDAT ------------------------------------------------------------------------------------------------------------------ */
 
+/* Patience goes on from chunk to chunk, as many small ones are no way to be slow either; but the time between them is not the octets'. */
+static void end_pause(struct receiving *r)
+{
+    if (r->paused_ns > 0)
+        r->patience_ns += clock_mono_ns() - r->paused_ns;
+    r->paused_ns = 0;
+}
+
 /* False: they did not come, and *out is what to say. */
 static bool read_octets(struct receiving *r, uint64_t size, struct reply *out)
 {
     session_take_line(r->s);
+    end_pause(r);
     if (beyond(r, size, drop_max(r->s))) {
         *out = session_farewell(r->s, 421, "4.3.4", "This message is far too big");
         return false;
@@ -81,6 +91,7 @@ static bool read_octets(struct receiving *r, uint64_t size, struct reply *out)
         if (size > 0 && !receiving_await(r, out))
             return false;
     }
+    r->paused_ns = clock_mono_ns();
     return true;
 }
 
@@ -111,7 +122,6 @@ static struct reply answer_chunk(struct receiving *r, uint64_t size, bool last)
     return r->trouble.code != 0 ? r->trouble : session_reply(r->s, 250, "2.0.0", "%llu octets taken", (unsigned long long)size);
 }
 
-/* Patience goes on from chunk to chunk: many small ones are no way to hold a session either. */
 struct reply receive_chunk(struct session *s, uint64_t size, bool last)
 {
     struct receiving *r = &s->transaction.text;

@@ -27,6 +27,7 @@ struct receiving {
     int64_t             patience_ns;     /* until then the client must have sent `wanted` bytes more; then both begin anew */
     uint64_t            wanted;
     bool                slow;            /* some of them have come */
+    int64_t             paused_ns;       /* when a chunk was complete; 0: octets are awaited */
     struct reply        trouble;         /* code 0 while all is well; then nothing is kept any more. Its text is a literal */
 };
 
