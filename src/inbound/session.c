@@ -237,13 +237,13 @@ static void shield(struct session *s)
     s->shielded = true;
 }
 
-static int64_t in_grace(const struct session *s, int64_t deadline_ns)
+int64_t session_in_grace(const struct session *s, int64_t deadline_ns)
 {
     int64_t stop = s->shielded ? s->shared->stop_deadline_ns : TASK_FOREVER;
     return deadline_ns < stop ? deadline_ns : stop;
 }
 
-static int64_t send_deadline(const struct session *s) { return in_grace(s, task_deadline_in(s->conf->command_timeout_ns)); }
+static int64_t send_deadline(const struct session *s) { return session_in_grace(s, task_deadline_in(s->conf->command_timeout_ns)); }
 
 ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle)
 {
@@ -252,7 +252,7 @@ ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle)
     if (n != -ECANCELED)
         return n;
     shield(s);
-    return idle ? -ECANCELED : stream_fill(s->stream, in_grace(s, deadline_ns));
+    return idle ? -ECANCELED : stream_fill(s->stream, session_in_grace(s, deadline_ns));
 }
 
 /* -- replies ------------------------------------------------------------------------------------------------------------ */

@@ -54,6 +54,7 @@ struct reply session_greeting(struct session *s);
 /* Awaits more input, as stream_fill. When the server stops: -ECANCELED if idle; a session that is not idle is shielded from then on
  * and goes on, at most until shared->stop_deadline_ns. */
 ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle);
+int64_t session_in_grace(const struct session *s, int64_t deadline_ns);   /* the earlier of the two */
 
 /* Awaits the next line; out stays in the input until session_take_line. auth: one of the AUTH exchange, which may be longer. False: the
  * failure is what to say; with code 0 the client is gone, and with s->closing it is the last word. */

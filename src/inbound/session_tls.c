@@ -98,7 +98,7 @@ static void forget(struct session *s)
 
 static int handshake(struct session *s, struct tls_context *context)
 {
-    int r = stream_tls_accept(s->stream, context, task_deadline_in(s->conf->tls_handshake_timeout_ns));
+    int r = stream_tls_accept(s->stream, context, session_in_grace(s, task_deadline_in(s->conf->tls_handshake_timeout_ns)));
 
     if (r < 0) {
         metric_add(METRIC_tls_handshakes_failed, 1);
