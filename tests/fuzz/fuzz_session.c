@@ -148,11 +148,11 @@ static void check_text(struct claim *c)
 
     assert(text != NULL && queue_read_body(c, 0, text, c->body_size, &n) == 0 && n == c->body_size);
     assert(n >= 10 && memcmp(text, "Received: ", 10) == 0);
-    for (size_t i = 0; i < n; i++) {
+    /* Text in chunks ends anywhere, and what was said to be binary holds anything (RFC 3030). */
+    for (size_t i = 0; i < n && !c->env.body_binary; i++) {
         assert(text[i] != '\0');
         assert((text[i] == '\n') == (i > 0 && text[i - 1] == '\r'));
     }
-    assert(text[n - 1] == '\n');
     struct header_field field;
     struct str message = { text, n };
     assert(c->env.login.n == 0 || str_starts(c->env.login, STR("uid:")) ||
