@@ -192,8 +192,7 @@ static int begin_entry(struct walk *w, const struct alias_token *token)
     int r = read_key(w, token->text, &addr);
     if (r < 0)
         return r;
-    struct str local = str_lower(&c->arena, addr.local);
-    struct str key = addr.domain.n == 0 ? local : str_printf(&c->arena, "%" STR_FMT "@%" STR_FMT, STR_ARG(local), STR_ARG(addr.domain));
+    struct str key = conf_key(&c->arena, addr.local, addr.domain);
     if (key.p == NULL)
         return -ENOMEM;
     const struct conf_alias *before = map_str_get(w->table, key);

@@ -6,6 +6,8 @@
  */
 #include "conf/conf.h"
 #include "conf/option.h"
+#include "mail/domain.h"
+#include "mail/local_part.h"
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -67,6 +69,21 @@ void conf_set_current(struct conf *c)
     current = c;
     pthread_mutex_unlock(&current_lock);
     conf_unref(before);
+}
+
+struct str conf_key(struct arena *a, struct str local, struct str domain)
+{
+    char memory[LOCAL_PART_KEY_MAX + 1 + DOMAIN_MAX];
+    struct buf key;
+
+    buf_init_fixed(&key, memory, sizeof memory);
+    local_part_put_key(&key, local);
+    if (domain.n > 0) {
+        buf_put_char(&key, '@');
+        buf_put_str(&key, domain);
+    }
+    assert(buf_ok(&key));
+    return str_copy(a, buf_str(&key));
 }
 
 static void show_listener(const struct conf_listener *l, struct buf *out)

@@ -200,6 +200,10 @@ int          conf_load(const char *path, struct conf **out, struct buf *error);
 struct conf *conf_ref(struct conf *c);
 void         conf_unref(struct conf *c);         /* NULL is fine */
 
+/* A name as the maps have it: "user@domain", "@domain" of an empty local part, "user" of an empty domain; all spellings of a name are one
+ * (mail/local_part.h). .p is NULL without memory. */
+struct str   conf_key(struct arena *a, struct str local, struct str domain);
+
 /* Every option with its value, in the syntax of the file, a comment behind those that are the default. */
 void         conf_show(const struct conf *c, struct buf *out);
 

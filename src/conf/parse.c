@@ -12,7 +12,6 @@
 #include "conf/scan.h"
 #include "mail/address.h"
 #include "mail/domain.h"
-#include "mail/local_part.h"
 #include <confuse.h>
 #include <assert.h>
 #include <errno.h>
@@ -458,19 +457,6 @@ static bool usable_local(struct str local)
     return local.n > 0;
 }
 
-/* What policy/access looks for. .p is NULL without memory. */
-static struct str user_key(struct arena *a, const struct address *addr, bool with_domain)
-{
-    char local_bytes[LOCAL_PART_KEY_MAX];
-    struct buf local;
-
-    buf_init_fixed(&local, local_bytes, sizeof local_bytes);
-    local_part_put_key(&local, addr->local);
-    if (!with_domain)
-        return str_copy(a, buf_str(&local));
-    return str_printf(a, "%" STR_FMT "@%" STR_FMT, STR_ARG(buf_str(&local)), STR_ARG(addr->domain));
-}
-
 static const char *add_user(struct conf *c, struct str line)
 {
     struct address addr;
@@ -479,7 +465,7 @@ static const char *add_user(struct conf *c, struct str line)
         return "is neither \"user\" nor \"user@domain\"";
     if (addr.domain.n > 0 && map_str_get(&c->local_domains, addr.domain) == NULL)
         return "is in a domain that is not among local_domains";
-    struct str key = user_key(&c->arena, &addr, addr.domain.n > 0);
+    struct str key = conf_key(&c->arena, addr.local, addr.domain);
     return key.p == NULL || map_str_put(&c->users, key, c) < 0 ? "no memory" : NULL;
 }
 
@@ -495,7 +481,7 @@ static const char *add_relay_recipient(struct conf *c, struct str line)
     }
     if (map_str_get(&c->relay_domains, addr.domain) == NULL)
         return "is in a domain that is not among relay_domains";
-    struct str key = user_key(&c->arena, &addr, true);
+    struct str key = conf_key(&c->arena, addr.local, addr.domain);
     return key.p == NULL || map_str_put(&c->relay_recipients, key, c) < 0 ? "no memory" : NULL;
 }
 

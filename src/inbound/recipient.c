@@ -124,22 +124,27 @@ static struct reply judge(const struct expansion *x, size_t *out_count)
 /* RFC 3461, 5.2.7: each gets the NOTIFY of the one, and the address that the sender knows. */
 static bool set_original(struct arena *a, struct recipient *rcpt)
 {
+    char memory[SMTP_ORCPT_MAX];
+    struct buf out;
+
     if (rcpt->original.n > 0)
         return true;
-    struct str text = address_text(a, &rcpt->rewritten_from);
-    if (text.p != NULL)
-        rcpt->original = str_printf(a, "%s;%" STR_FMT, rcpt->rewritten_from.utf8 ? "utf-8" : "rfc822", STR_ARG(text));
+    buf_init_fixed(&out, memory, sizeof memory);
+    buf_put_z(&out, rcpt->rewritten_from.utf8 ? "utf-8;" : "rfc822;");
+    if (rcpt->rewritten_from.utf8)
+        address_put_utf8_xtext(&out, &rcpt->rewritten_from);
+    else
+        address_put(&out, &rcpt->rewritten_from);
+    if (!buf_ok(&out))                   /* none is better than half of one */
+        return true;
+    rcpt->original = str_copy(a, buf_str(&out));
     return rcpt->original.p != NULL;
 }
 
-/* Case does not count among our own users. */
+/* Among our own users all spellings of a name are one; what another host makes of them is its affair. */
 static struct str key_of(struct arena *a, const struct expand_node *n)
 {
-    struct address addr = n->addr;
-
-    if (n->end != EXPAND_REMOTE)
-        addr.local = str_lower(a, addr.local);
-    return addr.local.p == NULL ? addr.local : address_key(a, &addr);
+    return n->end == EXPAND_REMOTE ? address_key(a, &n->addr) : conf_key(a, n->addr.local, n->addr.domain);
 }
 
 static int add_ends(struct transaction *t, const struct expansion *x, const struct rcpt_args *named)

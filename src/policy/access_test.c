@@ -18,13 +18,16 @@ static int set_up(void **state)
 {
     (void)state;
     arena_init(&arena, 1 << 20);
+    conf.recipient_delimiter = "+-";
     map_str_init(&conf.local_domains);
+    map_str_init(&conf.virtual_domains);
     map_str_init(&conf.relay_domains);
     map_str_init(&conf.users);
     map_str_init(&conf.relay_recipients);
     int r = map_str_put(&conf.local_domains, STR("here.example"), YES) | map_str_put(&conf.local_domains, STR("too.example"), YES) |
             map_str_put(&conf.relay_domains, STR("backup.example"), YES) | map_str_put(&conf.relay_domains, STR("all.example"), YES) |
-            map_str_put(&conf.users, STR("bob"), YES) | map_str_put(&conf.users, STR("eve@too.example"), YES) |
+            map_str_put(&conf.virtual_domains, STR("list.example"), YES) |
+            map_str_put(&conf.users, STR("bob"), YES) | map_str_put(&conf.users, STR("dave-x"), YES) | map_str_put(&conf.users, STR("eve@too.example"), YES) |
             map_str_put(&conf.relay_recipients, STR("carl@backup.example"), YES) |
             map_str_put(&conf.relay_recipients, STR("@all.example"), YES);
     return r;
@@ -34,6 +37,7 @@ static int tear_down(void **state)
 {
     (void)state;
     map_str_free(&conf.local_domains);
+    map_str_free(&conf.virtual_domains);
     map_str_free(&conf.relay_domains);
     map_str_free(&conf.users);
     map_str_free(&conf.relay_recipients);
@@ -65,6 +69,16 @@ static const struct { const char *rcpt; enum access stranger, trusted, without_l
     { "\"bob\"@here.example",               L,        L,       MB },
     { "eve@too.example",                    L,        L,       MB },
     { "eve@here.example",                   U,        U,       MB },
+    { "bob+x@here.example",                 L,        L,       MB },
+    { "Bob-x+y@here.example",               L,        L,       MB },
+    { "+bob@here.example",                  U,        U,       MB },
+    { "dave@here.example",                  U,        U,       MB },
+    { "dave-x@here.example",                L,        L,       MB },   /* a name with a delimiter in it, not a detail */
+    { "dave-x+y@here.example",              U,        U,       MB },   /* the first delimiter counts */
+    { "v%else.example+x@here.example",      U,        U,       U  },
+    { "bob@list.example",                   U,        U,       U  },   /* aliases only */
+    { "postmaster@list.example",            L,        L,       L  },
+    { "carl+x@backup.example",              U,        U,       U  },   /* what the primary parts is not ours to know */
     { "carl@backup.example",                R,        R,       R  },
     { "Postmaster@backup.example",          R,        R,       R  },
     { "nobody@backup.example",              U,        U,       U  },   /* a trusted client gets the same truth */

@@ -164,6 +164,7 @@ static const struct { const char *aliases, *rcpt, *ends; enum expand_result resu
     { "info@backup.example: bob",           "info@backup.example",  "=bob@here.example", DONE },
     { "info@b\xc3\xbc" "cher.example: bob@b\xc3\xbc" "cher.example", "info@B\xc3\xbc" "cher.example", "=bob@xn--bcher-kva.example", DONE },
     { "h\xc3\xa9l\xc3\xa8ne+f: x@1.example", "h\xc3\xa9l\xc3\xa8ne@here.example", "=h\xc3\xa9l\xc3\xa8ne@here.example", DONE },
+    { "jos\xc3\xa9: bob",                   "JOSe\xcc\x81+x@here.example", "=bob@here.example", DONE },     /* NFC, and not */
     { "\"J. Doe\": bob",                    "\"j. doe\"@here.example", "=bob@here.example", DONE },
     { "bob: x@1.example",                   "bob@1.example",        "!bob@1.example", DONE },
     { "a: b@else.example",                  "a@here.example",       ">b@else.example", DONE },        /* the alias may go where a stranger may not */

@@ -45,6 +45,33 @@ static const struct { const char *local, *domain, *path; } mailboxes[] = {
     { "x",             "[192.0.2.1]",  "/m/%5B192.0.2.1%5D/x"       },
 };
 
+static const struct { const char *local, *path; } details[] = {
+    { "..+x",      "/m/here.example/%2E%2E" },
+    { ".+/../x",   "/m/here.example/%2E"    },
+    { "+x",        "/m/here.example/+x"     },
+    { "Bob+A+b",   "/m/here.example/bob"    },
+    { "dave+x",    "/m/here.example/dave+x" },   /* listed so */
+    { "postmaster+x", "/m/here.example/postmaster" },
+};
+
+static void details_are_left_out(void **state)
+{
+    (void)state;
+    conf.recipient_delimiter = "+";
+    conf.have_users_file = true;
+    map_str_init(&conf.users);
+    assert_int_equal(map_str_put(&conf.users, STR("dave+x"), &conf), 0);
+    for (size_t i = 0; i < sizeof details / sizeof details[0]; i++) {
+        struct address a = { .local = str_of(details[i].local), .domain = STR("here.example") };
+        const char *path = NULL;
+        assert_int_equal(route_mailbox(&arena, &conf, &a, &path), 0);
+        assert_string_equal(path, details[i].path);
+    }
+    map_str_free(&conf.users);
+    conf.have_users_file = false;
+    conf.recipient_delimiter = NULL;
+}
+
 static void mailboxes_stay_inside(void **state)
 {
     (void)state;
@@ -142,7 +169,7 @@ static void a_domain_may_have_a_delivery_of_its_own(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mailboxes_stay_inside),
+        cmocka_unit_test(details_are_left_out), cmocka_unit_test(mailboxes_stay_inside),
         cmocka_unit_test(routes_are_found),
         cmocka_unit_test(one_relay_host_is_one_route),
         cmocka_unit_test(a_domain_may_have_a_delivery_of_its_own),
