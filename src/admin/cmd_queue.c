@@ -98,6 +98,7 @@ static void print_details(const json_t *answer)
         printf("  to <");
         cli_print_safe(stdout, str_of(text(rcpt, "to")));
         printf(">  %s\n", text(rcpt, "state"));
+        print_safe_line("     for  ", text(rcpt, "named"));
         print_safe_line("     by   ", text(rcpt, "remote"));
         print_safe_line("     said ", text(rcpt, "text"));
     }

@@ -105,8 +105,9 @@ static json_t *recipients_array(const struct queue_details *d)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < d->env.rcpt_count; i++) {
-        json_t *rcpt = json_pack("{s:o, s:s, s:o, s:o, s:o}", "to", address_string(&d->env.rcpts[i].addr), "state",
-                                 rcpt_state_name(d->states[i]), "status", control_string(d->last[i].status), "remote",
+        const struct recipient *r = &d->env.rcpts[i];
+        json_t *rcpt = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o}", "to", address_string(&r->addr), "named", address_string(&r->rewritten_from),
+                                 "state", rcpt_state_name(d->states[i]), "status", control_string(d->last[i].status), "remote",
                                  control_string(d->last[i].remote), "text", control_string(d->last[i].text));
         (void)json_array_append_new(list, rcpt);
     }

@@ -87,6 +87,13 @@ void trace_put_delivered_to(struct buf *out, const struct address *rcpt)
     buf_put_str(out, STR("\r\n"));
 }
 
+void trace_put_original_to(struct buf *out, const struct address *rcpt)
+{
+    buf_put_str(out, STR("X-Original-To: "));
+    address_put(out, rcpt);
+    buf_put_str(out, STR("\r\n"));
+}
+
 static bool names(struct str value, const struct address *rcpt)
 {
     struct arena a;

@@ -31,6 +31,7 @@ void trace_put_received(struct buf *out, const struct trace_received *r);
 
 void trace_put_return_path(struct buf *out, const struct address *sender);     /* "Return-Path: <...>"; null: "<>" */
 void trace_put_delivered_to(struct buf *out, const struct address *rcpt);
+void trace_put_original_to(struct buf *out, const struct address *rcpt);       /* X-Original-To, as Postfix calls it: before aliases */
 
 /* Whether the message has passed this mailbox before: a Delivered-To field that names it. */
 bool trace_was_delivered_to(struct str message, const struct address *rcpt);

@@ -61,7 +61,8 @@ static void test_path_fields(void **state)
     trace_put_return_path(&out, &null);
     trace_put_return_path(&out, &addr);
     trace_put_delivered_to(&out, &addr);
-    assert_str(buf_str(&out), "Return-Path: <>\r\nReturn-Path: <\"a b\"@c.example>\r\nDelivered-To: \"a b\"@c.example\r\n");
+    trace_put_original_to(&out, &other);
+    assert_str(buf_str(&out), "Return-Path: <>\r\nReturn-Path: <\"a b\"@c.example>\r\nDelivered-To: \"a b\"@c.example\r\nX-Original-To: a@c.example\r\n");
     assert_true(trace_was_delivered_to(buf_str(&out), &addr));
     assert_false(trace_was_delivered_to(buf_str(&out), &other));
     assert_true(trace_was_delivered_to(STR("delivered-to:\r\n a@C.example\r\n"), &other));

@@ -168,6 +168,20 @@ static void put_reason(struct buf *out, const struct outcome *o)
     buf_put_z(out, "\r\n");
 }
 
+/* The sender need not know to whom an alias of ours leads: he is told what he wrote, too. */
+static void put_recipient_words(struct buf *out, const struct recipient *rcpt)
+{
+    buf_put_z(out, "\r\n  <");
+    put_address_text(out, &rcpt->addr);
+    buf_put_z(out, ">");
+    if (!address_is_null(&rcpt->rewritten_from)) {
+        buf_put_z(out, ", to whom leads <");
+        put_address_text(out, &rcpt->rewritten_from);
+        buf_put_z(out, ">");
+    }
+    buf_put_z(out, "\r\n");
+}
+
 /* What of the original stands in the third part. */
 enum returned { RETURNED_NOTHING, RETURNED_HEADER, RETURNED_ALL };
 
@@ -193,9 +207,7 @@ static void put_plain_words(struct buf *out, const struct dsn *d, enum returned 
             const struct outcome *o = &d->outcomes[i];
             if (action_of(d, o) != action)
                 continue;
-            buf_put_z(out, "\r\n  <");
-            put_address_text(out, &d->claim->env.rcpts[o->rcpt].addr);
-            buf_put_z(out, ">\r\n");
+            put_recipient_words(out, &d->claim->env.rcpts[o->rcpt]);
             put_reason(out, o);
         }
     }

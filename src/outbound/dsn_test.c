@@ -198,7 +198,9 @@ static void only_those_that_failed(void **state)
     letter_add(d, "deferred@x.example", RCPT_PENDING, "4.2.2", "", STR("full"));
     letter_add(d, "never@x.example", RCPT_FAILED, "5.1.1", "", STR("no"));
     d->rcpts[1].original = STR("rfc822;Bob+list@elsewhere.example");
+    assert_true(address_of_parts(STR("team"), STR("here.example"), &d->rcpts[1].rewritten_from));
     letter_write(d, STR(ORIGINAL));
+    assert_true(str_find_str(d->words, STR("  <bob@x.example>, to whom leads <team@here.example>\r\n")) > 0);
     assert_true(str_find_str(d->words, STR("following recipient.")) > 0); /* one of four */
     for (unsigned i = 0; i < 4; i++)
         if (i != 1) {

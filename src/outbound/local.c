@@ -219,6 +219,8 @@ static void put_head(struct buf *out, const struct claim *c, const struct recipi
 {
     trace_put_return_path(out, &c->env.sender);
     trace_put_delivered_to(out, &rcpt->addr);
+    if (!address_is_null(&rcpt->rewritten_from))
+        trace_put_original_to(out, &rcpt->rewritten_from);
 }
 
 /* In a binary message CR LF may be two bytes of a picture: it stays as it came, header and all. */
