@@ -5,7 +5,8 @@
  * credential that must be said to a relay host). Everything crosses by value, so that a process of its own can stand behind
  * this header; for now it is this process. One keeper per process; questions may come from any loop.
  *
- * Two parts that know nothing of each other: passwords and credentials (keeper_password.c, keeper_credential.c), and keys.
+ * Two parts that know nothing of each other: passwords and credentials (keeper_password.c, keeper_credential.c), and private keys, which
+ * have a header of their own (keeper_key.h).
  */
 #ifndef RUN_KEEPER_H
 #define RUN_KEEPER_H
@@ -13,6 +14,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/str.h"
+#include "run/keeper_key.h"
 #include "run/task.h"
 
 /* -- accounts ---------------------------------------------------------------------------------------------------------- */

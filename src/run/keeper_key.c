@@ -22,6 +22,7 @@
 struct kept {
     uint64_t  id;                        /* 0: free */
     EVP_PKEY *key;                       /* owned */
+    EVP_PKEY_CTX *ready;                 /* to sign with, set up but for the scheme; copied for each signature; owned */
 };
 
 static struct kept     kept[KEEPER_KEYS_MAX];
@@ -90,8 +91,18 @@ static int put_public(const EVP_PKEY *key, struct buf *out)
     return buf_ok(out) ? 0 : -ENOMEM;
 }
 
-/* Takes the key. 0: no room. */
-static uint64_t keep(EVP_PKEY *key)
+static EVP_PKEY_CTX *get_ready(EVP_PKEY *key)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key, NULL);
+
+    if (ctx != NULL && EVP_PKEY_sign_init(ctx) == 1)
+        return ctx;
+    EVP_PKEY_CTX_free(ctx);
+    return NULL;
+}
+
+/* Takes both. 0: no room. */
+static uint64_t keep(EVP_PKEY *key, EVP_PKEY_CTX *ready)
 {
     uint64_t id = 0;
 
@@ -99,7 +110,7 @@ static uint64_t keep(EVP_PKEY *key)
     for (size_t i = 0; i < KEEPER_KEYS_MAX && id == 0; i++)
         if (kept[i].id == 0) {
             id = ++last_id;
-            kept[i] = (struct kept){ id, key };
+            kept[i] = (struct kept){ id, key, ready };
         }
     (void)pthread_mutex_unlock(&lock);
     return id;
@@ -117,10 +128,14 @@ int keeper_key_open(const char *path, uint64_t *out_key, struct buf *out_public,
         r = say(out_error, -EINVAL, path, wrong);
     else if (put_public(key, out_public) < 0)
         r = say(out_error, -ENOMEM, path, "no memory");
-    uint64_t id = r == 0 ? keep(key) : 0;
+    EVP_PKEY_CTX *ready = r == 0 ? get_ready(key) : NULL;
+    if (r == 0 && ready == NULL)
+        r = say(out_error, -ENOMEM, path, "no memory");
+    uint64_t id = r == 0 ? keep(key, ready) : 0;
     if (r == 0 && id == 0)
         r = say(out_error, -ENFILE, path, "too many keys");
     if (r < 0) {
+        EVP_PKEY_CTX_free(ready);
         EVP_PKEY_free(key);
         return r;
     }
@@ -130,29 +145,32 @@ int keeper_key_open(const char *path, uint64_t *out_key, struct buf *out_public,
 
 void keeper_key_close(uint64_t id)
 {
-    EVP_PKEY *key = NULL;
+    struct kept old = { 0 };
 
     (void)pthread_mutex_lock(&lock);
     for (size_t i = 0; i < KEEPER_KEYS_MAX && id != 0; i++)
         if (kept[i].id == id) {
-            key = kept[i].key;
+            old = kept[i];
             kept[i] = (struct kept){ 0 };
         }
     (void)pthread_mutex_unlock(&lock);
-    EVP_PKEY_free(key);
+    EVP_PKEY_CTX_free(old.ready);
+    EVP_PKEY_free(old.key);
 }
 
-/* Counted, so that it outlives a close. */
-static EVP_PKEY *find(uint64_t id)
+/* A copy, that outlives a close. To set one up from nothing for each signature is a search through names of algorithms. */
+static EVP_PKEY_CTX *find(uint64_t id)
 {
-    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *ctx = NULL;
 
     (void)pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < KEEPER_KEYS_MAX && key == NULL; i++)
-        if (kept[i].id == id && EVP_PKEY_up_ref(kept[i].key) == 1)
-            key = kept[i].key;
+    for (size_t i = 0; i < KEEPER_KEYS_MAX; i++)
+        if (kept[i].id == id) {
+            ctx = EVP_PKEY_CTX_dup(kept[i].ready);
+            break;
+        }
     (void)pthread_mutex_unlock(&lock);
-    return key;
+    return ctx;
 }
 
 static bool set_scheme(EVP_PKEY_CTX *ctx, enum keeper_scheme scheme)
@@ -167,17 +185,14 @@ static bool set_scheme(EVP_PKEY_CTX *ctx, enum keeper_scheme scheme)
 
 int keeper_key_sign(uint64_t id, enum keeper_scheme scheme, struct str in, uint8_t out[KEEPER_SIGNATURE_MAX])
 {
-    EVP_PKEY *key = id != 0 ? find(id) : NULL;
-    size_t    n = KEEPER_SIGNATURE_MAX;
+    EVP_PKEY_CTX *ctx = id != 0 ? find(id) : NULL;
+    size_t        n = KEEPER_SIGNATURE_MAX;
 
-    if (key == NULL)
+    if (ctx == NULL)
         return -ENOENT;
-    bool          fits = (EVP_PKEY_get_base_id(key) == EVP_PKEY_EC) == (scheme == KEEPER_ECDSA);
-    EVP_PKEY_CTX *ctx = fits ? EVP_PKEY_CTX_new(key, NULL) : NULL;
-    bool ok = ctx != NULL && EVP_PKEY_sign_init(ctx) == 1 && set_scheme(ctx, scheme) &&
-              EVP_PKEY_sign(ctx, out, &n, (const unsigned char *)in.p, in.n) == 1;
+    bool fits = (EVP_PKEY_get_base_id(EVP_PKEY_CTX_get0_pkey(ctx)) == EVP_PKEY_EC) == (scheme == KEEPER_ECDSA);
+    bool ok = fits && set_scheme(ctx, scheme) && EVP_PKEY_sign(ctx, out, &n, (const unsigned char *)in.p, in.n) == 1;
     EVP_PKEY_CTX_free(ctx);
-    EVP_PKEY_free(key);
     ERR_clear_error();       /* whoever asks may be in the middle of a handshake: nothing of ours is to be read as its error */
     if (!fits)
         return -EINVAL;

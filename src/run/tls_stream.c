@@ -21,6 +21,7 @@
 #include <string.h>
 
 #define SESSION_SIZE_MAX (12 * 1024)     /* ticket and certificates are the server's to choose, up to 160 KiB; most have less than 5 */
+#define TRIM_AFTER_NS (1 * NS_PER_S)
 
 struct tls_transport {
     struct transport  base;
@@ -31,6 +32,7 @@ struct tls_transport {
     bool              plain_ended;
     bool              established;   /* the handshake is done, and verified if that was asked for */
     bool              failed;        /* OpenSSL must not be called again */
+    bool              deep;          /* the stack holds a handshake's pages yet */
     bool              read_wants_write, write_wants_read;   /* a key update in the way */
     char             *words;         /* of the last failure; owned */
     char             *named;         /* what the client asked for, a server's; owned; NULL: nobody */
@@ -207,11 +209,25 @@ static int wait_writable(struct tls_transport *t, int64_t deadline_ns)
     return t->plain->ops->wait_writable(t->plain, deadline_ns);
 }
 
+/* A handshake goes deep into the stack. A session that then falls idle gives the pages back; for one that goes on at once it would be
+ * work for nothing, about a thirtieth of what a handshake costs. */
+static int wait_for_peer(struct tls_transport *t, int64_t deadline_ns)
+{
+    int64_t trim_at_ns = t->deep ? task_deadline_in(TRIM_AFTER_NS) : TASK_FOREVER;
+    int     r = wait_readable(t, trim_at_ns < deadline_ns ? trim_at_ns : deadline_ns);
+
+    if (r != -ETIMEDOUT || trim_at_ns >= deadline_ns)
+        return r;
+    t->deep = false;
+    task_trim_stack();
+    return wait_readable(t, deadline_ns);
+}
+
 static int tls_wait_readable(struct transport *base, int64_t deadline_ns)
 {
     struct tls_transport *t = (struct tls_transport *)base;
 
-    return t->read_wants_write ? wait_writable(t, deadline_ns) : wait_readable(t, deadline_ns);
+    return t->read_wants_write ? wait_writable(t, deadline_ns) : wait_for_peer(t, deadline_ns);
 }
 
 static int tls_wait_writable(struct transport *base, int64_t deadline_ns)
@@ -472,7 +488,7 @@ static int begin(struct stream *s, struct tls_context *context, const char *serv
     }
     t->established = true;
     give_session_back(t);
-    task_trim_stack();               /* a handshake goes deep, and a session may be idle for long after it */
+    t->deep = true;
     return 0;
 }
 
