@@ -119,6 +119,17 @@ static inline void scene_listen(struct conf *c, const char *address)
     c->listener_count = 1;
 }
 
+/* The one listener offers STARTTLS then. */
+static inline void scene_certificate(struct conf *c, const char *certificate, const char *key)
+{
+    c->certificates = arena_array(&c->arena, 1, sizeof *c->certificates);
+    c->certificates[0] = (struct conf_certificate){ .name = "scene", .certificate_file = certificate, .key_file = key };
+    c->certificate_count = 1;
+    for (size_t i = 0; i < c->listener_count; i++)
+        c->listeners[i].tls = CONF_TLS_STARTTLS;
+    c->outbound_tls = CONF_CLIENT_TLS_MAY;
+}
+
 /* -- the queue ------------------------------------------------------------------------------------------------------------- */
 
 /* Makes path and what is above it. BLOCKS; nothing is synced but the names. */

@@ -12,10 +12,13 @@
  * and not both; exactly once when nothing broke or stopped. Of a message that was refused, nobody got anything; of one without an
  * answer, everybody or nobody. Every body is the one that was sent (SHA-256), and nobody got what was not addressed to him.
  *
+ * In every fourth round of modes the servers speak TLS with each other.
+ *
  * A failure prints the seed and the step of the world. Every tenth seed runs twice: its traces must be equal.
  */
 #include "base/digest.h"
 #include "base/log.h"
+#include "run/tls_test_scene.h"
 #include "servers.h"
 #include <stdarg.h>
 #include <time.h>
@@ -60,6 +63,8 @@ static struct world {
     enum mode mode;
     unsigned life;
     struct server a, b;
+    bool tls;         /* the servers have a certificate, and so speak TLS with each other */
+    struct test_identity identity;
     struct fake c;
     bool ill;         /* c.example, in this moment of the run */
     unsigned clients; /* at work */
@@ -519,8 +524,16 @@ static void judge(void)
 
 /* -- a run -------------------------------------------------------------------------------------------------------------------------------------- */
 
+/* After a power cut they may be gone; what is to be seen here is not whether a server starts without them. */
+static void write_certificates(void)
+{
+    if (w.tls)
+        test_identity_write(&w.identity, "/", "world.pem", "world.key");
+}
+
 static void servers_start(void)
 {
+    write_certificates();
     fake_begin(&w.c, "192.0.2.3:25");
     if (server_start(&w.a) < 0 || server_start(&w.b) < 0)
         fail("a server did not start");
@@ -615,12 +628,19 @@ static void begin_world(void)
         scene_user(w.b.conf, user);
     }
     w.c.say = say_ill;
+    w.tls = w.seed / MODES % 4 == 3;
+    if (w.tls) {
+        w.identity = test_identity_new("world", "DNS:mx.a.example,DNS:mx.b.example", false, NULL);
+        scene_certificate(w.a.conf, "/world.pem", "/world.key");
+        scene_certificate(w.b.conf, "/world.pem", "/world.key");
+    }
 }
 
 static void end_world(void)
 {
     server_free(&w.a);
     server_free(&w.b);
+    test_identity_free(&w.identity);
     conf_replace_current(NULL);
     fake_forget(&w.c);
     for (unsigned i = 0; i < w.message_count; i++)
