@@ -86,6 +86,24 @@ struct str conf_key(struct arena *a, struct str local, struct str domain)
     return str_copy(a, buf_str(&key));
 }
 
+static void show_extensions_off(uint32_t off, struct buf *out)
+{
+    struct str word, rest = STR(CONF_EXTENSION_WORDS);
+
+    if (off == 0)
+        return;
+    buf_put_z(out, " extensions_off = \"");
+    for (const char *separator = ""; rest.n > 0; off >>= 1) {
+        str_cut(rest, ' ', &word, &rest);
+        if (off & 1) {
+            buf_put_z(out, separator);
+            buf_put_str(out, word);
+            separator = " ";
+        }
+    }
+    buf_put_char(out, '"');
+}
+
 static void show_listener(const struct conf_listener *l, struct buf *out)
 {
     static const char *const services[] = { [CONF_SERVICE_SMTP] = "smtp", [CONF_SERVICE_SUBMISSION] = "submission", [CONF_SERVICE_LMTP] = "lmtp" };
@@ -96,9 +114,26 @@ static void show_listener(const struct conf_listener *l, struct buf *out)
     option_put_quoted(out, l->name);
     buf_put_z(out, " { address = ");
     option_put_quoted(out, l->address);
-    buf_printf(out, " tls = %s service = %s auth_allow_cleartext = %s hide_client = %s }\n", words[l->tls],
+    buf_printf(out, " tls = %s service = %s auth_allow_cleartext = %s hide_client = %s", words[l->tls],
                services[l->terms.service], l->terms.auth_allow_cleartext ? "yes" : "no",
                l->terms.hide_client ? "yes" : "no");
+    if (l->terms.proxy_protocol)
+        buf_put_z(out, " proxy_protocol = yes");
+    show_extensions_off(l->terms.extensions_off, out);
+    buf_put_z(out, " }\n");
+}
+
+static void show_client_network(const struct conf_client_network *n, struct buf *out)
+{
+    char text[IP_RANGE_TEXT_MAX];
+
+    buf_put_z(out, "client_network ");
+    option_put_quoted(out, n->name);
+    ip_range_format(&n->network, text);
+    buf_put_z(out, " { network = ");
+    option_put_quoted(out, str_of(text));
+    show_extensions_off(n->extensions_off, out);
+    buf_put_z(out, " }\n");
 }
 
 static void show_certificate(const struct conf_certificate *cert, struct buf *out)
@@ -122,6 +157,8 @@ void conf_show(const struct conf *c, struct buf *out)
     }
     for (size_t i = 0; i < c->listener_count; i++)
         show_listener(&c->listeners[i], out);
+    for (size_t i = 0; i < c->client_network_count; i++)
+        show_client_network(&c->client_networks[i], out);
     for (size_t i = 0; i < c->certificate_count; i++)
         show_certificate(&c->certificates[i], out);
 }

@@ -28,11 +28,21 @@ enum conf_client_tls { CONF_CLIENT_TLS_NONE, CONF_CLIENT_TLS_MAY, CONF_CLIENT_TL
 
 enum conf_service { CONF_SERVICE_SMTP, CONF_SERVICE_SUBMISSION, CONF_SERVICE_LMTP };
 
+/* Those of SMTP's extensions that can be switched off, each at the place of its enum's value. */
+#define CONF_EXTENSION_WORDS  "PIPELINING SIZE 8BITMIME DSN SMTPUTF8 CHUNKING BINARYMIME FUTURERELEASE DELIVERBY MT-PRIORITY XCLIENT XFORWARD"
+
+enum conf_extension {
+    CONF_PIPELINING, CONF_SIZE, CONF_8BITMIME, CONF_DSN, CONF_SMTPUTF8, CONF_CHUNKING, CONF_BINARYMIME, CONF_FUTURERELEASE, CONF_DELIVERBY,
+    CONF_MT_PRIORITY, CONF_XCLIENT, CONF_XFORWARD,
+};
+
 /* How a listener treats its clients. */
 struct conf_terms {
     enum conf_service service;
     bool              auth_allow_cleartext;  /* AUTH without TLS too */
     bool              hide_client;           /* Received does not say where a login's mail came from */
+    bool              proxy_protocol;        /* only proxies of proxy_networks come, and say first for whom */
+    uint32_t          extensions_off;        /* 1 << enum conf_extension */
 };
 
 #define CONF_SOCKET_PATH_MAX  107        /* of Linux: sockaddr_un.sun_path without its NUL */
@@ -49,6 +59,13 @@ struct conf_listener {
 struct conf_owners {
     struct str         *logins;
     size_t              count;
+};
+
+/* Clients that are treated otherwise than their listener's. */
+struct conf_client_network {
+    struct str      name;                /* the block's title */
+    struct ip_range network;
+    uint32_t        extensions_off;      /* besides those of the listener */
 };
 
 struct conf_certificate {
@@ -96,6 +113,10 @@ struct conf {
     size_t                certificate_count;
     struct ip_range     *trusted_networks;
     size_t                trusted_network_count;
+    struct conf_client_network *client_networks;
+    size_t                client_network_count;
+    struct ip_range     *proxy_networks;     /* may come to a listener with proxy_protocol */
+    size_t                proxy_network_count;
     struct ip_range     *xclient_networks;   /* may say by XCLIENT who their client is; likewise the next */
     size_t                xclient_network_count;
     struct ip_range     *xforward_networks;

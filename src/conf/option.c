@@ -32,6 +32,7 @@ const struct option options[] = {
     { "segment_size",               OPTION_SIZE,    F(segment_size), 0,                              "64MiB",              64 * KIB,    4 * GIB },
 
     { "trusted_networks",           OPTION_NETWORKS, F(trusted_networks), F(trusted_network_count),  "127.0.0.0/8 ::1",    0,           0 },
+    { "proxy_networks",             OPTION_NETWORKS, F(proxy_networks), F(proxy_network_count),      "",                   0,           0 },
     { "xclient_networks",           OPTION_NETWORKS, F(xclient_networks), F(xclient_network_count),  "",                   0,           0 },
     { "xforward_networks",          OPTION_NETWORKS, F(xforward_networks), F(xforward_network_count), "",                  0,           0 },
     { "local_domains",              OPTION_DOMAINS, F(local_domains), 0,                             "",                   0,           0 },

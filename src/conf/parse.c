@@ -324,6 +324,56 @@ static bool set_listener_bool(struct loader *l, cfg_t *block, const char *option
     return word == NULL || option_bool(str_of(word), out) || scan_error(l->error, at, "%s: \"%s\" is neither yes nor no", option, word);
 }
 
+/* "DSN CHUNKING": words in one string, as all values in blocks are one. */
+static bool set_extensions_off(struct loader *l, const char *kind, cfg_t *block, uint32_t *out)
+{
+    struct place at;
+    const char *words = block_value(l, kind, block, "extensions_off", &at);
+    struct str word, rest = str_of(words);
+    uint32_t off = 0;
+    unsigned value;
+
+    while ((rest = str_trim(rest)).n > 0) {
+        str_cut(rest, ' ', &word, &rest);
+        if (!option_word(CONF_EXTENSION_WORDS, word, &value))
+            return scan_error(l->error, at, "extensions_off: \"%" STR_FMT "\" is none of " CONF_EXTENSION_WORDS, STR_ARG(word));
+        off |= UINT32_C(1) << value;
+    }
+    *out = off;
+    return true;
+}
+
+static int set_client_network(struct loader *l, cfg_t *block, struct conf_client_network *out)
+{
+    struct place at;
+    const char *network = block_value(l, "client_network", block, "network", &at);
+
+    if (network == NULL || !ip_range_parse(str_of(network), &out->network)) {
+        scan_error(l->error, at, "client_network \"%s\" needs a network: 192.0.2.0/24, 2001:db8::/32, with zeros behind the prefix", cfg_title(block));
+        return -EINVAL;
+    }
+    if (!set_extensions_off(l, "client_network", block, &out->extensions_off))
+        return -EINVAL;
+    out->name = str_copy(&l->c->arena, str_of(cfg_title(block)));
+    return out->name.p == NULL ? -ENOMEM : 0;
+}
+
+static int set_client_networks(struct loader *l)
+{
+    size_t count = cfg_size(l->cfg, "client_network");
+
+    l->c->client_networks = arena_array(&l->c->arena, count + 1, sizeof *l->c->client_networks);
+    if (l->c->client_networks == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        int r = set_client_network(l, cfg_getnsec(l->cfg, "client_network", (unsigned)i), &l->c->client_networks[i]);
+        if (r < 0)
+            return r;
+        l->c->client_network_count++;
+    }
+    return 0;
+}
+
 static bool set_listener_terms(struct loader *l, cfg_t *block, struct conf_listener *out)
 {
     struct conf_terms *t = &out->terms;
@@ -335,12 +385,17 @@ static bool set_listener_terms(struct loader *l, cfg_t *block, struct conf_liste
         return scan_error(l->error, at, "service: \"%s\" is none of " CONF_SERVICE_WORDS, word);
     t->service = (enum conf_service)value;
     if (!set_listener_bool(l, block, "auth_allow_cleartext", &t->auth_allow_cleartext) ||
-        !set_listener_bool(l, block, "hide_client", &t->hide_client))
+        !set_listener_bool(l, block, "hide_client", &t->hide_client) || !set_listener_bool(l, block, "proxy_protocol", &t->proxy_protocol) ||
+        !set_extensions_off(l, "listen", block, &t->extensions_off))
         return false;
     if (out->path != NULL && t->service != CONF_SERVICE_LMTP)
         return scan_error(l->error, at, "service: only LMTP comes by a Unix socket of one's own; programs here hand over mail by the submit_socket");
     if (t->service == CONF_SERVICE_LMTP && str_ends_nocase(out->address, STR(":25")))
         return scan_error(l->error, at, "service: LMTP must not be spoken at port 25 (RFC 2033, 5)");
+    if (t->proxy_protocol && l->c->proxy_network_count == 0)
+        return scan_error(l->error, at, "proxy_protocol: needs proxy_networks: which proxies may say who their clients are?");
+    if (t->proxy_protocol && out->path != NULL)
+        return scan_error(l->error, at, "proxy_protocol: a Unix socket has none");
     if (t->service != CONF_SERVICE_SUBMISSION)
         return true;
     if (l->c->accounts_file[0] == '\0')
@@ -744,6 +799,8 @@ static int load_snapshot(struct loader *l)
         r = set_certificates(l);
     if (r == 0)
         r = set_listeners(l);
+    if (r == 0)
+        r = set_client_networks(l);
     if (r == 0)
         r = set_derived(l);
     if (r == 0)

@@ -26,7 +26,8 @@ struct reader {
 
 /* Words of a configuration that are no option: blocks and what may stand in them. */
 const struct scan_block scan_blocks[] = {
-    { "listen",          { "address", "tls", "service", "auth_allow_cleartext", "hide_client", NULL }     },
+    { "listen",          { "address", "tls", "service", "auth_allow_cleartext", "hide_client", "proxy_protocol", "extensions_off", NULL } },
+    { "client_network",  { "network", "extensions_off", NULL } },
     { "tls_certificate", { "certificate", "key", NULL } },
 };
 const size_t scan_block_count = sizeof scan_blocks / sizeof scan_blocks[0];

@@ -23,7 +23,7 @@ struct scan_item {
 };
 
 /* A kind of block, and the options that may stand in it. */
-#define SCAN_BLOCK_OPTIONS_MAX 8
+#define SCAN_BLOCK_OPTIONS_MAX 12
 struct scan_block {
     const char *name;
     const char *options[SCAN_BLOCK_OPTIONS_MAX];   /* NULL-ended */

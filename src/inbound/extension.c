@@ -9,42 +9,51 @@
 #include "smtp/xclient.h"
 #include <inttypes.h>
 
+static bool offers_chunking(const struct session *s);
 static void put_size(const struct session *s, struct buf *out);
 static void put_xclient(const struct session *s, struct buf *out);
 static void put_xforward(const struct session *s, struct buf *out);
 
+#define OFF(extension) (UINT32_C(1) << (extension))
+#define DSN_OF_MAIL    (PARAM_RET | PARAM_ENVID)
+#define DSN_OF_RCPT    (PARAM_NOTIFY | PARAM_ORCPT)
+
 // clang-format off
 static const struct extension_row {
     const char *keyword;
+    uint32_t    off;                                                     /* the bit that switches it off; 0: nothing does */
     bool      (*offered)(const struct session *s);                       /* NULL: always */
     void      (*put)(const struct session *s, struct buf *out);          /* what follows the keyword and a space; NULL: nothing does */
     unsigned    mail_params, rcpt_params;                                /* enum smtp_param */
 } extensions[EXTENSION_COUNT] = {
-    /*                                  keyword                offered                      put           parameters of MAIL, of RCPT */
-    [EXTENSION_NONE]                = { "",                    NULL,                        NULL,         0, 0 },
-    [EXTENSION_PIPELINING]          = { "PIPELINING",          NULL,                        NULL,         0, 0 },
-    [EXTENSION_SIZE]                = { "SIZE",                NULL,                        put_size,     PARAM_SIZE, 0 },
-    [EXTENSION_8BITMIME]            = { "8BITMIME",            NULL,                        NULL,         PARAM_BODY, 0 },
-    [EXTENSION_DSN]                 = { "DSN",                 NULL,                        NULL,         PARAM_RET | PARAM_ENVID, PARAM_NOTIFY | PARAM_ORCPT },
-    [EXTENSION_SMTPUTF8]            = { "SMTPUTF8",            NULL,                        NULL,         PARAM_SMTPUTF8, 0 },
-    [EXTENSION_CHUNKING]            = { "CHUNKING",            NULL,                        NULL,         0, 0 },
-    [EXTENSION_BINARYMIME]          = { "BINARYMIME",          NULL,                        NULL,         PARAM_BODY, 0 },
-    [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", NULL,                        NULL,         0, 0 },
-    [EXTENSION_STARTTLS]            = { "STARTTLS",            session_offers_tls,          NULL,         0, 0 },
-    [EXTENSION_AUTH]                = { "AUTH",                session_offers_auth,         session_put_mechanisms, PARAM_AUTH, 0 },
-    [EXTENSION_FUTURERELEASE]       = { "FUTURERELEASE",       wishes_offer_future_release, wishes_put_future_release, PARAM_HOLDFOR | PARAM_HOLDUNTIL, 0 },
-    [EXTENSION_DELIVERBY]           = { "DELIVERBY",           NULL,                        wishes_put_deliver_by, PARAM_BY, 0 },
-    [EXTENSION_MT_PRIORITY]         = { "MT-PRIORITY",         NULL,                        NULL,         PARAM_MT_PRIORITY, 0 },
-    [EXTENSION_XCLIENT]             = { "XCLIENT",             told_offers_xclient,         put_xclient,  0, 0 },
-    [EXTENSION_XFORWARD]            = { "XFORWARD",            told_offers_xforward,        put_xforward, 0, 0 },
-    [EXTENSION_HELP]                = { "HELP",                NULL,                        NULL,         0, 0 },
+    /*                                  keyword                switch                   offered               put                     parameters of MAIL, RCPT */
+    [EXTENSION_NONE]                = { "",                    0,                       NULL,                 NULL,                   0, 0 },
+    [EXTENSION_PIPELINING]          = { "PIPELINING",          OFF(CONF_PIPELINING),    NULL,                 NULL,                   0, 0 },
+    [EXTENSION_SIZE]                = { "SIZE",                OFF(CONF_SIZE),          NULL,                 put_size,               PARAM_SIZE, 0 },
+    [EXTENSION_8BITMIME]            = { "8BITMIME",            OFF(CONF_8BITMIME),      NULL,                 NULL,                   PARAM_BODY, 0 },
+    [EXTENSION_DSN]                 = { "DSN",                 OFF(CONF_DSN),           NULL,                 NULL,                   DSN_OF_MAIL, DSN_OF_RCPT },
+    [EXTENSION_SMTPUTF8]            = { "SMTPUTF8",            OFF(CONF_SMTPUTF8),      NULL,                 NULL,                   PARAM_SMTPUTF8, 0 },
+    [EXTENSION_CHUNKING]            = { "CHUNKING",            OFF(CONF_CHUNKING),      NULL,                 NULL,                   0, 0 },
+    [EXTENSION_BINARYMIME]          = { "BINARYMIME",          OFF(CONF_BINARYMIME),    offers_chunking,      NULL,                   PARAM_BODY, 0 },
+    [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", 0,                       NULL,                 NULL,                   0, 0 },
+    [EXTENSION_STARTTLS]            = { "STARTTLS",            0,                       session_offers_tls,   NULL,                   0, 0 },
+    [EXTENSION_AUTH]                = { "AUTH",                0,                       session_offers_auth,  session_put_mechanisms, PARAM_AUTH, 0 },
+    [EXTENSION_FUTURERELEASE]       = { "FUTURERELEASE",       OFF(CONF_FUTURERELEASE), wishes_offer_holding, wishes_put_holding,     PARAM_HOLDFOR | PARAM_HOLDUNTIL, 0 },
+    [EXTENSION_DELIVERBY]           = { "DELIVERBY",           OFF(CONF_DELIVERBY),     NULL,                 wishes_put_deliver_by,  PARAM_BY, 0 },
+    [EXTENSION_MT_PRIORITY]         = { "MT-PRIORITY",         OFF(CONF_MT_PRIORITY),   NULL,                 NULL,                   PARAM_MT_PRIORITY, 0 },
+    [EXTENSION_XCLIENT]             = { "XCLIENT",             OFF(CONF_XCLIENT),       told_offers_xclient,  put_xclient,            0, 0 },
+    [EXTENSION_XFORWARD]            = { "XFORWARD",            OFF(CONF_XFORWARD),      told_offers_xforward, put_xforward,           0, 0 },
+    [EXTENSION_HELP]                = { "HELP",                0,                       NULL,                 NULL,                   0, 0 },
 };
 // clang-format on
 
 bool extension_offered(const struct session *s, enum extension e)
 {
-    return extensions[e].offered == NULL || extensions[e].offered(s);
+    return !(s->extensions_off & extensions[e].off) && (extensions[e].offered == NULL || extensions[e].offered(s));
 }
+
+/* RFC 3030, 3: BINARYMIME is nothing without CHUNKING. */
+static bool offers_chunking(const struct session *s) { return extension_offered(s, EXTENSION_CHUNKING); }
 
 void extensions_put(const struct session *s, struct buf *out)
 {

@@ -4,6 +4,7 @@
  * When descriptors or memory run out, accepting pauses and says so; sessions that end make room again. Runs in the worker.
  */
 #include "inbound/listener.h"
+#include "inbound/proxy.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "conf/conf.h"
@@ -60,25 +61,53 @@ static void give_back(struct session_limit *l, unsigned counter)
 }
 
 /* NULL: welcome. Otherwise why not, and nothing is taken. */
-static const char *admit(struct session_limit *l, const struct conf *c, const struct session_client *client, unsigned *out_counter)
+static const char *admit_client(struct session_limit *l, const struct conf *c, const struct session_client *client, unsigned *out_counter)
 {
     uint8_t ip[16];
+    size_t len = net_addr_ip(&client->addr, ip);
 
-    if (!take(&l->total, c->sessions_max))
-        return "Too many sessions; try again later";
     *out_counter = NO_COUNTER;
-    if (client->local || access_is_trusted(c, ip, net_addr_ip(&client->addr, ip)))
+    if (client->local || (!client->unknown && access_is_trusted(c, ip, len)))
         return NULL;
     unsigned counter = counter_of(l, &client->addr);
-    if (!take(&l->by_client[counter], c->sessions_per_client_max)) {
-        give_back(l, NO_COUNTER);
+    if (!take(&l->by_client[counter], c->sessions_per_client_max))
         return "Too many sessions from your address; try again later";
-    }
     *out_counter = counter;
     return NULL;
 }
 
+/* Likewise. Who stands behind a proxy is admitted when the proxy has said who it is. */
+static const char *admit(struct session_limit *l, const struct conf *c, const struct session_client *client, unsigned *out_counter)
+{
+    bool proxy = client->terms.proxy_protocol;
+
+    if (proxy && !proxy_is_listed(c, &client->addr))
+        return "Only proxies may come here";
+    if (!take(&l->total, c->sessions_max))
+        return "Too many sessions; try again later";
+    *out_counter = NO_COUNTER;
+    const char *why = proxy ? NULL : admit_client(l, c, client, out_counter);
+    if (why != NULL)
+        give_back(l, NO_COUNTER);
+    return why;
+}
+
 /* -- sessions ------------------------------------------------------------------------------------------------------------ */
+
+static void refuse(struct stream *stream, const struct session_client *client, const struct conf *c, const char *why);
+
+/* Awaits the proxy's header. False: there is no session. */
+static bool meet_behind_proxy(struct session_start *start)
+{
+    if (proxy_meet(start->stream, &start->client) < 0)
+        return false;
+    struct conf *c = conf_current();
+    const char *why = admit_client(start->listener->limit, c, &start->client, &start->counter);
+    if (why != NULL)
+        refuse(start->stream, &start->client, c, why);
+    conf_unref(c);
+    return why == NULL;
+}
 
 static void run_session(void *arg)
 {
@@ -87,7 +116,10 @@ static void run_session(void *arg)
     free(arg);
     metric_add(METRIC_sessions_open, 1);
     metric_add(METRIC_sessions_total, 1);
-    session_run(start.listener->shared, start.stream, &start.client);
+    if (!start.client.terms.proxy_protocol || meet_behind_proxy(&start))
+        session_run(start.listener->shared, start.stream, &start.client);
+    else
+        stream_close(start.stream);
     metric_add(METRIC_sessions_open, -1);
     give_back(start.listener->limit, start.counter);
 }

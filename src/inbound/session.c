@@ -83,22 +83,28 @@ struct session *session_new(struct session_shared *shared, struct stream *stream
         s->trusted = true;       /* the kernel vouches for the uid, and each message carries it */
         snprintf(s->login, sizeof s->login, "uid:%u", client->uid);
     } else {
-        session_know_client(s, &client->addr);
+        session_know_client(s, client->unknown ? NULL : &client->addr);
     }
     return s;
 }
 
 void session_know_client(struct session *s, const struct net_addr *addr)
 {
+    const struct conf *c = s->conf;
     uint8_t ip[16];
 
+    s->extensions_off = s->client.terms.extensions_off;
     if (addr == NULL) {
         snprintf(s->client_ip, sizeof s->client_ip, "unknown");
         s->trusted = false;
         return;
     }
     net_addr_format_ip(addr, s->client_ip);
-    s->trusted = access_is_trusted(s->conf, ip, net_addr_ip(addr, ip));
+    size_t len = net_addr_ip(addr, ip);
+    s->trusted = access_is_trusted(c, ip, len);
+    for (size_t i = 0; i < c->client_network_count; i++)
+        if (ip_range_has(&c->client_networks[i].network, ip, len))
+            s->extensions_off |= c->client_networks[i].extensions_off;
 }
 
 /* RFC 5321, 3.1: the word ESMTP says that EHLO is worth trying. */

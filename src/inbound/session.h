@@ -28,6 +28,7 @@ struct session_client {
     struct net_addr addr;
     enum conf_tls   tls;                     /* of the listener it came to */
     struct conf_terms terms;                 /* likewise */
+    bool            unknown;                 /* a proxy brought it and did not say who it is; addr is the proxy's */
     bool            local;                   /* came by a Unix socket: the submit socket, or one of LMTP */
     unsigned        uid;                     /* then: who it is */
 };

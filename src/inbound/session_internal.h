@@ -23,6 +23,7 @@ struct session {
     char                   client_ip[NET_ADDR_TEXT_MAX];   /* "" for local submission */
     char                   login[KEEPER_LOGIN_MAX + 1];    /* "alice@here.example", "uid:1000"; "" if nobody */
     bool                   trusted;
+    uint32_t               extensions_off;                 /* by the listener and the client's networks; 1 << enum conf_extension */
     bool                   authenticated;                  /* by AUTH */
     uint32_t               auth_failures;
     struct told           *told;                           /* owned; NULL until somebody tells us of the client */

@@ -18,7 +18,7 @@ _Static_assert(XCLIENT_TEXT_MAX < SESSION_HELO_MAX, "what XCLIENT says of HELO f
 static bool is_listed(const struct session *s, const struct ip_range *networks, size_t count)
 {
     uint8_t ip[16];
-    size_t len = s->client.local ? 0 : net_addr_ip(&s->client.addr, ip);
+    size_t len = s->client.local || s->client.unknown ? 0 : net_addr_ip(&s->client.addr, ip);
 
     for (size_t i = 0; len > 0 && i < count; i++)
         if (ip_range_has(&networks[i], ip, len))

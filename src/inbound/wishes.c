@@ -10,9 +10,9 @@
 /* Strangers may not fill our queue with mail for later, nor overtake others. */
 static bool is_ours(const struct session *s) { return s->trusted || s->authenticated; }
 
-bool wishes_offer_future_release(const struct session *s) { return is_ours(s) && s->conf->future_release_max_ns > 0; }
+bool wishes_offer_holding(const struct session *s) { return is_ours(s) && s->conf->future_release_max_ns > 0; }
 
-void wishes_put_future_release(const struct session *s, struct buf *out)
+void wishes_put_holding(const struct session *s, struct buf *out)
 {
     buf_printf(out, "%" PRId64 " ", s->conf->future_release_max_ns / NS_PER_S);
     date_put_iso(out, clock_wall_ns() + s->conf->future_release_max_ns, false);

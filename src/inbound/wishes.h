@@ -18,8 +18,8 @@ struct wishes {
     int     priority;
 };
 
-bool wishes_offer_future_release(const struct session *s);
-void wishes_put_future_release(const struct session *s, struct buf *out);
+bool wishes_offer_holding(const struct session *s);
+void wishes_put_holding(const struct session *s, struct buf *out);
 void wishes_put_deliver_by(const struct session *s, struct buf *out);
 
 /* Code 250 with *out written: granted, perhaps with another priority than the one asked for, which the reply then says. */
