@@ -10,6 +10,7 @@
 #include "base/metrics.h"
 #include "inbound/session_internal.h"
 #include "smtp/sasl.h"
+#include <assert.h>
 #include <string.h>
 
 #define NONCE_BYTES  18
@@ -252,8 +253,7 @@ static struct reply check_auth(const struct session *s, struct str name, enum sa
         return reply(503, "5.5.1", "Say EHLO first");
     if (s->authenticated)
         return reply(503, "5.5.1", "You are logged in");
-    if (s->transaction.open)
-        return reply(503, "5.5.1", "There is a transaction; log in before it");
+    assert(!s->transaction.open);        /* none begins without a login where there are any */
     if (!channel_is_safe(s))
         return reply(538, "5.7.11", "Say STARTTLS first: passwords are taken under TLS only");
     if (name.n == 0)

@@ -367,7 +367,7 @@ static struct reply on_help(struct session *s, struct str args)
     (void)args;
     if (session_is_lmtp(s))
         return reply(214, "2.0.0", "LHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 2033 tells the rest");
-    return reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
+    return reply(214, "2.0.0", "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
 }
 
 static struct reply on_quit(struct session *s, struct str args)

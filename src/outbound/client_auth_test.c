@@ -4,7 +4,10 @@
 #include "base/codec.h"
 #include "base/scram.h"
 #include "base/cleanup.h"
+#include "outbound/client.h"
 #include "outbound/client_auth.h"
+#include "outbound/test_scene.h"
+#include "run/file.h"
 #include "run/sim.h"
 #include <errno.h>
 #include <setjmp.h>
@@ -189,6 +192,71 @@ static void scram(void **state)
     sim_end();
 }
 
+/* -- a relay host: logged in, or nothing is sent there -------------------------------------------------------------------------- */
+
+#define SERVER "192.0.2.1:25"
+
+static const struct host_case {
+    const char *name, *ehlo, *auth, *password;   /* auth: its reply to AUTH; password: the file's text, NULL: no file */
+    bool        cleartext;
+    int         result;
+    const char *status;
+} hosts[] = {
+    { "lets us in",        "250-x\r\n250 AUTH PLAIN\r\n", "235 2.7.0 ok\r\n",   "pencil\n", true,  0,       NULL    },
+    { "refuses us",        "250-x\r\n250 AUTH PLAIN\r\n", "535 5.7.8 no\r\n",   "pencil\n", true,  -EACCES, "4.7.0" },
+    { "not now",           "250-x\r\n250 AUTH PLAIN\r\n", "454 4.7.0 busy\r\n", "pencil\n", true,  -EACCES, "4.7.0" },
+    { "has no AUTH",       "250-x\r\n250 SIZE 10\r\n",    "235 2.7.0 ok\r\n",   "pencil\n", true,  -EACCES, "4.7.0" },
+    { "has no TLS",        "250-x\r\n250 AUTH PLAIN\r\n", "235 2.7.0 ok\r\n",   "pencil\n", false, -EACCES, "4.7.0" },
+    { "we know nothing",   "250-x\r\n250 AUTH PLAIN\r\n", "235 2.7.0 ok\r\n",   NULL,       true,  -EACCES, "4.7.0" },
+    { "an empty password", "250-x\r\n250 AUTH PLAIN\r\n", "235 2.7.0 ok\r\n",   "\n",       true,  -EACCES, "4.7.0" },
+    { "hangs up",          "250-x\r\n250 AUTH PLAIN\r\n", FAKE_CUT,            "pencil\n", true,  -EPIPE,  "4.4.2" },
+};
+
+static void put_secret(const char *text)
+{
+    CLEANUP_FILE int root = file_open_dir("/");
+    CLEANUP_FILE int file = text == NULL ? -ENOENT : file_open_at(root, "secret", FILE_WRITE | FILE_CREATE);
+
+    assert_true(text == NULL || file_write_at(file, text, strlen(text), 0) == 0);
+}
+
+static void meet_host(void *arg)
+{
+    const struct host_case *c = arg;
+    struct conf *conf = scene_conf("us.example", "us");
+    struct client_security security = { .login = true };
+    struct fake fake = { .words = { [AT_EHLO] = c->ehlo, [AT_OTHER] = c->auth } };
+    struct client *client = NULL;
+    struct outcome failure = { 0 };
+    struct net_addr to;
+    struct arena a;
+
+    arena_init(&a, 1 << 20);
+    put_secret(c->password);
+    conf->relay_host_user = "tim";
+    conf->relay_host_password_file = "/secret";
+    conf->relay_host_auth_allow_cleartext = c->cleartext;
+    fake_begin(&fake, SERVER);
+    assert_true(net_addr_parse(STR(SERVER), 25, &to));
+    int r = client_open(&(struct client_server){ .addr = &to, .host = STR("fake.example"), .security = &security }, conf, &a, &client, &failure);
+    if (r != c->result || (r < 0 && (failure.state != RCPT_PENDING || !str_eq(failure.status, str_of(c->status)))))
+        fail_msg("%s: %d %.*s %.*s", c->name, r, (int)failure.status.n, failure.status.p, (int)failure.text.n, failure.text.p);
+    client_close(client);
+    fake_end(&fake);
+    arena_reset(&a);
+    conf_unref(conf);
+}
+
+static void relay_hosts(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        sim_begin(&(struct sim_options){ .seed = i + 1 });
+        assert_int_equal(sim_run(meet_host, (void *)(uintptr_t)&hosts[i]), 0);
+        sim_end();
+    }
+}
+
 static void mechanisms(void **state)
 {
     (void)state;
@@ -200,6 +268,7 @@ static void mechanisms(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(conversations), cmocka_unit_test(scram), cmocka_unit_test(mechanisms) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(conversations), cmocka_unit_test(scram), cmocka_unit_test(relay_hosts),
+                                        cmocka_unit_test(mechanisms) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
