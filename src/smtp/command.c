@@ -181,9 +181,15 @@ static bool read_envid(struct arena *a, struct str value, void *args)
     return value.n > 0 && value.n <= SMTP_ENVID_MAX && smtp_parse_xtext(a, value, &((struct mail_args *)args)->envid);
 }
 
+/* A mailbox, or "<>" (RFC 4954, 5) */
 static bool read_auth(struct arena *a, struct str value, void *args)
 {
-    return value.n > 0 && value.n <= SMTP_ORCPT_MAX && smtp_parse_xtext(a, value, &((struct mail_args *)args)->auth);
+    struct mail_args *mail = args;
+    struct address who;
+
+    if (value.n == 0 || value.n > SMTP_ORCPT_MAX || !smtp_parse_xtext(a, value, &mail->auth))
+        return false;
+    return str_eq(mail->auth, STR("<>")) || address_parse(a, mail->auth, &who);
 }
 
 /* priority-value = ( ["-"] NZDIGIT ) / "0" (RFC 6710, 2) */
