@@ -11,6 +11,7 @@
 
 static bool offers_chunking(const struct session *s);
 static void put_size(const struct session *s, struct buf *out);
+static void put_limits(const struct session *s, struct buf *out);
 static void put_xclient(const struct session *s, struct buf *out);
 static void put_xforward(const struct session *s, struct buf *out);
 
@@ -41,6 +42,7 @@ static const struct extension_row {
     [EXTENSION_FUTURERELEASE]       = { "FUTURERELEASE",       OFF(CONF_FUTURERELEASE), wishes_offer_holding, wishes_put_holding,     PARAM_HOLDFOR | PARAM_HOLDUNTIL, 0 },
     [EXTENSION_DELIVERBY]           = { "DELIVERBY",           OFF(CONF_DELIVERBY),     NULL,                 wishes_put_deliver_by,  PARAM_BY, 0 },
     [EXTENSION_MT_PRIORITY]         = { "MT-PRIORITY",         OFF(CONF_MT_PRIORITY),   NULL,                 NULL,                   PARAM_MT_PRIORITY, 0 },
+    [EXTENSION_LIMITS]              = { "LIMITS",              OFF(CONF_LIMITS),        NULL,                 put_limits,             0, 0 },
     [EXTENSION_XCLIENT]             = { "XCLIENT",             OFF(CONF_XCLIENT),       told_offers_xclient,  put_xclient,            0, 0 },
     [EXTENSION_XFORWARD]            = { "XFORWARD",            OFF(CONF_XFORWARD),      told_offers_xforward, put_xforward,           0, 0 },
     [EXTENSION_HELP]                = { "HELP",                0,                       NULL,                 NULL,                   0, 0 },
@@ -95,6 +97,12 @@ unsigned extensions_rcpt_params(const struct session *s)
 static void put_size(const struct session *s, struct buf *out)
 {
     buf_printf(out, "%" PRIu64, s->conf->message_size_max);
+}
+
+/* RFC 9422: of a transaction, and of a session. */
+static void put_limits(const struct session *s, struct buf *out)
+{
+    buf_printf(out, "RCPTMAX=%u MAILMAX=%u", s->conf->recipients_max, s->conf->messages_per_session_max);
 }
 
 static void put_xclient(const struct session *s, struct buf *out)

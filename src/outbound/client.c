@@ -93,6 +93,22 @@ int client_command(struct client *c, struct str line, int64_t timeout_ns)
 
 /* -- opening ----------------------------------------------------------------------------------------------------------- */
 
+/* "RCPTMAX=100 MAILMAX=20"; what we do not know, and a limit of none, is passed over (RFC 9422, 4). */
+static void note_limits(struct client *c, struct str limits)
+{
+    while (limits.n > 0) {
+        struct str limit, name, value;
+        uint64_t n = 0;
+        str_cut(str_trim(limits), ' ', &limit, &limits);
+        if (!str_cut(limit, '=', &name, &value) || !str_to_u64(value, UINT32_MAX, &n))
+            continue;
+        if (str_eq_nocase(name, STR("RCPTMAX")))
+            c->rcpt_max = n;
+        if (str_eq_nocase(name, STR("MAILMAX")))
+            c->mail_max = n;
+    }
+}
+
 static void note_extension(struct client *c, struct str line)
 {
     static const struct {
@@ -118,6 +134,8 @@ static void note_extension(struct client *c, struct str line)
             c->extensions |= known[i].extension;
     if (str_eq_nocase(word, STR("AUTH")))
         c->mechanisms |= client_auth_mechanisms(rest);
+    if (str_eq_nocase(word, STR("LIMITS")))
+        note_limits(c, rest);
     if (str_eq_nocase(word, STR("DELIVERBY")))
         (void)str_to_u64(str_trim(rest), INT32_MAX, &c->by_min_s);
     if (str_eq_nocase(word, STR("SIZE")))
@@ -158,7 +176,7 @@ static int hello(struct client *c)
 {
     c->extensions = 0;                                        /* whatever it says to this one: an earlier answer counts no more */
     c->mechanisms = 0;
-    c->size_max = c->by_min_s = 0;
+    c->size_max = c->by_min_s = c->rcpt_max = c->mail_max = 0;
     int r = say_hello(c, c->lmtp ? "LHLO" : "EHLO");
     if (r < 0)
         return r;
@@ -400,7 +418,7 @@ void client_close(struct client *c)
 
 bool client_is_good(const struct client *c)
 {
-    return c->usable && c->transactions < c->conf->connection_messages_max;
+    return c->usable && c->transactions < c->conf->connection_messages_max && (c->mail_max == 0 || c->transactions < c->mail_max);
 }
 
 bool client_is_alive(struct client *c)

@@ -35,6 +35,7 @@ struct client {
     unsigned          extensions;        /* of enum client_extension, from EHLO */
     uint64_t          size_max;          /* from SIZE; 0: none said */
     unsigned          mechanisms;        /* from AUTH; of client_auth_mechanisms */
+    uint64_t          rcpt_max, mail_max;    /* from LIMITS: recipients of a transaction, transactions of a connection; 0: none said */
     uint64_t          by_min_s;          /* from DELIVERBY: it promises nothing faster for BY=...;R */
     unsigned          transactions;      /* begun on this connection */
     bool              usable;

@@ -28,6 +28,7 @@ static inline bool client_may_have_words(int error) { return error == -EPIPE || 
 struct transaction {
     struct client            *c;
     const struct client_mail *mail;
+    const struct client_mail *whole;         /* with those for whom the server has no room in this transaction */
     struct arena             *a;
     struct str                remote;
     struct text               text;

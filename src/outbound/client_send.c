@@ -50,6 +50,14 @@ static enum smtp_body body_kind(const struct transaction *t)
     return env->body_8bit && takes_8bit ? BODY_8BITMIME : BODY_UNSET;
 }
 
+/* Likewise, and those who would have come in further transactions. */
+static void settle_whole(struct transaction *t, const struct outcome *o)
+{
+    for (size_t i = 0; i < t->whole->count; i++)
+        if (!outcome_is_set(t->whole->outcomes[i]))
+            outcome_assign(t->whole->outcomes[i], o);
+}
+
 static void put_mail(struct transaction *t)
 {
     const struct envelope *env = &t->mail->claim->env;
@@ -110,7 +118,7 @@ static int read_mail_reply(struct transaction *t, bool *out_accepted)
     }
     *out_accepted = o.state == RCPT_DELIVERED;
     if (!*out_accepted)
-        transaction_settle(t, &o);
+        settle_whole(t, &o);
     return 0;
 }
 
@@ -149,7 +157,7 @@ static int read_rcpt_reply(struct transaction *t, bool mail_accepted)
         return 0;
     }
     if (t->c->reply.code == 421) {                            /* it is closing: the end of the transaction, and the reason why */
-        transaction_settle(t, &o);
+        settle_whole(t, &o);
         return -EPIPE;
     }
     if (t->c->reply.code == 552 && !is_about_mailbox(&t->c->reply))
@@ -244,7 +252,7 @@ static int downgrade(struct transaction *t, struct client_mail *mail)
         return mail->count == 0;
     }
     o.remote = t->remote;
-    transaction_settle(t, &o);
+    settle_whole(t, &o);
     return 1;
 }
 
@@ -277,7 +285,7 @@ static int refuse_beforehand(struct transaction *t)
     else if (!client_refuses_time(c, &t->mail->claim->env, &o))
         return 0;
     o.remote = t->remote;
-    transaction_settle(t, &o);
+    settle_whole(t, &o);
     return 1;
 }
 
@@ -301,7 +309,7 @@ static enum client_sent send_message(struct transaction *t, struct client_mail *
         return r < 0 ? CLIENT_CANCELED : CLIENT_SENT;
     if (t->c->lmtp && (t->in_turn = calloc(mail->count, sizeof(*t->in_turn))) == NULL) {
         struct outcome o = outcome_of_ours(RCPT_PENDING, "4.3.0", "out of memory");
-        transaction_settle(t, &o);
+        settle_whole(t, &o);
         return CLIENT_SENT;
     }
     t->reused = t->c->transactions++ > 0;
@@ -317,17 +325,35 @@ static enum client_sent send_message(struct transaction *t, struct client_mail *
     if (t->reused && !t->any_reply)
         return CLIENT_STALE;
     struct outcome o = outcome_with_detail(t->a, RCPT_PENDING, "4.4.2", t->remote, "lost connection", client_words_for(r));
-    transaction_settle(t, &o);
+    settle_whole(t, &o);
     return CLIENT_SENT;
+}
+
+/* To the first `limit` of them. mail then holds those who are left for a further transaction. */
+static enum client_sent send_part(struct client *c, struct client_mail *mail, size_t limit)
+{
+    struct client_mail part = { .claim = mail->claim, .outcomes = mail->outcomes, .count = limit };
+    struct transaction t = { .c = c, .mail = &part, .whole = mail, .a = &mail->claim->arena };
+    t.remote = str_copy(t.a, str_of(c->remote));
+    enum client_sent result = send_message(&t, &part);
+    text_close(&t.text);
+    free(t.in_turn);
+    if (result == CLIENT_STALE || result == CLIENT_CANCELED)
+        return result;
+    size_t again = result == CLIENT_MORE ? part.count : 0;    /* they stand first, and go before those who were not tried */
+    for (size_t i = again; i-- > 0;) {
+        struct outcome *o = mail->outcomes[i];
+        mail->outcomes[i] = mail->outcomes[limit - again + i];
+        mail->outcomes[limit - again + i] = o;
+    }
+    mail->outcomes += limit - again;
+    mail->count -= limit - again;
+    return mail->count == 0 || outcome_is_set(mail->outcomes[0]) ? CLIENT_SENT : CLIENT_MORE;
 }
 
 enum client_sent client_send(struct client *c, struct client_mail *mail)
 {
     assert(c->usable && mail->count > 0);
-    struct transaction t = { .c = c, .mail = mail, .a = &mail->claim->arena };
-    t.remote = str_copy(t.a, str_of(c->remote));
-    enum client_sent result = send_message(&t, mail);
-    text_close(&t.text);
-    free(t.in_turn);
-    return result;
+    bool limited = c->rcpt_max > 0 && c->rcpt_max < mail->count;      /* RFC 9422, 5.3 */
+    return send_part(c, mail, limited ? c->rcpt_max : mail->count);
 }

@@ -690,6 +690,39 @@ static void a_relay_is_told(void *arg)
     end();
 }
 
+/* RFC 9422: so many recipients in a transaction, so many transactions in a session, and nobody is lost between them. */
+static void within_the_servers_limits(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-LIMITS FOO=1 RCPTMAX=2 MAILMAX=2 RCPTDOMAINMAX=1\r\n250 PIPELINING\r\n";
+    start();
+    put("ann@us.example", "a@a.example,550.b@a.example,550.c@a.example,550.d@a.example,e@a.example,f@a.example,g@a.example");
+    (void)drain(60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 3);
+    assert_int_equal(w.fakes[0].connections, 2);
+    assert_string_equal(w.fakes[0].mails[0].rcpts, "<a@a.example>");
+    assert_string_equal(w.fakes[0].mails[1].rcpts, "<e@a.example>,<f@a.example>");
+    assert_string_equal(w.fakes[0].mails[2].rcpts, "<g@a.example>");
+    check_bounce("<550.c@a.example>");
+    end();
+}
+
+/* What refuses the message refuses it for those of the next transactions too. */
+static void limits_of_a_server_that_refuses(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-LIMITS RCPTMAX=1\r\n250 PIPELINING\r\n";
+    w.fakes[0].words[AT_MAIL] = "550 5.7.1 not from you\r\n";
+    start();
+    put("ann@us.example", "x@a.example,y@a.example,z@a.example");
+    (void)drain(60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].transactions, 1);
+    check_bounce("<z@a.example>");
+    end();
+}
+
 /* What an operator must look after is named by its queue id. */
 static void trouble_line(void *arg, enum log_level level, struct str line)
 {
@@ -931,6 +964,8 @@ TEST(back_at_once)
 TEST(back_from_a_slow_server)
 TEST(late_is_told_once)
 TEST(a_relay_is_told)
+TEST(within_the_servers_limits)
+TEST(limits_of_a_server_that_refuses)
 TEST(a_dead_site)
 TEST(a_silent_site)
 TEST(limits_of_a_site)
@@ -981,7 +1016,8 @@ int main(void)
         cmocka_unit_test(test_a_delay_is_told_once),
         cmocka_unit_test(test_held_for_its_sender), cmocka_unit_test(test_held_by_the_next_server), cmocka_unit_test(test_a_time_is_handed_on),
         cmocka_unit_test(test_back_in_time),        cmocka_unit_test(test_back_at_once),  cmocka_unit_test(test_back_from_a_slow_server),
-        cmocka_unit_test(test_late_is_told_once),   cmocka_unit_test(test_a_relay_is_told),
+        cmocka_unit_test(test_late_is_told_once),   cmocka_unit_test(test_a_relay_is_told), cmocka_unit_test(test_within_the_servers_limits),
+        cmocka_unit_test(test_limits_of_a_server_that_refuses),
         cmocka_unit_test(test_too_many_recipients), cmocka_unit_test(test_lmtp),
     };
     log_level_set(getenv("NIGHTMAIL_TEST_LOG") != NULL ? LOG_DEBUG : LOG_ERROR);
