@@ -158,6 +158,7 @@ static int read_pair(struct pair *p, char out_error[256])
     r = keeper_key_open(p->files->key_file, &p->number, &public, out_error);
     if (r < 0)
         return r;
+    /* OpenSSL looks only whether two of one kind fit; an RSA key for an EC certificate would leave both without their other half. */
     ERR_clear_error();
     const unsigned char *der = (const unsigned char *)public.p;
     EVP_PKEY            *known = d2i_PUBKEY(NULL, &der, (long)public.n);
