@@ -26,11 +26,14 @@ static bool is_no_line(const struct mime_event *e)
     return !e->line_end && (str_find(e->text, '\r') >= 0 || str_find(e->text, '\n') >= 0 || str_find(e->text, '\0') >= 0);
 }
 
-static bool is_trouble(struct convert *c, const struct mime_event *e)
+/* Noted for the whole message at once: the reader may be lost before the part is over. */
+static bool note_trouble(struct convert *c, const struct mime_event *e)
 {
     bool binary = (!e->line_end && e->column + e->text.n > CONVERT_LINE_MAX) || is_no_line(e);
+    bool trouble = binary || has_8bit(e->text);
     c->binary |= binary;
-    return binary || has_8bit(e->text);
+    c->trouble |= trouble;
+    return trouble;
 }
 
 /* Long lines of a header stay long: they are as good or bad for the next server as those of any 7-bit message. */
@@ -94,7 +97,7 @@ static void scan_content(struct convert *c, const struct mime_event *e)
 {
     struct content *content = &c->content;
 
-    content->trouble |= is_trouble(c, e);
+    content->trouble |= note_trouble(c, e);
     content->bytes += e->text.n;
     if (e->part->shape != MIME_LEAF)
         return;
@@ -209,7 +212,6 @@ static void scan_close(struct convert *c, const struct mime_event *e)
         plan |= ADD_VERSION;
     replan(c, part, plan);
     count_header(c, part, plan);
-    c->trouble = true;
     c->breaks_signature |= part->kind == MIME_SIGNED;
     if (part->depth > 0)
         c->levels[part->depth - 1].trouble = true;
@@ -220,7 +222,7 @@ static void scan_aside(struct convert *c, const struct mime_event *e)
     struct level *level = &c->levels[e->part->depth];
 
     *(e->part->closed ? &level->behind_bytes : &level->before_bytes) += e->text.n;
-    *(e->part->closed ? &level->behind : &level->before) |= is_trouble(c, e);
+    *(e->part->closed ? &level->behind : &level->before) |= note_trouble(c, e);
 }
 
 static void begin_content(struct convert *c)
@@ -244,7 +246,7 @@ static void scan_event(void *arg, const struct mime_event *e)
     case MIME_CONTENT: scan_content(c, e); return;
     case MIME_ASIDE: scan_aside(c, e); return;
     case MIME_CLOSE: scan_close(c, e); return;
-    case MIME_BYTES: c->trouble |= is_trouble(c, e); return;
+    case MIME_BYTES: (void)note_trouble(c, e); return;
     case MIME_BODY:
     case MIME_DELIMITER: return;
     }

@@ -94,6 +94,9 @@ static const struct { const char *name; struct str in; enum convert_verdict verd
     { "8-bit header of a message in it", STR(V RFC "\r\nSubject: " U "\r\n\r\nx\r\n"), CONVERT_HEADER, STR("") },
     { "a NUL in the header of a part", STR(V MIXED "\r\n--b\r\nA: \0\r\n\r\nx\r\n--b--\r\n"), CONVERT_HEADER, STR("") },
     { "a bare LF in the header",   STR("A: b\nC: d\r\n\r\nx\r\n"), CONVERT_HEADER, STR("") },   /* who sends it on as CRLF makes two of one */
+    /* What was seen before the reader was lost is trouble all the same. */
+    { "8-bit before a header that is none", STR(V MIXED "\r\n" U "\r\n--b\r\nno field\r\n\r\nx\r\n--b--\r\n"), CONVERT_STRUCTURE, STR("") },
+    { "a bare LF before a delimiter of two", STR(V MIXED "\r\n--b\r\n" MIXED "\r\na\nb\r\n--b\r\n\r\nx\r\n--b--\r\n"), CONVERT_STRUCTURE, STR("") },
     { "8-bit in message/partial",  STR(V "Content-Type: message/partial; id=a; number=2\r\n" E8 "\r\n" U "\r\n"), CONVERT_SEALED, STR("") },
     { "8-bit in message/delivery-status", STR(V "Content-Type: message/delivery-status\r\n\r\n" U "\r\n"), CONVERT_SEALED, STR("") },
     { "message/global may be encoded", STR(V "Content-Type: message/global\r\n" E8 "\r\nSubject: " U "\r\n\r\nx\r\n"), CONVERT_POSSIBLE,
