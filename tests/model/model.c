@@ -30,7 +30,7 @@
 #define TRANSCRIPT     (64 * 1024)
 #define GROUP_MAX      6
 #define CHUNKS_MAX     6
-#define EXPECTED_MAX   (GROUP_MAX + 2 * CHUNKS_MAX)
+#define EXPECTED_MAX   (GROUP_MAX + 2 * CHUNKS_MAX + RCPTS_MAX)
 
 /* -- the model ------------------------------------------------------------------------------------------------------------ */
 
@@ -40,7 +40,7 @@ struct expected {
 };
 
 struct model {
-    bool        trusted, local;
+    bool        trusted, local, lmtp;
     const char *helo;                    /* NULL: not greeted */
     bool        esmtp;
     bool        open;                    /* in a transaction */
@@ -49,6 +49,7 @@ struct model {
     bool        binary;                  /* BODY=BINARYMIME */
     const char *rcpts[RCPTS_MAX];
     unsigned    rcpt_count, errors, messages, submitted;
+    unsigned    rcpt_replies;            /* RCPT answered with 250, those that brought nobody new too */
     bool        closed;
 };
 
@@ -56,6 +57,7 @@ static void model_reset(struct model *m)
 {
     m->open = false;
     m->rcpt_count = 0;
+    m->rcpt_replies = 0;
 }
 
 /* What every refusal does. */
@@ -90,6 +92,15 @@ static const struct sample hellos[] = {
     { "HELO under_score",        250, NULL,    "under_score"    },
     { "EHLO",                    501, "5.5.4", NULL             },
     { "HELO",                    501, "5.5.4", NULL             },
+    { "LHLO tester.example",     502, "5.5.1", NULL             },
+};
+
+static const struct sample lmtp_hellos[] = {
+    { "LHLO tester.example",     250, NULL,    "tester.example" },
+    { "lhlo [192.0.2.1]",        250, NULL,    "[192.0.2.1]"    },
+    { "LHLO",                    501, "5.5.4", NULL             },
+    { "EHLO tester.example",     500, "5.5.1", NULL             },
+    { "HELO",                    500, "5.5.1", NULL             },
 };
 
 static const struct sample mails[] = {
@@ -154,7 +165,6 @@ static const struct sample others[] = {
     { "STARTTLS",        502, "5.5.1", NULL },
     { "AUTH PLAIN AAAA", 502, "5.5.1", NULL },
     { "ETRN x",          502, "5.5.1", NULL },
-    { "LHLO x",          502, "5.5.1", NULL },
     { "QUIT now",        501, "5.5.4", NULL },
     { "RSET now",        501, "5.5.4", NULL },
     { "DATA now",        501, "5.5.4", NULL },
@@ -182,7 +192,7 @@ static struct expected model_hello(struct model *m, const struct sample *s)
     if (s->code != 250)
         return refused(m, s->code, s->status);
     m->helo = s->value;
-    m->esmtp = s->line[0] == 'E' || s->line[0] == 'e';
+    m->esmtp = s->line[0] != 'H';
     model_reset(m);
     return (struct expected){ 250, NULL };
 }
@@ -212,14 +222,9 @@ static bool has_rcpt(const struct model *m, const char *value)
     return false;
 }
 
-static struct expected model_rcpt(struct model *m, const struct sample *s)
+/* One that may come: is it welcome? */
+static struct expected model_recipient(struct model *m, const struct sample *s)
 {
-    if (!m->open)
-        return refused(m, 503, "5.5.1");
-    if (s->code == 501 || s->code == 555)
-        return refused(m, s->code, s->status);
-    if (s->code == 553 && !m->utf8)
-        return refused(m, 553, s->status);
     if (s->value != NULL && has_rcpt(m, s->value))
         return (struct expected){ 250, "2.1.5" };
     if (m->rcpt_count >= RCPTS_MAX)
@@ -232,15 +237,30 @@ static struct expected model_rcpt(struct model *m, const struct sample *s)
     return (struct expected){ 250, "2.1.5" };
 }
 
+static struct expected model_rcpt(struct model *m, const struct sample *s)
+{
+    if (!m->open)
+        return refused(m, 503, "5.5.1");
+    if (s->code == 501 || s->code == 555)
+        return refused(m, s->code, s->status);
+    if (s->code == 553 && !m->utf8)
+        return refused(m, 553, s->status);
+    if (m->lmtp && m->rcpt_replies >= RCPTS_MAX)
+        return refused(m, 452, "4.5.3");
+    struct expected e = model_recipient(m, s);
+    m->rcpt_replies += e.code == 250;
+    return e;
+}
+
 static struct expected model_data(struct model *m)
 {
     if (!m->open)
         return refused(m, 503, "5.5.1");
     if (m->rcpt_count == 0)
-        return refused(m, 554, "5.5.1");
+        return refused(m, m->lmtp ? 503 : 554, "5.5.1");
     if (m->binary)
         return refused(m, 503, "5.5.1");
-    if (m->local && ++m->submitted > SUBMIT_MAX)
+    if (m->local && !m->lmtp && ++m->submitted > SUBMIT_MAX)
         return refused(m, 450, "4.7.1");
     return (struct expected){ 354, NULL };
 }
@@ -373,6 +393,18 @@ static void expect_reply(struct talk *t, const struct expected *e)
         if (e->status != NULL && e->status[0] != '\0' && strcmp(status, e->status) != 0)
             wrong(t, "wanted %d %s, came %s", e->code, e->status, t->line.p);
     } while (last == '-');
+}
+
+/* What becomes of a whole text, which LMTP says for each recipient (RFC 2033, 4.2); but a last reply comes once. */
+static void expect_verdict(struct talk *t, struct expected verdict)
+{
+    unsigned times = t->model.lmtp ? t->model.rcpt_replies : 1;
+    struct expected e = model_body(&t->model, verdict);
+
+    if (e.code == 421)
+        times = 1;
+    while (times-- > 0)
+        t->expected[t->expected_count++] = e;
 }
 
 static void expect_end(struct talk *t)
@@ -571,8 +603,7 @@ static void send_message(struct talk *t)
     }
     struct model before = t->model;
     buf_put_z(&t->wire, ".\r\n");
-    t->expected[0] = model_body(&t->model, verdict);
-    t->expected_count = 1;
+    expect_verdict(t, verdict);
     exchange(t);
     struct model after = t->model;
     t->model = before;
@@ -657,9 +688,11 @@ static void add_chunk(struct talk *t, size_t at, size_t n, bool last, struct exp
     buf_put(&t->wire, t->message.p + at, n);
     if (trouble->code == 0)
         *trouble = judge(str_head(buf_str(&t->message), at + n), last, t->model.binary);
-    if (last)
-        e = model_body(&t->model, trouble->code == 0 ? e : *trouble);
-    else if (trouble->code != 0)
+    if (last) {
+        expect_verdict(t, trouble->code == 0 ? e : *trouble);
+        return;
+    }
+    if (trouble->code != 0)
         e = refused(&t->model, trouble->code, trouble->status);
     t->expected[t->expected_count++] = e;
 }
@@ -685,7 +718,7 @@ static bool send_chunks(struct talk *t)
     size_t at = 0;
 
     make_text(t);
-    if (t->model.local && ++t->model.submitted > SUBMIT_MAX)
+    if (t->model.local && !t->model.lmtp && ++t->model.submitted > SUBMIT_MAX)
         trouble = (struct expected){ 450, "4.7.1" };
     for (unsigned count = 1; !t->model.closed; count++) {
         size_t rest = t->message.n - at;
@@ -753,7 +786,7 @@ static void add_command(struct talk *t)
     if (kind < 40)
         kind = m->helo == NULL ? 40 : !m->open ? 50 : m->rcpt_count == 0 || below(2) ? 65 : 78 + below(8);
     if (kind < 45) {
-        s = kind == 40 ? &hellos[0] : PICK(hellos);
+        s = m->lmtp ? kind == 40 ? &lmtp_hellos[0] : PICK(lmtp_hellos) : kind == 40 ? &hellos[0] : PICK(hellos);
         add(t, s->line, model_hello(m, s));
     } else if (kind < 60) {
         s = PICK(mails);
@@ -833,8 +866,9 @@ static void begin_session(struct talk *t)
     struct stream *server;
     uint64_t who = below(3);
 
-    t->model = (struct model){ .trusted = who > 0, .local = who == 2 };
+    t->model = (struct model){ .trusted = who > 0, .local = who == 2, .lmtp = below(3) == 0 };
     client.local = t->model.local;
+    client.terms.service = t->model.lmtp ? CONF_SERVICE_LMTP : CONF_SERVICE_SMTP;
     bool parsed = net_addr_parse(t->model.trusted ? STR("192.0.2.1") : STR("198.51.100.1"), 1025, &client.addr);
     assert(parsed);
     int r = stream_pair(4096 + below(4096), &t->client, &server);   /* room for the replies to a group */
