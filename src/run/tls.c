@@ -175,7 +175,7 @@ static int set_trust(struct tls_context *c, const struct tls_client_options *opt
 
 static int on_session(SSL *ssl, SSL_SESSION *session)
 {
-    return tls_stream_given(ssl, session) ? 1 : 0;
+    return tls_session_given(ssl, session) ? 1 : 0;
 }
 
 int tls_client_new(const struct tls_client_options *options, struct tls_context **out, char out_error[256])

@@ -5,6 +5,7 @@
 #define RUN_TLS_INTERNAL_H
 
 #include "base/map.h"
+#include "run/stream.h"
 #include "run/tls.h"
 #include <stdatomic.h>
 #include <stdint.h>
@@ -49,20 +50,39 @@ struct evp_pkey_st *tls_key_new(uint64_t number, struct str public);
 
 void               tls_tickets_use(struct ssl_ctx_st *ssl);   /* this server's context makes and takes tickets under the process's keys */
 
-/* -- tls_session.c */
-
-struct tls_sessions   *tls_sessions_new(void);
-void                   tls_sessions_free(struct tls_sessions *s);
-bool                   tls_sessions_put(struct tls_sessions *s, struct str key, struct ssl_session_st *session);   /* takes it; false: it did not */
-struct ssl_session_st *tls_sessions_take(struct tls_sessions *s, struct str key);                                  /* the caller's; NULL: none */
-
-/* -- tls_stream.c: what a context's callbacks tell the stream whose handshake it is */
+/* -- tls_stream.c */
 
 struct ssl_st;
-struct stream;
+
+/* The transport of a stream that speaks TLS. */
+struct tls_transport {
+    struct transport  base;
+    struct transport *plain;         /* owned */
+    struct ssl_st    *ssl;           /* owned */
+    int               plain_error;   /* of reading from the transport below, or 0 */
+    int               write_error;   /* likewise of writing; reading goes on */
+    bool              plain_ended;
+    bool              established;   /* the handshake is done, and verified if that was asked for */
+    bool              failed;        /* OpenSSL must not be called again */
+    bool              deep;          /* the stack holds a handshake's pages yet */
+    bool              read_wants_write, write_wants_read;   /* a key update in the way */
+    char             *words;         /* of the last failure; owned */
+    char             *named;         /* what the client asked for, a server's; owned; NULL: nobody */
+    struct tls_context *context;     /* counted */
+    char             *peer;          /* a client's: under which its sessions are kept; owned */
+};
+
+/* What a context's callbacks tell the stream whose handshake it is. */
 struct ssl_st     *tls_stream_ssl(const struct stream *s);                                       /* for tests; NULL: no TLS */
 void               tls_stream_named(struct ssl_st *ssl, const char *name);                       /* the client asked for this server */
-bool               tls_stream_given(struct ssl_st *ssl, struct ssl_session_st *session);         /* a session to take up again; true: taken */
+
+/* -- tls_session.c */
+
+struct tls_sessions *tls_sessions_new(void);
+void                 tls_sessions_free(struct tls_sessions *s);
+void                 tls_session_take_up(struct tls_transport *t, const char *server_name);             /* before the handshake, if there is one */
+void                 tls_session_give_back(struct tls_transport *t);                                    /* after it, if it can be used again */
+bool                 tls_session_given(struct ssl_st *ssl, struct ssl_session_st *session);             /* by the server; true: taken */
 
 /*
  * Between the two, every random byte in OpenSSL comes from random() and nothing on the wire depends on the real clock

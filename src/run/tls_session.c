@@ -10,9 +10,12 @@
 
 #include <openssl/ssl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define SESSIONS_MAX 2000                /* some 5 KiB each, with the peer's certificates */
+#define SESSIONS_MAX     2000            /* some 5 KiB each, with the peer's certificates */
+#define SESSION_SIZE_MAX (12 * 1024)     /* ticket and certificates are the server's to choose, up to 160 KiB */
 
 struct peer_session {
     struct peer_session *next;           /* in the order of their coming */
@@ -73,7 +76,7 @@ void tls_sessions_free(struct tls_sessions *s)
     free(s);
 }
 
-/* Under the lock; the entry stays in its place, an old one's too, and is empty after tls_sessions_take. */
+/* Under the lock; the entry stays in its place, an old one's too, and is empty after take(). */
 static struct peer_session *find_or_add(struct tls_sessions *s, struct str key)
 {
     struct peer_session *p = map_str_get(&s->by_peer, key);
@@ -96,7 +99,7 @@ static struct peer_session *find_or_add(struct tls_sessions *s, struct str key)
     return p;
 }
 
-bool tls_sessions_put(struct tls_sessions *s, struct str key, SSL_SESSION *session)
+static bool put(struct tls_sessions *s, struct str key, SSL_SESSION *session)
 {
     (void)pthread_mutex_lock(&s->lock);
     struct peer_session *p = find_or_add(s, key);
@@ -108,7 +111,7 @@ bool tls_sessions_put(struct tls_sessions *s, struct str key, SSL_SESSION *sessi
     return p != NULL;
 }
 
-SSL_SESSION *tls_sessions_take(struct tls_sessions *s, struct str key)
+static SSL_SESSION *take(struct tls_sessions *s, struct str key)
 {
     SSL_SESSION *session = NULL;
 
@@ -120,4 +123,52 @@ SSL_SESSION *tls_sessions_take(struct tls_sessions *s, struct str key)
     }
     (void)pthread_mutex_unlock(&s->lock);
     return session;
+}
+
+/* -- of one connection ------------------------------------------------------------------------------------------------------ */
+
+/* In bytes on the wire; a few times that in memory. */
+static int session_size(SSL *ssl, SSL_SESSION *session)
+{
+    STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
+    int             size = i2d_SSL_SESSION(session, NULL);
+
+    for (int i = 0; i < sk_X509_num(chain); i++)
+        size += i2d_X509(sk_X509_value(chain, i), NULL);
+    return size;
+}
+
+bool tls_session_given(SSL *ssl, SSL_SESSION *session)
+{
+    struct tls_transport *t = SSL_get_app_data(ssl);
+
+    return t->peer != NULL && session_size(ssl, session) <= SESSION_SIZE_MAX && put(t->context->sessions, str_of(t->peer), session);
+}
+
+/* The same address and the same name: what was verified then was verified for this name. */
+void tls_session_take_up(struct tls_transport *t, const char *server_name)
+{
+    char            text[NET_ADDR_TEXT_MAX], key[NET_ADDR_TEXT_MAX + 300];
+    struct net_addr to;
+
+    if (sim_tls_active())
+        return;
+    t->plain->ops->peer(t->plain, &to);
+    (void)snprintf(key, sizeof key, "%s %.250s", to.any.sa_family == AF_UNSPEC ? "" : net_addr_format(&to, text), server_name != NULL ? server_name : "");
+    t->peer = strdup(key);
+    SSL_SESSION *session = t->peer != NULL ? take(t->context->sessions, str_of(t->peer)) : NULL;
+    if (session == NULL)
+        return;
+    (void)SSL_set_session(t->ssl, session);      /* if not: a whole handshake */
+    SSL_SESSION_free(session);
+}
+
+/* One of TLS 1.2 may be used again and again, and its server gives no other. */
+void tls_session_give_back(struct tls_transport *t)
+{
+    if (t->peer == NULL || SSL_session_reused(t->ssl) == 0 || SSL_version(t->ssl) >= TLS1_3_VERSION)
+        return;
+    SSL_SESSION *session = SSL_get1_session(t->ssl);
+    if (session != NULL && !put(t->context->sessions, str_of(t->peer), session))
+        SSL_SESSION_free(session);
 }

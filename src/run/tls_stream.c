@@ -20,25 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SESSION_SIZE_MAX (12 * 1024)     /* ticket and certificates are the server's to choose, up to 160 KiB; most have less than 5 */
 #define TRIM_AFTER_NS (1 * NS_PER_S)
-
-struct tls_transport {
-    struct transport  base;
-    struct transport *plain;         /* owned */
-    SSL              *ssl;           /* owned */
-    int               plain_error;   /* of reading from the transport below, or 0 */
-    int               write_error;   /* likewise of writing; reading goes on */
-    bool              plain_ended;
-    bool              established;   /* the handshake is done, and verified if that was asked for */
-    bool              failed;        /* OpenSSL must not be called again */
-    bool              deep;          /* the stack holds a handshake's pages yet */
-    bool              read_wants_write, write_wants_read;   /* a key update in the way */
-    char             *words;         /* of the last failure; owned */
-    char             *named;         /* what the client asked for, a server's; owned; NULL: nobody */
-    struct tls_context *context;     /* counted */
-    char             *peer;          /* a client's: under which its sessions are kept; owned */
-};
 
 /* The BIO over the plain transport. */
 
@@ -375,54 +357,6 @@ void tls_stream_named(SSL *ssl, const char *name)
     t->named = strdup(name);             /* without memory: not told in the log */
 }
 
-/* -- sessions taken up again ----------------------------------------------------------------------------------------------- */
-
-/* In bytes on the wire; a few times that in memory. */
-static int session_size(SSL *ssl, SSL_SESSION *session)
-{
-    STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
-    int             size = i2d_SSL_SESSION(session, NULL);
-
-    for (int i = 0; i < sk_X509_num(chain); i++)
-        size += i2d_X509(sk_X509_value(chain, i), NULL);
-    return size;
-}
-
-bool tls_stream_given(SSL *ssl, SSL_SESSION *session)
-{
-    struct tls_transport *t = SSL_get_app_data(ssl);
-
-    return t->peer != NULL && session_size(ssl, session) <= SESSION_SIZE_MAX && tls_sessions_put(t->context->sessions, str_of(t->peer), session);
-}
-
-/* The same address and the same name: what was verified then was verified for this name. */
-static void take_session(struct tls_transport *t, const char *server_name)
-{
-    char            text[NET_ADDR_TEXT_MAX], key[NET_ADDR_TEXT_MAX + 300];
-    struct net_addr to;
-
-    if (sim_tls_active())
-        return;
-    t->plain->ops->peer(t->plain, &to);
-    (void)snprintf(key, sizeof key, "%s %.250s", to.any.sa_family == AF_UNSPEC ? "" : net_addr_format(&to, text), server_name != NULL ? server_name : "");
-    t->peer = strdup(key);
-    SSL_SESSION *session = t->peer != NULL ? tls_sessions_take(t->context->sessions, str_of(t->peer)) : NULL;
-    if (session == NULL)
-        return;
-    (void)SSL_set_session(t->ssl, session);      /* if not: a whole handshake */
-    SSL_SESSION_free(session);
-}
-
-/* One of TLS 1.2 may be used again and again, and its server gives no other. */
-static void give_session_back(struct tls_transport *t)
-{
-    if (t->peer == NULL || SSL_session_reused(t->ssl) == 0 || SSL_version(t->ssl) >= TLS1_3_VERSION)
-        return;
-    SSL_SESSION *session = SSL_get1_session(t->ssl);
-    if (session != NULL && !tls_sessions_put(t->context->sessions, str_of(t->peer), session))
-        SSL_SESSION_free(session);
-}
-
 /* -- the handshake --------------------------------------------------------------------------------------------------------- */
 
 static int handshake(struct tls_transport *t, int64_t deadline_ns)
@@ -480,14 +414,14 @@ static int begin(struct stream *s, struct tls_context *context, const char *serv
     if (server_name != NULL && !name_server(t->ssl, server_name, verify))
         return stream_fail(s, fail(t));
     if (!tls_context_is_server(context))
-        take_session(t, server_name);
+        tls_session_take_up(t, server_name);
     r = handshake(t, deadline_ns);
     if (r < 0) {
         t->failed = true;
         return stream_fail(s, r);
     }
     t->established = true;
-    give_session_back(t);
+    tls_session_give_back(t);
     t->deep = true;
     return 0;
 }
@@ -502,98 +436,4 @@ int stream_tls_connect(struct stream *s, struct tls_context *context, const char
 {
     assert(!tls_context_is_server(context));
     return begin(s, context, server_name, deadline_ns);
-}
-
-/* What was agreed. */
-
-bool stream_is_tls(const struct stream *s)
-{
-    return s->tls != NULL && s->tls->established;
-}
-
-const char *stream_tls_protocol(const struct stream *s)
-{
-    return stream_is_tls(s) ? SSL_get_version(s->tls->ssl) : "";
-}
-
-const char *stream_tls_cipher(const struct stream *s)
-{
-    return stream_is_tls(s) ? SSL_get_cipher_name(s->tls->ssl) : "";
-}
-
-const char *stream_tls_suite(const struct stream *s)
-{
-    const char *name = stream_is_tls(s) ? SSL_CIPHER_standard_name(SSL_get_current_cipher(s->tls->ssl)) : "";
-
-    return name != NULL ? name : "";
-}
-
-const char *stream_tls_group(const struct stream *s)
-{
-    const char *name = stream_is_tls(s) ? SSL_group_to_name(s->tls->ssl, (int)SSL_get_negotiated_group(s->tls->ssl)) : "";
-
-    return name != NULL ? name : "";
-}
-
-const char *stream_tls_name(const struct stream *s)
-{
-    return s->tls != NULL && s->tls->named != NULL ? s->tls->named : "";
-}
-
-bool stream_tls_resumed(const struct stream *s)
-{
-    return stream_is_tls(s) && SSL_session_reused(s->tls->ssl) == 1;
-}
-
-/* The one that was shown. A server that took a session of TLS 1.2 up again showed none, and does not know which the client has seen. */
-static X509 *shown_certificate(const struct tls_transport *t)
-{
-    if (!tls_context_is_server(t->context))
-        return SSL_get0_peer_certificate(t->ssl);
-    return SSL_set_current_cert(t->ssl, SSL_CERT_SET_SERVER) == 1 ? SSL_get_certificate(t->ssl) : NULL;
-}
-
-/* RFC 5929, 4.1: the certificate hashed by the function of its signature; where that is broken, by SHA-256. */
-static size_t server_end_point(const struct tls_transport *t, uint8_t out[STREAM_TLS_BINDING_MAX])
-{
-    X509    *cert = shown_certificate(t);
-    int      digest_nid = NID_undef;
-    unsigned n = 0;
-
-    if (cert == NULL)
-        return 0;
-    if (X509_get_signature_info(cert, &digest_nid, NULL, NULL, NULL) != 1 || digest_nid == NID_md5 || digest_nid == NID_sha1)
-        digest_nid = NID_sha256;
-    const EVP_MD *digest = EVP_get_digestbynid(digest_nid);
-    ERR_clear_error();
-    return digest != NULL && X509_digest(cert, digest, out, &n) == 1 ? n : 0;
-}
-
-size_t stream_tls_binding(const struct stream *s, const char **out_type, uint8_t out[STREAM_TLS_BINDING_MAX])
-{
-    static const char label[] = "EXPORTER-Channel-Binding";      /* RFC 9266, 2 */
-    size_t            n = 0;
-
-    if (!stream_is_tls(s))
-        return 0;
-    bool exporter = SSL_version(s->tls->ssl) >= TLS1_3_VERSION;
-    ERR_clear_error();
-    if (!exporter)
-        n = server_end_point(s->tls, out);
-    else if (SSL_export_keying_material(s->tls->ssl, out, 32, label, sizeof label - 1, NULL, 0, 0) == 1)
-        n = 32;
-    ERR_clear_error();
-    if (n > 0)
-        *out_type = exporter ? "tls-exporter" : "tls-server-end-point";
-    return n;
-}
-
-int stream_tls_bits(const struct stream *s)
-{
-    return stream_is_tls(s) ? SSL_get_cipher_bits(s->tls->ssl, NULL) : 0;
-}
-
-const char *stream_tls_error(const struct stream *s)
-{
-    return s->tls != NULL && s->tls->words != NULL ? s->tls->words : "";
 }
