@@ -154,7 +154,7 @@ void tls_session_take_up(struct tls_transport *t, const char *server_name)
     if (sim_tls_active())
         return;
     t->plain->ops->peer(t->plain, &to);
-    (void)snprintf(key, sizeof key, "%s %.250s", to.any.sa_family == AF_UNSPEC ? "" : net_addr_format(&to, text), server_name != NULL ? server_name : "");
+    (void)snprintf(key, sizeof key, "%s %.255s", to.any.sa_family == AF_UNSPEC ? "" : net_addr_format(&to, text), server_name != NULL ? server_name : "");
     t->peer = strdup(key);
     SSL_SESSION *session = t->peer != NULL ? take(t->context->sessions, str_of(t->peer)) : NULL;
     if (session == NULL)
