@@ -36,7 +36,8 @@ struct send {
     size_t              attach_count;
     const char         *zone_files[8];
     size_t              zone_count;
-    uint64_t            port;
+    uint64_t            port, chunk;
+    bool                binary;
     int64_t             timeout_ns;
     enum send_tls       tls;
     bool                verify, auth_cleartext, json, quiet, colour;
@@ -66,6 +67,8 @@ static void usage(FILE *to)
           "  -H, --header 'NAME: VALUE'  may be repeated\n"
           "  -a, --attach FILE         may be repeated\n"
           "      --data FILE           the whole message as it is; - is standard input\n"
+          "      --chunk SIZE          by BDAT, in chunks of that size, instead of DATA\n"
+          "      --binary              the bytes of --data as they are, by BDAT with BODY=BINARYMIME\n"
           "      --helo NAME           our name (this machine's)\n"
           "      --starttls            STARTTLS before the message\n"
           "      --tls                 TLS from the beginning\n"
@@ -163,7 +166,9 @@ static int take_data(struct send *s)
     CLEANUP_BUF struct buf raw;
     buf_init(&raw, MESSAGE_MAX);
     int code = read_input(s->data_file, &raw);
-    if (code == EX_OK)
+    if (code == EX_OK && s->binary)
+        buf_put_str(&s->message, buf_str(&raw));
+    else if (code == EX_OK)
         message_put_crlf(&s->message, buf_str(&raw));
     return code;
 }
@@ -309,6 +314,9 @@ static int converse(struct send *s, const struct mx_list *list)
     struct talk_mail mail = {
         .sender = s->sender, .rcpts = s->rcpts, .rcpt_count = s->to_count, .message = buf_str(&s->message),
     };
+    mail.binary = s->binary;
+    mail.chunk = s->chunk > 0 ? (size_t)s->chunk : s->binary ? mail.message.n + 1 : 0;
+    mail.utf8 = header_has_8bit(mail.message);
     for (size_t i = 0; i < mail.message.n && !mail.eightbit; i++)
         mail.eightbit = (unsigned char)mail.message.p[i] >= 0x80;
     int r = -EHOSTUNREACH;
@@ -363,7 +371,7 @@ static bool append(const char **list, size_t *count, size_t max, const char *val
     return true;
 }
 
-enum { OPT_SUBJECT = 256, OPT_BODY_FILE, OPT_DATA, OPT_HELO, OPT_STARTTLS, OPT_TLS, OPT_VERIFY, OPT_CA, OPT_USER, OPT_PASSWORD, OPT_CLEARTEXT, OPT_DNS, OPT_ZONE, OPT_TIMEOUT };
+enum { OPT_SUBJECT = 256, OPT_BODY_FILE, OPT_DATA, OPT_CHUNK, OPT_BINARY, OPT_HELO, OPT_STARTTLS, OPT_TLS, OPT_VERIFY, OPT_CA, OPT_USER, OPT_PASSWORD, OPT_CLEARTEXT, OPT_DNS, OPT_ZONE, OPT_TIMEOUT };
 
 static bool set_option(struct send *s, int option, const char *value)
 {
@@ -380,6 +388,8 @@ static bool set_option(struct send *s, int option, const char *value)
     case OPT_SUBJECT:   s->subject = value; return true;
     case OPT_BODY_FILE: s->body_file = value; return true;
     case OPT_DATA:      s->data_file = value; return true;
+    case OPT_CHUNK:     return cli_size(value, &s->chunk) && s->chunk > 0;
+    case OPT_BINARY:    s->binary = true; return true;
     case OPT_HELO:      s->helo = value; return strlen(value) < 256;
     case OPT_STARTTLS:  s->tls = SEND_STARTTLS; return true;
     case OPT_TLS:       s->tls = SEND_TLS; return true;
@@ -441,6 +451,7 @@ int cmd_send(int argc, char **argv)
         { "subject", required_argument, NULL, OPT_SUBJECT }, { "body", required_argument, NULL, 'b' },
         { "body-file", required_argument, NULL, OPT_BODY_FILE }, { "header", required_argument, NULL, 'H' },
         { "attach", required_argument, NULL, 'a' },        { "data", required_argument, NULL, OPT_DATA },
+        { "chunk", required_argument, NULL, OPT_CHUNK },   { "binary", no_argument, NULL, OPT_BINARY },
         { "helo", required_argument, NULL, OPT_HELO },     { "starttls", no_argument, NULL, OPT_STARTTLS },
         { "tls", no_argument, NULL, OPT_TLS },             { "verify", no_argument, NULL, OPT_VERIFY },
         { "ca", required_argument, NULL, OPT_CA },         { "dns", required_argument, NULL, OPT_DNS },

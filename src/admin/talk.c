@@ -151,7 +151,7 @@ int talk_starttls(struct talk *t, struct tls_context *tls, const char *server_na
 static void note_extensions(struct talk *t)
 {
     struct str line, rest = buf_str(&t->reply.text);
-    t->pipelining = t->eightbit = t->starttls = false;
+    t->pipelining = t->eightbit = t->starttls = t->chunking = t->utf8 = false;
     t->mechanisms = 0;
     str_cut(rest, '\n', &line, &rest);                        /* the first is the server's name */
     while (rest.n > 0) {
@@ -163,6 +163,8 @@ static void note_extensions(struct talk *t)
         if (str_eq_nocase(word, STR("AUTH")))
             t->mechanisms |= client_auth_mechanisms(args);
         t->starttls |= str_eq_nocase(word, STR("STARTTLS"));
+        t->chunking |= str_eq_nocase(word, STR("CHUNKING"));
+        t->utf8 |= str_eq_nocase(word, STR("SMTPUTF8"));
     }
 }
 
@@ -227,6 +229,45 @@ int talk_text(struct talk *t, struct str message)
     return r < 0 ? r : talk_reply(t);
 }
 
+/* One at a time: what is shown is then in the order in which it happens. */
+int talk_chunks(struct talk *t, struct str message, size_t chunk)
+{
+    for (size_t at = 0;; at += chunk) {
+        struct str octets = str_head(str_from(message, at), chunk);
+        bool last = at + octets.n == message.n;
+        char line[64];
+        (void)snprintf(line, sizeof(line), "BDAT %zu%s", octets.n, last ? " LAST" : "");
+        int r = talk_put(t, str_of(line));
+        if (r < 0)
+            return r;
+        (void)snprintf(line, sizeof(line), "(%zu octets of message)", octets.n);
+        show(t, TALK_CLIENT, str_of(line));
+        stream_write_deadline(t->stream, deadline(t));
+        if ((r = stream_put(t->stream, octets)) < 0 || (r = talk_reply(t)) < 0 || last || t->reply.code / 100 != 2)
+            return r;
+    }
+}
+
+static bool is_international(const struct talk_mail *mail)
+{
+    bool any = mail->utf8 || mail->sender.utf8;
+    for (size_t i = 0; i < mail->rcpt_count; i++)
+        any |= mail->rcpts[i].utf8;
+    return any;
+}
+
+static void put_mail(const struct talk *t, const struct talk_mail *mail, struct buf *line)
+{
+    struct mail_args args = { .sender = mail->sender, .null_sender = address_is_null(&mail->sender) };
+    if (mail->binary || (mail->eightbit && t->eightbit)) {
+        args.seen = PARAM_BODY;
+        args.body = mail->binary ? BODY_BINARYMIME : BODY_8BITMIME;
+    }
+    if (t->utf8 && is_international(mail))
+        args.seen |= PARAM_SMTPUTF8;
+    smtp_put_mail(line, &args);
+}
+
 static int put_line(struct talk *t, struct buf *line)
 {
     int r = talk_put(t, str_head(buf_str(line), line->n - 2));   /* the writers end it in CRLF */
@@ -238,15 +279,10 @@ int talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enu
 {
     CLEANUP_BUF struct buf line;
     buf_init(&line, SMTP_LINE_MAX);
-    struct mail_args args = { .sender = mail->sender, .null_sender = address_is_null(&mail->sender) };
-    if (mail->eightbit && t->eightbit) {
-        args.seen = PARAM_BODY;
-        args.body = BODY_8BITMIME;
-    }
     assert(!mail->all || !t->pipelining);
     *out_stage = TALK_MAIL;
     t->refusal[0] = '\0';
-    smtp_put_mail(&line, &args);
+    put_mail(t, mail, &line);
     int r = put_line(t, &line);
     if (r < 0 || (!t->pipelining && t->reply.code / 100 != 2))
         return r;
@@ -261,7 +297,7 @@ int talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enu
             return 0;
     }
     if (t->pipelining) {
-        if ((r = talk_put(t, STR("DATA"))) < 0 || (r = talk_reply(t)) < 0)
+        if ((mail->chunk == 0 && (r = talk_put(t, STR("DATA"))) < 0) || (r = talk_reply(t)) < 0)
             return r;
         int mail_code = t->reply.code;
         for (size_t i = 0; i < mail->rcpt_count; i++) {
@@ -274,8 +310,12 @@ int talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enu
     for (size_t i = 0; i < mail->rcpt_count; i++)
         accepted += rcpt_codes[i] / 100 == 2;
     *out_stage = accepted > 0 ? TALK_DATA : TALK_RCPT;
-    if (accepted == 0 && !t->pipelining)
+    if (accepted == 0 && (!t->pipelining || mail->chunk > 0))
         return 0;
+    if (mail->chunk > 0) {
+        *out_stage = TALK_TEXT;
+        return talk_chunks(t, mail->message, mail->chunk);
+    }
     r = t->pipelining ? talk_reply(t) : talk_command(t, STR("DATA"));
     if (r < 0 || t->reply.code != 354)
         return r;

@@ -26,7 +26,7 @@ struct talk {
     talk_show_fn     *show;              /* NULL: nothing is shown */
     void             *show_arg;
     int64_t           started_ns, timeout_ns;
-    bool              pipelining, eightbit, starttls;   /* from EHLO */
+    bool              pipelining, eightbit, starttls, chunking, utf8;   /* from EHLO */
     unsigned          mechanisms;        /* likewise; of outbound/client_auth.h */
 };
 
@@ -42,6 +42,7 @@ int  talk_command(struct talk *t, struct str line);                    /* line w
 int  talk_put(struct talk *t, struct str line);                        /* the same without waiting for the reply: pipelining */
 int  talk_reply(struct talk *t);                                       /* the next reply of what was put */
 int  talk_text(struct talk *t, struct str message);                    /* after 354: the message, dots doubled, and the final reply */
+int  talk_chunks(struct talk *t, struct str message, size_t chunk);    /* the message by BDAT, `chunk` octets at a time; the last reply, or the first refusal */
 void talk_quit(struct talk *t);                                        /* QUIT, its reply, closed */
 void talk_close(struct talk *t);
 
@@ -54,6 +55,9 @@ struct talk_mail {
     size_t                rcpt_count;
     struct str            message;
     bool                  eightbit;
+    bool                  binary;        /* BODY=BINARYMIME; needs chunk */
+    bool                  utf8;          /* its header is not ASCII: with SMTPUTF8, if the server offers it; so are addresses that are not */
+    size_t                chunk;         /* by BDAT, in chunks of so many octets; 0: by DATA */
     bool                  all;           /* or nobody: given up at the first recipient that is refused. Needs t->pipelining off */
 };
 int  talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enum talk_stage *out_stage);
