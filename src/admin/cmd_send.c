@@ -371,7 +371,10 @@ static bool append(const char **list, size_t *count, size_t max, const char *val
     return true;
 }
 
-enum { OPT_SUBJECT = 256, OPT_BODY_FILE, OPT_DATA, OPT_CHUNK, OPT_BINARY, OPT_HELO, OPT_STARTTLS, OPT_TLS, OPT_VERIFY, OPT_CA, OPT_USER, OPT_PASSWORD, OPT_CLEARTEXT, OPT_DNS, OPT_ZONE, OPT_TIMEOUT };
+enum {
+    OPT_SUBJECT = 256, OPT_BODY_FILE, OPT_DATA, OPT_CHUNK, OPT_BINARY, OPT_HELO, OPT_STARTTLS, OPT_TLS, OPT_VERIFY,
+    OPT_CA, OPT_USER, OPT_PASSWORD, OPT_CLEARTEXT, OPT_DNS, OPT_ZONE, OPT_TIMEOUT,
+};
 
 static bool set_option(struct send *s, int option, const char *value)
 {

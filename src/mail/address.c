@@ -304,14 +304,20 @@ void address_put_utf8_xtext(struct buf *out, const struct address *addr)
 {
     char memory[TEXT_MAX];
     struct buf text;
-    uint32_t c;
 
     buf_init_fixed(&text, memory, sizeof memory);
     address_put(&text, addr);
     assert(buf_ok(&text));
-    for (struct str rest = buf_str(&text); rest.n > 0; rest = str_from(rest, utf8_next(rest, &c))) {
-        size_t n = utf8_next(rest, &c);
-        assert(n > 0);                   /* local_sound says so */
+    utf8_xtext_put(out, buf_str(&text));
+}
+
+void utf8_xtext_put(struct buf *out, struct str utf8)
+{
+    uint32_t c;
+
+    for (size_t n; utf8.n > 0; utf8 = str_from(utf8, n)) {
+        n = utf8_next(utf8, &c);
+        assert(n > 0);
         if (is_qchar(c))
             buf_put_char(out, (char)c);
         else

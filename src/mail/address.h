@@ -52,8 +52,10 @@ bool address_is_postmaster(const struct address *addr);                /* local 
 void address_put(struct buf *out, const struct address *addr);
 void address_put_path(struct buf *out, const struct address *addr);
 
-/* As printable ASCII whatever is in it: utf-8-addr-xtext of RFC 6533, 3 ("j\x{FC}rgen@x.example"), for an ORCPT or a DSN. */
+/* As printable ASCII whatever is in it: utf-8-addr-xtext of RFC 6533, 3 ("j\x{FC}rgen@x.example"), for an ORCPT or a DSN. The second:
+ * valid UTF-8 of any kind. */
 void address_put_utf8_xtext(struct buf *out, const struct address *addr);
+void utf8_xtext_put(struct buf *out, struct str utf8);
 
 struct str address_text(struct arena *a, const struct address *addr);  /* .p is NULL when the arena is full */
 

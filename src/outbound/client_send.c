@@ -246,7 +246,7 @@ static int downgrade(struct transaction *t, struct client_mail *mail)
     if (r < 0)
         o = outcome_with_detail(t->a, RCPT_PENDING, "4.3.0", t->remote, "we cannot read the message", client_words_for(r));
     else if (mail->claim->env.sender.utf8 || !ascii_header)
-        o = outcome_of_ours(RCPT_BOUNCED, "5.6.7", ascii_header ? NO_UTF8_SENDER : NO_UTF8_HEADER);
+        o = outcome_of_ours(RCPT_BOUNCED, "5.6.7", mail->claim->env.sender.utf8 ? NO_UTF8_SENDER : NO_UTF8_HEADER);
     else {
         refuse_utf8_rcpts(t, mail);
         return mail->count == 0;

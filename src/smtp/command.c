@@ -107,7 +107,8 @@ static int hex_value(char c) /* upper case only (RFC 3461, 4) */
     return char_is_digit(c) ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-bool smtp_parse_xtext(struct arena *a, struct str xtext, struct str *out)
+/* Decoded; no controls come out, and UTF-8 only where it is taken. */
+static bool decode_xtext(struct arena *a, struct str xtext, bool utf8, struct str *out)
 {
     char *text = arena_alloc(a, xtext.n);
     size_t n = 0;
@@ -116,7 +117,7 @@ bool smtp_parse_xtext(struct arena *a, struct str xtext, struct str *out)
         return false;
     for (size_t i = 0; i < xtext.n; i++) {
         int c = (unsigned char)xtext.p[i];
-        if (c <= ' ' || c == '=')
+        if (c <= ' ' || c == '=' || c >= 0x7f)
             return false;
         if (c == '+') {
             if (xtext.n - i < 3 || hex_value(xtext.p[i + 1]) < 0 || hex_value(xtext.p[i + 2]) < 0)
@@ -124,13 +125,17 @@ bool smtp_parse_xtext(struct arena *a, struct str xtext, struct str *out)
             c = hex_value(xtext.p[i + 1]) * 16 + hex_value(xtext.p[i + 2]);
             i += 2;
         }
-        if (c < ' ' || c >= 0x7f)
+        if (c < ' ' || c == 0x7f || (c > 0x7f && !utf8))
             return false;
         text[n++] = (char)c;
     }
+    if (!utf8_valid((struct str){ text, n }))
+        return false;
     *out = (struct str){ text, n };
     return true;
 }
+
+bool smtp_parse_xtext(struct arena *a, struct str xtext, struct str *out) { return decode_xtext(a, xtext, false, out); }
 
 /* -- values of parameters; each false if its value is bad ------------------------------------------------------------ */
 
@@ -316,6 +321,26 @@ static bool read_utf8_address(struct arena *a, struct str text, struct str *out)
     return true;
 }
 
+/* Of type rfc822, with UTF-8 in its xtext: wrong, and what Postfix makes of an address that is not ASCII. It means one of type utf-8. */
+static bool read_rfc822_address(struct arena *a, struct str xtext, struct str *type, struct str *out)
+{
+    char bytes[SMTP_ORCPT_MAX];
+    struct buf encoded;
+    struct str text;
+
+    if (!decode_xtext(a, xtext, str_eq_nocase(*type, STR("rfc822")), &text))
+        return false;
+    if (utf8_is_ascii(text)) {
+        *out = text;
+        return true;
+    }
+    buf_init_fixed(&encoded, bytes, sizeof bytes);
+    utf8_xtext_put(&encoded, text);
+    *out = buf_ok(&encoded) ? str_copy(a, buf_str(&encoded)) : STR("");
+    *type = STR("utf-8");
+    return out->n > 0;
+}
+
 /* addr-type ";" xtext (RFC 3461, 4.2) */
 static bool read_orcpt(struct arena *a, struct str value, void *args)
 {
@@ -326,7 +351,7 @@ static bool read_orcpt(struct arena *a, struct str value, void *args)
     for (size_t i = 0; i < type.n; i++)
         if (!char_is_alnum(type.p[i]) && type.p[i] != '-')
             return false;
-    if (is_utf8_type(type) ? !read_utf8_address(a, text, &text) : !smtp_parse_xtext(a, text, &text))
+    if (is_utf8_type(type) ? !read_utf8_address(a, text, &text) : !read_rfc822_address(a, text, &type, &text))
         return false;
     struct str orcpt = str_printf(a, "%" STR_FMT ";%" STR_FMT, STR_ARG(str_lower(a, type)), STR_ARG(text));
     if (orcpt.p == NULL)

@@ -230,6 +230,11 @@ static void test_rcpt(void **state)
     /* where it goes may not take UTF-8: it is kept so that it can go anywhere */
     assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=utf-8;j\xc3\xbc\\x{FC}@c"), &args, NULL), SMTP_OK);
     assert_str(args.orcpt, "utf-8;j\\x{FC}\\x{FC}@c");
+    /* from Postfix */
+    assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=rfc822;j+C3+BC+2B@c"), &args, NULL), SMTP_OK);
+    assert_str(args.orcpt, "utf-8;j\\x{FC}\\x{2B}@c");
+    assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=rfc822;j+C3@c"), &args, NULL), SMTP_BAD_PARAMETER);
+    assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=x400;j+C3+BC@c"), &args, NULL), SMTP_BAD_PARAMETER);
     assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=utf-8;j\xc2\x85@c"), &args, NULL), SMTP_BAD_PARAMETER);
     assert_int_equal(smtp_parse_rcpt_utf8(&a, STR("TO:<a@b.example> ORCPT=rfc822;j\xc3\xbc@c"), &args, NULL), SMTP_BAD_PARAMETER);
 }
