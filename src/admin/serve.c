@@ -143,8 +143,8 @@ static int start_parts(struct server *s)
     if (s->conf->control_socket[0] != '\0' &&
         (r = control_start(s->conf->control_socket, s->conf->control_group, s->queue, &s->control)) < 0)
         return fail(s, EX_OSERR, s->conf->control_socket, strerror(-r));
-    if (inbound_start(s->queue, &s->inbound, error) < 0)
-        return fail(s, EX_OSERR, "inbound", error);
+    if ((r = inbound_start(s->queue, &s->inbound, error)) < 0)
+        return fail(s, r == -EINVAL ? EX_CONFIG : EX_OSERR, "inbound", error);   /* -EINVAL: what a certificate's file holds */
     check_submit(s);
     return 0;
 }
