@@ -1,5 +1,5 @@
 /*
- * FUTURERELEASE (RFC 4865), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710): the server's side. Runs in the worker, in the
+ * FUTURERELEASE (RFC 4865), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710), REQUIRETLS (RFC 8689): the server's side. Runs in the worker, in the
  * session's task.
  */
 #include "inbound/wishes.h"
@@ -17,6 +17,9 @@ void wishes_put_holding(const struct session *s, struct buf *out)
     buf_printf(out, "%" PRId64 " ", s->conf->future_release_max_ns / NS_PER_S);
     date_put_iso(out, clock_wall_ns() + s->conf->future_release_max_ns, false);
 }
+
+/* RFC 8689, 3: what came in the clear already needs no such promise. */
+bool wishes_offer_tls(const struct session *s) { return stream_is_tls(s->stream); }
 
 /* RFC 4865, 4: not longer than announced. A time that has passed is now. */
 static bool grant_hold(const struct session *s, const struct mail_args *mail, int64_t now, struct wishes *out)
@@ -52,7 +55,7 @@ static bool grant_deliver_by(const struct session *s, const struct mail_args *ma
 
 struct reply wishes_grant(struct session *s, const struct mail_args *mail, struct wishes *out)
 {
-    struct wishes w = { .priority = mail->priority };
+    struct wishes w = { .priority = mail->priority, .require_tls = mail->seen & PARAM_REQUIRETLS };
     int64_t now = clock_wall_ns();
 
     if (!grant_hold(s, mail, now, &w))
@@ -73,4 +76,5 @@ void wishes_fill(const struct wishes *w, struct envelope *env)
     env->deliver_by_ns = w->deliver_by_ns;
     env->by_mode = w->by_mode;
     env->priority = w->priority;
+    env->requiretls = w->require_tls;
 }

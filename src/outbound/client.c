@@ -126,6 +126,7 @@ static void note_extension(struct client *c, struct str line)
         { "FUTURERELEASE", CLIENT_FUTURERELEASE },
         { "DELIVERBY",  CLIENT_DELIVERBY  },
         { "MT-PRIORITY", CLIENT_MT_PRIORITY },
+        { "REQUIRETLS", CLIENT_REQUIRETLS },
     };
     struct str word, rest;
     str_cut(str_trim(line), ' ', &word, &rest);
@@ -397,6 +398,7 @@ int client_open(const struct client_server *server, struct conf *conf, struct ar
         client_close(c);
         return again ? client_open(&plain, conf, a, out, out_failure) : r;
     }
+    c->verified = server->security != NULL && server->security->level == CONF_CLIENT_TLS_VERIFY && stream_is_tls(c->stream);
     *out = c;
     return 0;
 }

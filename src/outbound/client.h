@@ -26,6 +26,7 @@ enum client_extension {
     CLIENT_FUTURERELEASE = 1 << 8,
     CLIENT_DELIVERBY  = 1 << 9,
     CLIENT_MT_PRIORITY = 1 << 10,
+    CLIENT_REQUIRETLS = 1 << 11,
 };
 
 struct client {
@@ -40,6 +41,7 @@ struct client {
     unsigned          transactions;      /* begun on this connection */
     bool              usable;
     enum client_privacy { CLIENT_PLAIN, CLIENT_SHAKING, CLIENT_PRIVATE } privacy;   /* shaking: TLS is begun, and not seen to work yet */
+    bool              verified;          /* under TLS, and its certificate is that of the name we asked for */
     char              tls_error[256];    /* why the handshake failed */
     char              auth_error[256];   /* why we could not log in */
     bool              lmtp;

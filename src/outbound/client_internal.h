@@ -67,7 +67,8 @@ int transaction_send_text(struct transaction *t);
 /* Adds to MAIL what the sender asked for and the server offers. */
 void client_put_wishes(const struct client *c, const struct envelope *env, struct mail_args *args);
 
-/* RFC 2852, 4.1.4: what must be delivered or returned in time goes only to servers that promise the same; *out says why it does not. */
-bool client_refuses_time(const struct client *c, const struct envelope *env, struct outcome *out);
+/* What must be delivered or returned in time (RFC 2852, 4.1.4), or under TLS on all the way, goes only to servers that promise the same;
+ * *out says why it does not. */
+bool client_refuses(const struct client *c, const struct envelope *env, struct outcome *out);
 
 #endif

@@ -282,7 +282,7 @@ static int refuse_beforehand(struct transaction *t)
         o = outcome_with_detail(t->a, RCPT_BOUNCED, "5.6.3", t->remote, t->mail->claim->env.body_binary ? NO_BINARYMIME : NO_8BITMIME, convert_words(verdict));
     else if ((c->extensions & CLIENT_SIZE) && c->size_max > 0 && t->text.size > c->size_max)
         o = outcome_of_ours(RCPT_BOUNCED, "5.3.4", t->text.convert != NULL ? TOO_LARGE_IN_7BIT : TOO_LARGE);
-    else if (!client_refuses_time(c, &t->mail->claim->env, &o))
+    else if (!client_refuses(c, &t->mail->claim->env, &o))
         return 0;
     o.remote = t->remote;
     settle_whole(t, &o);

@@ -633,6 +633,53 @@ static void a_kept_connection(void **state)
     }
 }
 
+/* RFC 8689: only to a server whose name is proven and that promises the same. */
+struct promise {
+    struct fake fake;
+    bool verified, offered;
+    char got[64];
+};
+
+static void promise_task(void *arg)
+{
+    struct promise *p = arg;
+    struct conf *conf = scene_conf(US, "us");
+    struct queue *q = scene_queue(conf);
+    struct client *client = NULL;
+    struct outcome failure, outcome;
+    p->fake.words[AT_EHLO] = p->offered ? "250-fake.example\r\n250 REQUIRETLS\r\n" : NULL;
+    fake_begin(&p->fake, SERVER);
+    struct claim *claim = put_and_claim(q, &(struct scene_message){ "s@y.example", ONE, STR(MESSAGE), .requiretls = true });
+    assert_int_equal(open_to(SERVER, conf, &claim->arena, &client, &failure), 0);
+    assert_false(client->verified);
+    client->verified = p->verified;
+    struct client_mail mail = { claim, list_outcomes(claim, &outcome), 1 };
+    assert_int_equal(client_send(client, &mail), CLIENT_SENT);
+    write_outcomes(p->got, sizeof p->got, &outcome, 1);
+    queue_settle(claim, &(struct outcome){ .state = RCPT_DELIVERED, .text = STR("ok") }, 1, 0);
+    client_close(client);
+    fake_end(&p->fake);
+    queue_close(q);
+    conf_unref(conf);
+}
+
+static void tls_on_all_the_way(void **state)
+{
+    (void)state;
+    static struct promise p;
+    for (unsigned i = 0; i < 4; i++) {
+        memset(&p, 0, sizeof p);
+        p.verified = i & 1;
+        p.offered = i & 2;
+        assert_int_equal(in_world(i, promise_task, &p), 0);
+        assert_string_equal(p.got, i == 3 ? "D 2.0.0" : "B 5.7.30");
+        assert_int_equal(p.fake.transactions, i == 3);
+        if (i == 3)
+            assert_string_equal(p.fake.mails[0].sender, "<s@y.example> REQUIRETLS");
+        fake_forget(&p.fake);
+    }
+}
+
 /* A server to which a transaction is open until it hears a final dot or RSET (RFC 5321, 4.1.4). */
 struct strict {
     struct fake fake;
@@ -764,6 +811,7 @@ int main(void)
         cmocka_unit_test(endless_replies),
         cmocka_unit_test(a_kept_connection),
         cmocka_unit_test(stopping_in_the_middle),
+        cmocka_unit_test(tls_on_all_the_way),
         cmocka_unit_test(a_refused_transaction_is_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

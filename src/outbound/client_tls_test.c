@@ -182,6 +182,7 @@ static void describe(struct scene *scene, int r, struct client *c, const struct 
     }
     bool private = stream_is_tls(c->stream);
     snprintf(scene->got, sizeof scene->got, "%s", private ? "private" : "plain");
+    assert_int_equal(c->verified, private && scene->c->level == CONF_CLIENT_TLS_VERIFY);
     /* What was announced in plain text counts for nothing afterwards. */
     unsigned announced = scene->c->helo_only ? 0 : CLIENT_8BITMIME;
     assert_true(!private || scene->implicit || (c->extensions == announced && c->size_max == 0 && c->mechanisms == 0));

@@ -1,9 +1,11 @@
 /*
- * What a sender asked for beyond delivery, handed on: FUTURERELEASE (RFC 4865), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710).
+ * What a sender asked for beyond delivery, handed on: FUTURERELEASE (RFC 4865), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710), REQUIRETLS
+ * (RFC 8689).
  */
 #include "outbound/client_internal.h"
 
 #define NO_DELIVERBY "the sender has set a time for delivery or return, and the next server knows nothing of that (no DELIVERBY)"
+#define NO_REQUIRETLS "the sender requires TLS on all the way, and the next server does not promise that (no REQUIRETLS under verified TLS)"
 #define BY_TOO_SOON  "the time that the sender has set is shorter than the next server needs"
 
 /* What is left of the sender's time, in whole seconds (RFC 2852, 4.1.4). */
@@ -30,14 +32,27 @@ void client_put_wishes(const struct client *c, const struct envelope *env, struc
         args->by_trace = env->by_mode & ENVELOPE_BY_TRACE;
         args->by_s = seconds_left(env);
     }
+    if (env->requiretls && !c->lmtp)
+        args->seen |= PARAM_REQUIRETLS;
     if ((c->extensions & CLIENT_MT_PRIORITY) && env->priority != 0) {
         args->seen |= PARAM_MT_PRIORITY;
         args->priority = env->priority;
     }
 }
 
-bool client_refuses_time(const struct client *c, const struct envelope *env, struct outcome *out)
+/* RFC 8689, 4.2.1. LMTP is the mailbox's door: there is no way behind it. */
+static bool refuses_tls(const struct client *c, const struct envelope *env, struct outcome *out)
 {
+    if (!env->requiretls || c->lmtp || (c->verified && (c->extensions & CLIENT_REQUIRETLS)))
+        return false;
+    *out = outcome_of_ours(RCPT_BOUNCED, "5.7.30", NO_REQUIRETLS);
+    return true;
+}
+
+bool client_refuses(const struct client *c, const struct envelope *env, struct outcome *out)
+{
+    if (refuses_tls(c, env, out))
+        return true;
     if (!is_return(env))
         return false;
     int64_t left = seconds_left(env);

@@ -85,11 +85,20 @@ static bool is_no_way(int error)
     return error == -ENETUNREACH || error == -EAFNOSUPPORT || error == -EADDRNOTAVAIL;
 }
 
+/* RFC 8689. LMTP is the mailbox's door. */
+static bool requires_tls(const struct part *p)
+{
+    return p->attempt->c->env.requiretls && !route_is_lmtp(&p->route);
+}
+
 /* Awaits a connection to the first address that answers. NULL with every outcome given, or when cancelled. */
 static struct client *connect_to_one_of(struct part *p, struct site *site, const struct mx_list *list)
 {
     struct outcome failure;
     struct client_security security = client_security_for(p->attempt->context->tls, p->attempt->conf, &p->route);
+    bool must = requires_tls(p);
+    if (must)
+        security.level = CONF_CLIENT_TLS_VERIFY;
     for (size_t i = 0, tried = 0; i < list->count && tried < HOSTS_TRIED_MAX; i++) {
         struct client *client;
         struct outcome reason;
@@ -109,7 +118,8 @@ static struct client *connect_to_one_of(struct part *p, struct site *site, const
         if (r == -ELOOP)
             break;
     }
-    set_down_for_now(p, site, &failure);
+    if (!must)                                                /* for others it may do */
+        set_down_for_now(p, site, &failure);
     give_all(p, &failure);
     return NULL;
 }
@@ -153,7 +163,15 @@ static struct client *connect_to(struct part *p, struct site *site)
         set_down_for_now(p, site, &failure);
         give_all(p, &failure);
         break;
-    case MX_FOUND: client = connect_to_one_of(p, site, &list); break;
+    case MX_FOUND:
+        if (!list.secure && requires_tls(p)) {
+            failure = outcome_of_ours(RCPT_BOUNCED, "5.7.30", "the sender requires TLS on all the way, and nothing vouches for the names of the "
+                                                              "domain's mail servers (no DNSSEC)");
+            give_all(p, &failure);
+            break;
+        }
+        client = connect_to_one_of(p, site, &list);
+        break;
     }
     arena_reset(&answers);
     return client;
@@ -192,6 +210,10 @@ static void deliver_remote(struct part *p)
     at->crowded |= r == -EBUSY;
     if (r < 0)
         return;
+    if (client != NULL && requires_tls(p) && !client->verified) {
+        client_close(client);                                 /* kept from a message that asked for less */
+        client = NULL;
+    }
     client = send_on(p, site, client);
     site_leave(site, client);
 }

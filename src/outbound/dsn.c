@@ -356,8 +356,8 @@ static enum returned what_to_return(const struct dsn *d, struct str original)
     if (original.p == NULL)
         return RETURNED_NOTHING;
     bool classic = is_global(d) || !d->claim->env.smtputf8 || !header_has_8bit(original);    /* what message/rfc822 can hold, or message/global will */
-    bool all = classic && d->claim->env.ret == RET_FULL && gravest(d) == ACTION_FAILED && original.n == d->claim->body_size && !d->claim->env.body_binary &&
-               !has_long_line(original);
+    bool all = classic && d->claim->env.ret == RET_FULL && gravest(d) == ACTION_FAILED && original.n == d->claim->body_size &&
+               !d->claim->env.body_binary && !d->claim->env.requiretls && !has_long_line(original);
     return all ? RETURNED_ALL : RETURNED_HEADER;
 }
 
@@ -410,6 +410,7 @@ static int put_in_queue(const struct dsn *d, uint64_t id, struct str text)
     struct envelope env = {
         .id = id, .arrived_ns = clock_wall_ns(), .null_sender = true, .rcpts = &to, .rcpt_count = 1, .helo = str_of(d->conf->hostname),
         .protocol = STR("dsn"), .size = text.n, .body_8bit = !utf8_is_ascii(text), .smtputf8 = is_global(d),
+        .requiretls = c->env.requiretls,                      /* RFC 8689, 5: what is told of it is as private as itself, and has its header only */
     };
     struct body *body = body_new(c->queue, id);
     if (body == NULL)

@@ -168,6 +168,7 @@ static enum mx_status by_domain(struct lookup *l, const struct conf *conf, struc
     int r = dns_query(l->a, domain, DNS_MX, l->deadline_ns, &answer);
     if (r < 0)
         return dns_error(l, r);
+    l->list->secure = answer.secure;
     switch (answer.status) {
     case DNS_FOUND:    return by_records(l, conf, &answer);
     case DNS_NO_DATA:  return by_address(l, conf, domain);
@@ -193,8 +194,10 @@ enum mx_status mx_lookup(struct arena *a, const struct conf *conf, const struct 
                          struct outcome *out_failure)
 {
     struct lookup l = { .a = a, .port = conf->smtp_port, .deadline_ns = task_deadline_in(LOOKUP_NS), .list = out, .failure = out_failure };
+    out->secure = false;
     if (route->kind != ROUTE_MX) {
         l.port = route->port;
+        out->secure = true;
         return by_host(&l, route->host);
     }
     return domain_is_literal(route->domain) ? literal(&l, route->domain) : by_domain(&l, conf, route->domain);

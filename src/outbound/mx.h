@@ -21,6 +21,7 @@ struct mx_address {
 struct mx_list {
     struct mx_address *items;            /* in the arena; in the order to try */
     size_t             count;
+    bool               secure;           /* the names of the hosts are the domain's for sure: by DNSSEC, or by our own configuration */
 };
 
 enum mx_status {

@@ -723,6 +723,44 @@ static void limits_of_a_server_that_refuses(void *arg)
     end();
 }
 
+/* RFC 8689: where nothing vouches for the servers' names it comes back, as its header only; what asks for less is not touched by that. */
+static void tls_that_nobody_vouches_for(void *arg)
+{
+    (void)arg;
+    begin();
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .requiretls = true });
+    (void)scene_put(w.q, &(struct scene_message){ "bob@us.example", "bob@us.example", STR(MESSAGE), .requiretls = true });
+    (void)drain(60 * NS_PER_S);
+    assert_int_equal(w.connects, 0);
+    check_bounce("Status: 5.7.30\n");
+    check_not_in_bounce("One line.");
+    assert_int_equal(mails_of("bob"), 1);
+    put("ann@us.example", "x@a.example");
+    (void)drain(60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 1);
+    end();
+}
+
+/* To the relay host: its certificate must be right, and a site that is good enough for others stays up for them. */
+static void tls_to_a_relay_host(void *arg)
+{
+    (void)arg;
+    begin();
+    w.conf->relay_host = "mx.a.example";
+    w.conf->expire_ns = DAY;
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@b.example", STR(MESSAGE), .requiretls = true });
+    (void)task_sleep(10 * NS_PER_S);
+    put("ann@us.example", "y@b.example");
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "y@b.example"), 1);
+    (void)drain(2 * DAY);
+    assert_int_equal(fake_count(&w.fakes[0], "x@b.example"), 0);
+    assert_int_equal(mails_of("ann"), 1);
+    end();
+}
+
 /* What an operator must look after is named by its queue id. */
 static void trouble_line(void *arg, enum log_level level, struct str line)
 {
@@ -964,6 +1002,8 @@ TEST(back_at_once)
 TEST(back_from_a_slow_server)
 TEST(late_is_told_once)
 TEST(a_relay_is_told)
+TEST(tls_that_nobody_vouches_for)
+TEST(tls_to_a_relay_host)
 TEST(within_the_servers_limits)
 TEST(limits_of_a_server_that_refuses)
 TEST(a_dead_site)
@@ -1016,7 +1056,9 @@ int main(void)
         cmocka_unit_test(test_a_delay_is_told_once),
         cmocka_unit_test(test_held_for_its_sender), cmocka_unit_test(test_held_by_the_next_server), cmocka_unit_test(test_a_time_is_handed_on),
         cmocka_unit_test(test_back_in_time),        cmocka_unit_test(test_back_at_once),  cmocka_unit_test(test_back_from_a_slow_server),
-        cmocka_unit_test(test_late_is_told_once),   cmocka_unit_test(test_a_relay_is_told), cmocka_unit_test(test_within_the_servers_limits),
+        cmocka_unit_test(test_late_is_told_once),   cmocka_unit_test(test_a_relay_is_told),
+        cmocka_unit_test(test_tls_that_nobody_vouches_for), cmocka_unit_test(test_tls_to_a_relay_host),
+        cmocka_unit_test(test_within_the_servers_limits),
         cmocka_unit_test(test_limits_of_a_server_that_refuses),
         cmocka_unit_test(test_too_many_recipients), cmocka_unit_test(test_lmtp),
     };
