@@ -56,7 +56,7 @@ static const struct verb_row {
     [VERB_MAIL]     = { on_mail, GREETED | NO_TRANSACTION        },
     [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION | NO_TEXT        },
     [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT | NO_TEXT },
-    [VERB_BDAT]     = { on_bdat, BEFORE_TLS | BEFORE_AUTH, EXTENSION_CHUNKING },   /* allowed or not, its octets come */
+    [VERB_BDAT]     = { on_bdat, BEFORE_TLS | BEFORE_AUTH        },   /* offered and allowed or not, its octets come */
     [VERB_RSET]     = { on_rset, NO_ARGS | BEFORE_AUTH           },
     [VERB_NOOP]     = { on_noop, BEFORE_TLS | BEFORE_AUTH        },
     [VERB_VRFY]     = { on_vrfy, ANY_TIME                        },
@@ -318,7 +318,19 @@ static void begin_chunks(struct session *s)
         receiving_give_up(&s->transaction.text, r);
 }
 
-/* Known or unknown, wanted or not: as many octets follow as the command says, and are taken away (RFC 3030, 2). */
+/* Code 0: a chunk may come now. */
+static struct reply check_chunk(const struct session *s, struct str args)
+{
+    if (!extension_offered(s, EXTENSION_CHUNKING))
+        return reply(502, "5.5.1", "That command is not offered here");
+    struct reply r = check_when(s, GREETED | IN_TRANSACTION, args);
+    if (r.code == 0 && s->transaction.rcpt_count == 0)
+        r = reply(503, "5.5.1", "No valid recipients");
+    return r;
+}
+
+/* Offered or not, wanted or not: as many octets follow as the command says, and are taken away (RFC 3030, 2). As commands they would be
+ * those of whoever wrote the message. */
 static struct reply on_bdat(struct session *s, struct str args)
 {
     uint64_t size = 0;
@@ -329,9 +341,7 @@ static struct reply on_bdat(struct session *s, struct str args)
         return session_farewell(s, 421, "4.5.4", "I cannot read the size of that chunk");
     if (result != SMTP_OK)
         return receive_nothing(s, size, reply(501, "5.5.4", "Write BDAT size, or BDAT size LAST"));
-    struct reply r = check_when(s, GREETED | IN_TRANSACTION, args);
-    if (r.code == 0 && s->transaction.rcpt_count == 0)
-        r = reply(503, "5.5.1", "No valid recipients");
+    struct reply r = check_chunk(s, args);
     if (r.code != 0)
         return receive_nothing(s, size, r);
     if (s->transaction.text.s == NULL)
