@@ -200,7 +200,7 @@ struct conf {
     int64_t                tls_check_interval_ns;      /* how often certificate files are looked at; 1 min */
     enum conf_client_tls   outbound_tls;       /* may */
     const char            *outbound_tls_ca_file;       /* "" the system's */
-    enum conf_client_tls   relay_host_tls;     /* outbound_tls */
+    enum conf_client_tls   relay_host_tls;     /* verify with a login, else outbound_tls */
     bool                   relay_host_tls_implicit;    /* if its port is 465 (RFC 8314, 3.3) */
 
     /* DNS; the lists are NULL-ended */

@@ -492,8 +492,10 @@ static int set_derived(struct loader *l)
         c->submit_socket = str_printf(a, "%s/submit", c->data_dir).p;
     if (c->mailbox == NULL)
         c->mailbox = str_printf(a, "%s/mail/{domain}/{user}", c->data_dir).p;
+    /* A password is for the relay host and for nobody who says that he is it. */
+    bool secret = c->relay_host_user[0] != '\0' && !c->relay_host_auth_allow_cleartext;
     if (!was_given(c, "relay_host_tls"))
-        c->relay_host_tls = c->outbound_tls;
+        c->relay_host_tls = secret ? CONF_CLIENT_TLS_VERIFY : c->outbound_tls;
     if (!was_given(c, "relay_host_tls_implicit"))
         c->relay_host_tls_implicit = relay_host_port(c) == 465;   /* RFC 8314, 3.3: submissions */
     if (c->resolv_conf == NULL)

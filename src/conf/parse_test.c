@@ -299,6 +299,13 @@ static void logins_and_their_senders(void **state)
     o = map_str_get(&c->sender_logins, STR("@whole.example"));
     assert_true(o != NULL && o->count == 1);
     assert_true(str_ends_nocase(str_of(c->relay_host_password_file), STR("/secret")));
+    assert_int_equal(c->relay_host_tls, CONF_CLIENT_TLS_VERIFY);
+    conf_unref(c);
+    c = load_ok(H "relay_host = x.example\nrelay_host_user = me\nrelay_host_password = \"file:secret\"\nrelay_host_auth_allow_cleartext = yes\n");
+    assert_int_equal(c->relay_host_tls, CONF_CLIENT_TLS_MAY);
+    conf_unref(c);
+    c = load_ok(H "relay_host = x.example\nrelay_host_user = me\nrelay_host_password = \"file:secret\"\nrelay_host_tls = encrypt\n");
+    assert_int_equal(c->relay_host_tls, CONF_CLIENT_TLS_ENCRYPT);
     conf_unref(c);
 }
 
