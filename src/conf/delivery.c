@@ -83,6 +83,13 @@ bool delivery_parse(struct conf *c, struct str text, struct conf_delivery *out, 
     return say(why, "is neither \"maildir\" nor \"lmtp:host:port\" nor \"lmtp:unix:/path\"");
 }
 
+const struct conf_delivery *delivery_of(const struct conf *c, struct str domain)
+{
+    const struct conf_delivery *own = map_str_get(&c->local_delivery_by_domain, domain);
+
+    return own != NULL ? own : &c->local_delivery;
+}
+
 void delivery_put(struct buf *out, const struct conf_delivery *d)
 {
     switch (d->kind) {

@@ -24,6 +24,7 @@ struct conf;
 
 /* False, *out untouched, with a reason in why. Strings are the snapshot's. */
 bool delivery_parse(struct conf *c, struct str text, struct conf_delivery *out, struct buf *why);
+const struct conf_delivery *delivery_of(const struct conf *c, struct str domain);   /* of a local domain */
 void delivery_put(struct buf *out, const struct conf_delivery *d);       /* round trip */
 
 #endif

@@ -676,27 +676,47 @@ static bool check_delimiter(struct loader *l)
     return scan_error(l->error, place_of(l, "recipient_delimiter"), "recipient_delimiter: \"%s\" is not made of + - _ = # ~ ^ * $ & / ? |", d);
 }
 
-/* Whether a mailbox exists is the LMTP server's knowledge: without a list we would take mail for everybody, and make bounces to forged
- * senders of it. */
+/* Its mail is taken whatever the list says (RFC 5321, 4.5.1). */
+static bool has_postmaster(struct conf *c, struct str domain)
+{
+    struct str name = STR("postmaster"), full = str_printf(&c->arena, "postmaster@%" STR_FMT, STR_ARG(domain));
+
+    return c->postmaster[0] != '\0' || map_str_get(&c->users, name) != NULL || map_str_get(&c->users, full) != NULL ||
+           map_str_get(&c->aliases, name) != NULL || map_str_get(&c->aliases, full) != NULL;
+}
+
+/* Whether a mailbox exists is the LMTP server's knowledge: what we take for others than its users becomes bounces, to forged senders mostly. */
+static bool check_lmtp(struct loader *l, struct str domain, const struct conf_delivery *d)
+{
+    struct conf *c = l->c;
+    const char *option = d == &c->local_delivery ? "local_delivery" : "local_delivery_by_domain";
+
+    if (d->kind == CONF_DELIVERY_MAILDIR)
+        return true;
+    if (!c->have_users_file)
+        return scan_error(l->error, place_of(l, option), "%s: LMTP needs users_file: whom may we take mail for?", option);
+    if (domain.n > 0 && !has_postmaster(c, domain))
+        return scan_error(l->error, place_of(l, option),
+                          "%s: mail for postmaster@%" STR_FMT " is always taken, and LMTP needs to know for whom: set postmaster, or name him in users_file",
+                          option, STR_ARG(domain));
+    return true;
+}
+
 static bool check_delivery(struct loader *l)
 {
     struct conf *c = l->c;
-    const char *lmtp = c->local_delivery.kind != CONF_DELIVERY_MAILDIR ? "local_delivery" : NULL;
     size_t cursor = 0;
     struct str domain;
     void *value;
 
-    while (map_str_next(&c->local_delivery_by_domain, &cursor, &domain, &value)) {
-        const struct conf_delivery *d = value;
+    while (map_str_next(&c->local_delivery_by_domain, &cursor, &domain, &value))
         if (map_str_get(&c->local_domains, domain) == NULL)
             return scan_error(l->error, place_of(l, "local_delivery_by_domain"),
                               "local_delivery_by_domain: \"%" STR_FMT "\" is not among local_domains", STR_ARG(domain));
-        if (d->kind != CONF_DELIVERY_MAILDIR)
-            lmtp = "local_delivery_by_domain";
-    }
-    if (lmtp == NULL || c->have_users_file)
-        return true;
-    return scan_error(l->error, place_of(l, lmtp), "%s: LMTP needs users_file: whom may we take mail for?", lmtp);
+    for (cursor = 0; map_str_next(&c->local_domains, &cursor, &domain, &value);)
+        if (!check_lmtp(l, domain, delivery_of(c, domain)))
+            return false;
+    return check_lmtp(l, STR(""), &c->local_delivery);
 }
 
 static bool check_mailbox(struct loader *l)

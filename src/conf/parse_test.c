@@ -177,6 +177,9 @@ static const struct { const char *text, *error; } refused[] = {
     { H "local_delivery_by_domain = {\"a.example=maildir\"}\n", "conf:2: local_delivery_by_domain: \"a.example\" is not among local_domains" },
     { H "local_delivery_by_domain = {\"a.example=maildir\",\n\"A.example=maildir\"}\n", "conf:3: local_delivery_by_domain: \"A.example=maildir\" is the second" },
     { H "local_domains = {a.example}\nlocal_delivery_by_domain = {\"a.example=lmtp:unix:x\"}\n", "conf:3: local_delivery_by_domain: LMTP needs users_file" },
+    { H "local_domains = {a.example}\nlocal_delivery = \"lmtp:unix:x\" users_file = \"no-postmaster\"\n", "conf:3: local_delivery: mail for postmaster@a.example is always taken" },
+    { H "local_domains = {a.example, b.example}\nlocal_delivery_by_domain = {\"b.example=lmtp:unix:x\"} users_file = \"postmaster-a\"\n",
+      "conf:3: local_delivery_by_domain: mail for postmaster@b.example is always taken" },
     { "hostname = \"a b\"\n",                          "conf:1: hostname: \"a b\" is not a domain name" },
 };
 
@@ -189,6 +192,8 @@ static void refuses_with_a_place(void **state)
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         CLEANUP_BUF struct buf error;
         struct conf *c = NULL;
+        write_file("no-postmaster", "bob\n");
+        write_file("postmaster-a", "postmaster@a.example\n");
         int r = load(refused[i].text, &c, &error);
         buf_put_char(&error, '\0');
         if (r == 0 || c != NULL || strstr(error.p, refused[i].error) == NULL)
@@ -312,7 +317,7 @@ static void logins_and_their_senders(void **state)
 static void reads_everything(void **state)
 {
     (void)state;
-    write_file("users", "# ours\nbob\nalice@here.example   # the boss\r\n\n\"J. Doe\"\n");
+    write_file("users", "# ours\nbob\npostmaster\nalice@here.example   # the boss\r\n\n\"J. Doe\"\n");
     write_file("backup", "@b.example\nCarl@C.example\n");
     write_file("more", "message_size_max = 1MiB\nlisten two { address = \"[::1]:2525\" }");
     struct conf *c = load_ok("# a comment\n" H "/* another\n one */ data_dir = data // and one\n"
@@ -358,7 +363,7 @@ static void what_is_shown_reads_back_the_same(void **state)
     CLEANUP_BUF struct buf first, second;
 
     (void)state;
-    write_file("users", "bob\n");
+    write_file("users", "bob\npostmaster\n");
     struct conf *c = load_ok(H "local_domains = {b.example, a.example} control_group = '${x} \\'y\\' \\\\' expire = 36h\n"
                              "users_file = users local_delivery = lmtp:box.example:2424\n"
                              "local_delivery_by_domain = {\"b.example=maildir\", \"a.example=lmtp:unix:/run/lmtp\"}\n"
@@ -428,7 +433,7 @@ static int make_folder(void **state)
 
 static int remove_folder(void **state)
 {
-    static const char *const names[] = { "conf", "nul", "users", "backup", "more", "senders", "senders-1", "senders-2", "senders-3" };
+    static const char *const names[] = { "conf", "nul", "users", "backup", "more", "no-postmaster", "postmaster-a", "senders", "senders-1", "senders-2", "senders-3" };
     char path[256];
 
     (void)state;

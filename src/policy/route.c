@@ -39,11 +39,9 @@ static struct str domain_of(const struct conf *c, const struct address *rcpt);
 /* All mail for one LMTP server is one route, whatever the domain. */
 static int local_route(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out)
 {
-    const struct conf_delivery *d = map_str_get(&c->local_delivery_by_domain, domain_of(c, rcpt));
+    const struct conf_delivery *d = delivery_of(c, domain_of(c, rcpt));
     struct route r = { .kind = ROUTE_LOCAL, .domain = STR(""), .host = STR(""), .port = c->smtp_port };
 
-    if (d == NULL)
-        d = &c->local_delivery;
     switch (d->kind) {
     case CONF_DELIVERY_MAILDIR:
         r.domain = str_copy(a, rcpt->domain);
