@@ -89,7 +89,7 @@ class Dovecot(Rooted):
         self.imap_port = free_port(address)
         self.lmtp_socket = self.root / "run/dovecot/lmtp"
         (self.root / "etc/dovecot").mkdir(exist_ok=True)
-        self.submission_port = free_port(address)
+        self.submission_port, self.submits = free_port(address), hop is not None
         (self.root / "etc/dovecot/dovecot.conf").write_text(CONFIGURATION.format(
             address=address, port=port, imap_port=self.imap_port, password=password,
             userdb=LISTED_USERS if users is not None else ALL_USERS.format(uid=MAIL_UID)) + (QUOTA if users is not None else "")
@@ -109,4 +109,5 @@ class Dovecot(Rooted):
         return ["/usr/sbin/dovecot", "-F", "-c", "/etc/dovecot/dovecot.conf"]
 
     def is_up(self):
-        return listens(self.address, self.port) and listens(self.address, self.imap_port)
+        ports = [self.port, self.imap_port] + ([self.submission_port] if self.submits else [])
+        return all(listens(self.address, port) for port in ports)
