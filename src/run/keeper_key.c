@@ -188,8 +188,10 @@ int keeper_key_sign(uint64_t id, enum keeper_scheme scheme, struct str in, uint8
     EVP_PKEY_CTX *ctx = id != 0 ? find(id) : NULL;
     size_t        n = KEEPER_SIGNATURE_MAX;
 
-    if (ctx == NULL)
+    if (ctx == NULL) {
+        ERR_clear_error();
         return -ENOENT;
+    }
     bool fits = (EVP_PKEY_get_base_id(EVP_PKEY_CTX_get0_pkey(ctx)) == EVP_PKEY_EC) == (scheme == KEEPER_ECDSA);
     bool ok = fits && set_scheme(ctx, scheme) && EVP_PKEY_sign(ctx, out, &n, (const unsigned char *)in.p, in.n) == 1;
     EVP_PKEY_CTX_free(ctx);
