@@ -11,18 +11,21 @@
 
 static const struct variant {
     const char *name;
-    bool pipelined, split, chunks;
+    bool pipelined, split, chunks, lmtp; /* lmtp: both users have their mailboxes at the second server, which takes LMTP */
     size_t size;     /* of the message */
     uint64_t stride; /* every so many bytes */
 } variants[] = {
-    { "pipelined",               true,  false, false, 200,   1   },
-    { "one by one",              false, false, false, 200,   1   },
-    { "in pieces",               true,  true,  false, 200,   3   },
-    { "a body of 90,000",        true,  false, false, 90000, 997 },
-    { "BDAT, pipelined",         true,  false, true,  200,   1   },
-    { "BDAT, one by one",        false, false, true,  200,   1   },
-    { "BDAT, in pieces",         true,  true,  true,  200,   3   },
-    { "90,000 by BDAT",          true,  false, true,  90000, 997 },
+    { "pipelined",               true,  false, false, false, 200,   1   },
+    { "one by one",              false, false, false, false, 200,   1   },
+    { "in pieces",               true,  true,  false, false, 200,   3   },
+    { "a body of 90,000",        true,  false, false, false, 90000, 997 },
+    { "BDAT, pipelined",         true,  false, true,  false, 200,   1   },
+    { "BDAT, one by one",        false, false, true,  false, 200,   1   },
+    { "BDAT, in pieces",         true,  true,  true,  false, 200,   3   },
+    { "90,000 by BDAT",          true,  false, true,  false, 90000, 997 },
+    { "LMTP",                    true,  false, true,  true,  200,   1   },
+    { "LMTP, in pieces",         true,  true,  false, true,  200,   3   },
+    { "90,000 by LMTP",          true,  false, true,  true,  90000, 997 },
 };
 
 static struct world {
@@ -35,13 +38,15 @@ static struct world {
 } w;
 
 static const char *const mailboxes[2] = { "a/mail/a.example/u1/new", "b/mail/b.example/u1/new" };
+static const char *const lmtp_mailboxes[2] = { "b/mail/b.example/u1/new", "b/mail/b.example/u0/new" };
 
 static void judge(void)
 {
     bool any = false, all = true;
     for (int i = 0; i < 2; i++) {
-        unsigned first = letter_copies(mailboxes[i], w.first.text, w.second.text);
-        unsigned second = letter_copies(mailboxes[i], w.second.text, w.first.text);
+        const char *mailbox = w.v->lmtp ? lmtp_mailboxes[i] : mailboxes[i];
+        unsigned first = letter_copies(mailbox, w.first.text, w.second.text);
+        unsigned second = letter_copies(mailbox, w.second.text, w.first.text);
         if (first == UINT32_MAX || second == UINT32_MAX)
             w.failed = "half a message";
         any |= first > 0;
@@ -80,6 +85,13 @@ static void run(void *arg)
     judge();
 }
 
+static void hand_over_by_lmtp(struct server *a, struct server *b)
+{
+    a->conf->local_delivery = (struct conf_delivery){ .kind = CONF_DELIVERY_LMTP, .host = STR("[192.0.2.2]"), .port = 25 };
+    scene_local_domain(a->conf, "b.example");
+    b->conf->listeners[0].terms.service = CONF_SERVICE_LMTP;
+}
+
 /* The bytes that were carried. */
 static uint64_t play(const struct variant *v, uint64_t at)
 {
@@ -89,6 +101,8 @@ static uint64_t play(const struct variant *v, uint64_t at)
     sim_begin(&(struct sim_options){
         .seed = at + 1, .latency_min_ns = NS_PER_MS, .latency_max_ns = 5 * NS_PER_MS, .split = v->split, .sync_ns = NS_PER_MS });
     servers_init(&w.a, &w.b);
+    if (v->lmtp)
+        hand_over_by_lmtp(&w.a, &w.b);
     for (int i = 0; i < 2; i++) {
         struct letter *l = i == 0 ? &w.first : &w.second;
         char *text = w.texts[i] = malloc(v->size);
@@ -97,7 +111,7 @@ static uint64_t play(const struct variant *v, uint64_t at)
         memcpy(text, i == 0 ? "X: first" : "X: other", 8);
         memcpy(text + v->size - 4, "\r\n\r\n", 4);
         *l = (struct letter){
-            .rcpts = {"u1@a.example", "u1@b.example"},
+            .rcpts = {v->lmtp ? "u0@b.example" : "u1@a.example", "u1@b.example"},
               .pipelined = v->pipelined, .chunks = v->chunks, .text = { text,          v->size       }
         };
     }
