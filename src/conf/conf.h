@@ -118,6 +118,8 @@ struct conf {
     size_t                client_network_count;
     struct ip_range     *proxy_networks;     /* may come to a listener with proxy_protocol */
     size_t                proxy_network_count;
+    struct ip_range     *etrn_networks;      /* may ask by ETRN for the mail of relay_domains */
+    size_t                etrn_network_count;
     struct ip_range     *xclient_networks;   /* may say by XCLIENT who their client is; likewise the next */
     size_t                xclient_network_count;
     struct ip_range     *xforward_networks;

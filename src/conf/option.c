@@ -33,6 +33,7 @@ const struct option options[] = {
 
     { "trusted_networks",           OPTION_NETWORKS, F(trusted_networks), F(trusted_network_count),  "127.0.0.0/8 ::1",    0,           0 },
     { "proxy_networks",             OPTION_NETWORKS, F(proxy_networks), F(proxy_network_count),      "",                   0,           0 },
+    { "etrn_networks",              OPTION_NETWORKS, F(etrn_networks), F(etrn_network_count),        "",                   0,           0 },
     { "xclient_networks",           OPTION_NETWORKS, F(xclient_networks), F(xclient_network_count),  "",                   0,           0 },
     { "xforward_networks",          OPTION_NETWORKS, F(xforward_networks), F(xforward_network_count), "",                  0,           0 },
     { "local_domains",              OPTION_DOMAINS, F(local_domains), 0,                             "",                   0,           0 },

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "inbound/extension.h"
+#include "inbound/inquiry.h"
 #include "inbound/session_internal.h"
 #include "inbound/submission.h"
 #include "inbound/told.h"
@@ -62,11 +63,11 @@ static const struct verb_row {
     [VERB_VRFY]     = { on_vrfy, ANY_TIME                        },
     [VERB_HELP]     = { on_help, BEFORE_AUTH                     },
     [VERB_QUIT]     = { on_quit, NO_ARGS | BEFORE_TLS | BEFORE_AUTH },
-    [VERB_EXPN]     = { NULL,    ANY_TIME                        },
+    [VERB_EXPN]     = { inquiry_on_expn, ANY_TIME, EXTENSION_EXPN },
     [VERB_LHLO]     = { on_ehlo, ONLY_IN_LMTP | BEFORE_TLS       },
     [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS | BEFORE_AUTH },
     [VERB_AUTH]     = { session_on_auth, BEFORE_AUTH             },
-    [VERB_ETRN]     = { NULL,    ANY_TIME                        },
+    [VERB_ETRN]     = { inquiry_on_etrn, GREETED | NO_TRANSACTION, EXTENSION_ETRN },
     [VERB_XCLIENT]  = { told_on_xclient,  NO_TRANSACTION | BEFORE_TLS | BEFORE_AUTH, EXTENSION_XCLIENT },
     [VERB_XFORWARD] = { told_on_xforward, GREETED | NO_TRANSACTION, EXTENSION_XFORWARD },
 };
@@ -128,7 +129,9 @@ static struct str command_shown(const struct smtp_line *command, struct str line
     case VERB_EHLO:
     case VERB_LHLO:
     case VERB_XCLIENT:
-    case VERB_XFORWARD: return str_head(line, SHOWN_MAX);
+    case VERB_XFORWARD:
+    case VERB_EXPN:
+    case VERB_ETRN: return str_head(line, SHOWN_MAX);
     case VERB_UNKNOWN: return word_shown(line);
     case VERB_DATA:
     case VERB_BDAT:
@@ -136,11 +139,9 @@ static struct str command_shown(const struct smtp_line *command, struct str line
     case VERB_NOOP:
     case VERB_QUIT:
     case VERB_VRFY:
-    case VERB_EXPN:
     case VERB_HELP:
     case VERB_STARTTLS:
     case VERB_AUTH:
-    case VERB_ETRN:
     case VERB_COUNT: break;
     }
     return str_of(smtp_verb_name(command->verb));
@@ -372,12 +373,29 @@ static struct reply on_vrfy(struct session *s, struct str args)
     return reply(252, "2.0.0", "Cannot say; send mail and I will try");
 }
 
+/* Whether a verb would be known now: what comes with TLS and logins their own files know. */
+static bool is_offered(const struct session *s, enum verb verb)
+{
+    const struct verb_row *row = &verbs[verb];
+
+    if (row->handler == NULL || !extension_offered(s, row->extension) || (row->when & (session_is_lmtp(s) ? NOT_IN_LMTP : ONLY_IN_LMTP)))
+        return false;
+    return (verb != VERB_STARTTLS || session_offers_tls(s)) && (verb != VERB_AUTH || session_offers_auth(s));
+}
+
 static struct reply on_help(struct session *s, struct str args)
 {
+    struct buf text;
+
     (void)args;
-    if (session_is_lmtp(s))
-        return reply(214, "2.0.0", "LHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 2033 tells the rest");
-    return reply(214, "2.0.0", "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nRFC 5321 tells the rest");
+    buf_init_fixed(&text, s->text, sizeof s->text);
+    for (enum verb verb = VERB_UNKNOWN + 1; verb < VERB_COUNT; verb++)
+        if (is_offered(s, verb))
+            buf_printf(&text, "%s%s", text.n > 0 ? " " : "", smtp_verb_name(verb));
+    buf_printf(&text, "\nRFC %s tells the rest", session_is_lmtp(s) ? "2033" : "5321");
+    buf_put_char(&text, '\0');
+    assert(buf_ok(&text));
+    return reply(214, "2.0.0", s->text);
 }
 
 static struct reply on_quit(struct session *s, struct str args)

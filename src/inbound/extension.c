@@ -3,6 +3,7 @@
  * session's task.
  */
 #include "inbound/extension.h"
+#include "inbound/inquiry.h"
 #include "inbound/session_internal.h"
 #include "inbound/told.h"
 #include "inbound/wishes.h"
@@ -44,6 +45,8 @@ static const struct extension_row {
     [EXTENSION_MT_PRIORITY]         = { "MT-PRIORITY",         OFF(CONF_MT_PRIORITY),   NULL,                 NULL,                   PARAM_MT_PRIORITY, 0 },
     [EXTENSION_LIMITS]              = { "LIMITS",              OFF(CONF_LIMITS),        NULL,                 put_limits,             0, 0 },
     [EXTENSION_REQUIRETLS]          = { "REQUIRETLS",          OFF(CONF_REQUIRETLS),    wishes_offer_tls,     NULL,                   PARAM_REQUIRETLS, 0 },
+    [EXTENSION_ETRN]                = { "ETRN",                OFF(CONF_ETRN),          inquiry_offers_etrn,  NULL,                   0, 0 },
+    [EXTENSION_EXPN]                = { "EXPN",                0,                       inquiry_offers_expn,  NULL,                   0, 0 },
     [EXTENSION_XCLIENT]             = { "XCLIENT",             OFF(CONF_XCLIENT),       told_offers_xclient,  put_xclient,            0, 0 },
     [EXTENSION_XFORWARD]            = { "XFORWARD",            OFF(CONF_XFORWARD),      told_offers_xforward, put_xforward,           0, 0 },
     [EXTENSION_HELP]                = { "HELP",                0,                       NULL,                 NULL,                   0, 0 },

@@ -161,7 +161,7 @@ static const struct sample others[] = {
     { "HELP MAIL",       214, "2.0.0", NULL },
     { "VRFY bob",        252, "2.0.0", NULL },
     { "VRFY",            501, "5.5.4", NULL },
-    { "EXPN staff",      502, "5.5.1", NULL },
+    { "EXPN staff",      502, "5.5.1", "550" },      /* no alias of ours, for those who may ask */
     { "STARTTLS",        502, "5.5.1", NULL },
     { "AUTH PLAIN AAAA", 502, "5.5.1", NULL },
     { "ETRN x",          502, "5.5.1", NULL },
@@ -812,7 +812,8 @@ static void add_command(struct talk *t)
         add(t, s->line, model_stray_chunk(m, s));
     } else {
         s = PICK(others);
-        add(t, s->line, refused(m, s->code, s->status));
+        bool told = s->value != NULL && m->trusted && !m->lmtp;
+        add(t, s->line, told ? refused(m, 550, "5.1.1") : refused(m, s->code, s->status));
     }
 }
 
