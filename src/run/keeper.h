@@ -23,8 +23,12 @@
 #define KEEPER_PASSWORD_MAX 511          /* bytes of a password: what crypt(3) takes */
 #define KEEPER_SALT_MAX     64           /* bytes of a SCRAM salt */
 
+struct keeper_source;                    /* run/keeper_source.h */
+
 struct keeper_options {
     const char *accounts_file;           /* run/keeper_accounts.h says how it reads; NULL or "": no accounts */
+    struct keeper_source *source;        /* instead of the file; NULL: the file. The keeper's from then on, on an error too */
+    const char *salt_dir;                /* for a source that has no key for invented salts: a folder where one is kept; NULL: none */
     unsigned    checks_at_a_time;        /* threads that hash passwords; 0: 2 */
     unsigned    checks_waiting_max;      /* beyond it the answer is KEEPER_BUSY; 0: 100 */
 };
@@ -40,11 +44,11 @@ enum keeper_verdict {
     KEEPER_YES,
     KEEPER_NO,                           /* wrong password or no such login: nobody outside learns which */
     KEEPER_BUSY,                         /* too many are waiting: ask again later */
-    KEEPER_TROUBLE,                      /* no accounts, or no memory: nothing was checked */
+    KEEPER_TROUBLE,                      /* no accounts, or their source does not answer: nothing was checked */
 };
 
-/* Awaits. Whether this is the password of the login; its name as the file spells it (NUL-terminated) only with KEEPER_YES. Takes
- * as long for a login that is not there as for one that is. A change of the file is seen within a second. */
+/* Awaits. Whether this is the password of the login; its name as the source spells it (NUL-terminated) only with KEEPER_YES. Takes
+ * as long for a login that is not there as for one that is. A change of the file is seen within a second, one of a database at once. */
 enum keeper_verdict keeper_check_password(struct str login, struct str password, char out_login[KEEPER_LOGIN_MAX + 1]);
 
 /* SCRAM-SHA-256 (RFC 5802, 5). The keys stay here: the proof is checked here too. */
@@ -68,5 +72,8 @@ enum keeper_verdict keeper_scram_check(struct str login, struct str auth_message
 /* The password in a file: its first line. Given out at the time of use, and each time counted. path is the operator's, from the
  * configuration. Awaits. -EINVAL: no line, or longer than KEEPER_PASSWORD_MAX; or the file's error. The caller wipes it. */
 int keeper_credential(const char *path, char out_password[KEEPER_PASSWORD_MAX + 1]);
+
+/* The same for a helper thread: BLOCKS instead. */
+int keeper_credential_blocking(const char *path, char out_password[KEEPER_PASSWORD_MAX + 1]);
 
 #endif

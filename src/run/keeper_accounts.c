@@ -44,7 +44,7 @@ static bool parse_key(struct str base64, uint8_t out[DIGEST_SHA256_LEN])
     return decode(base64, out, DIGEST_SHA256_LEN, &n) && n == DIGEST_SHA256_LEN;
 }
 
-static bool parse_verifier(struct str text, struct account *a)
+bool accounts_parse_verifier(struct str text, struct keeper_scram *out, struct scram_keys *out_keys)
 {
     struct str iterations, salt, stored, server;
     uint64_t n;
@@ -52,11 +52,10 @@ static bool parse_verifier(struct str text, struct account *a)
     if (!str_starts(text, str_of(scram_prefix)) || !str_cut(str_from(text, sizeof scram_prefix - 1), ':', &iterations, &salt) ||
         !str_cut(salt, '$', &salt, &stored) || !str_cut(stored, ':', &stored, &server))
         return false;
-    if (!str_to_u64(iterations, ACCOUNTS_ITERATIONS_MAX, &n) || n == 0 || !decode(salt, a->scram.salt, sizeof a->scram.salt, &a->scram.salt_n))
+    if (!str_to_u64(iterations, ACCOUNTS_ITERATIONS_MAX, &n) || n == 0 || !decode(salt, out->salt, sizeof out->salt, &out->salt_n))
         return false;
-    a->scram.iterations = (uint32_t)n;
-    a->has_scram = a->scram.salt_n > 0 && parse_key(stored, a->keys.stored) && parse_key(server, a->keys.server);
-    return a->has_scram;
+    out->iterations = (uint32_t)n;
+    return out->salt_n > 0 && parse_key(stored, out_keys->stored) && parse_key(server, out_keys->server);
 }
 
 static void put_verifier(struct buf *out, struct str password)
@@ -90,8 +89,9 @@ static const char *add(struct accounts *all, struct str login, struct str hash, 
         return "that login stands here twice";
     if (hash.n == 0 || hash.n > ACCOUNTS_HASH_MAX)
         return "the password's hash is missing, or too long";
-    if (has_verifier && !parse_verifier(verifier, a))
+    if (has_verifier && !accounts_parse_verifier(verifier, &a->scram, &a->keys))
         return "that is no SCRAM-SHA-256 verifier";
+    a->has_scram = has_verifier;
     a->login = str_z(&all->arena, login);
     a->hash = str_z(&all->arena, hash);
     if (arena_failed(&all->arena) || map_str_put(&all->by_login, key, a) < 0)

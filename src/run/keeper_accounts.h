@@ -37,13 +37,16 @@ struct accounts {
     struct account **list;               /* in the order of the file */
     size_t           count, scram_count;
     struct str       salt_key;           /* the value of !salt; empty if there is none */
-    unsigned         refs;               /* keeper_password.c's */
+    unsigned         refs;               /* keeper_file.c's */
 };
 
 /* -EINVAL: error says which line of path is wrong, and how; -ENOMEM. */
 int  accounts_parse(struct str text, const char *path, struct accounts **out, char error[256]);
 void accounts_free(struct accounts *a);                      /* wipes it; NULL is fine */
 const struct account *accounts_find(const struct accounts *a, struct str login);   /* NULL if there is none */
+
+/* A verifier, "SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey". False: it is none; the outputs may be half written then. */
+bool accounts_parse_verifier(struct str text, struct keeper_scram *out, struct scram_keys *out_keys);
 
 /* A name that can be a login: printable, without colon, space or controls; not beginning with # or !. */
 bool accounts_login_valid(struct str login);

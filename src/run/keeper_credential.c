@@ -45,6 +45,13 @@ static void read_password(void *arg)
         explicit_bzero(text.p, text.n);
 }
 
+static int counted(int result)
+{
+    if (result == 0)
+        metric_add(METRIC_credentials_given, 1);
+    return result;
+}
+
 int keeper_credential(const char *path, char out_password[KEEPER_PASSWORD_MAX + 1])
 {
     struct reading r = { .path = path, .password = out_password };
@@ -52,9 +59,13 @@ int keeper_credential(const char *path, char out_password[KEEPER_PASSWORD_MAX + 
     int ran = helper == NULL ? -ENOMEM : offload_run(helper, read_password, &r);
 
     offload_free(helper);
-    if (ran < 0)
-        return ran;
-    if (r.result == 0)
-        metric_add(METRIC_credentials_given, 1);
-    return r.result;
+    return ran < 0 ? ran : counted(r.result);
+}
+
+int keeper_credential_blocking(const char *path, char out_password[KEEPER_PASSWORD_MAX + 1])
+{
+    struct reading r = { .path = path, .password = out_password };
+
+    read_password(&r);
+    return counted(r.result);
 }

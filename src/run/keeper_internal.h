@@ -4,7 +4,20 @@
 #ifndef RUN_KEEPER_INTERNAL_H
 #define RUN_KEEPER_INTERNAL_H
 
-#include "run/keeper_accounts.h"
+#include "run/keeper_source.h"
+
+/* -- keeper_file.c */
+
+struct offload;
+
+/* Reads the file: BLOCKS. looks: the pool, of one thread, where it is looked at later; it outlives the source. A negative errno with the
+ * reason in words. */
+int  keeper_file_new(const char *path, struct offload *looks, struct keeper_source **out, char error[256]);
+
+/* -- keeper_password.c */
+
+/* A keyed hash of a login's name, whatever its case. */
+void keeper_login_sum(const uint8_t key[DIGEST_SHA256_LEN], struct str login, uint8_t out[DIGEST_SHA256_LEN]);
 
 /* -- keeper_crypt.c; both BLOCK for as long as a hash takes */
 
