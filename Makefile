@@ -37,7 +37,7 @@ endif
 BUILD   ?= build
 B       := $(BUILD)/$(variant)
 
-PACKAGES := openssl libunbound libconfuse libidn2 libpsl jansson
+PACKAGES := openssl libunbound libconfuse libidn2 libpsl jansson sqlite3 libpq
 
 # The set-up: one stamp, made again when the list of packages changes; nothing is asked of apt when all is there.
 SETUP := $(BUILD)/setup.stamp
@@ -63,7 +63,8 @@ ifeq ($(TASKS),threads)
 TASKFLAGS := -DTASKS_THREADS=1
 endif
 
-PKG_CFLAGS  = $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+# Only libpq's headers stand in a folder of their own; for some others pkg-config wants what they are built on, which nobody installs.
+PKG_CFLAGS  = $(shell $(PKG_CONFIG) --cflags libpq 2>/dev/null)
 PKG_LIBS    = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 CPPFLAGS   += -D_GNU_SOURCE -DNIGHTMAIL_VERSION='"$(VERSION)"' -Isrc
 ALL_CFLAGS  = $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS)

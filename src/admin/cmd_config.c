@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "conf/conf.h"
 #include "inbound/certificates.h"
+#include "lookup/accounts.h"
 #include "run/keeper.h"
 #include <getopt.h>
 #include <string.h>
@@ -47,8 +48,26 @@ static int check_certificates(const struct conf *conf)
     return EX_OK;
 }
 
+/* What the database says of the query. One that cannot be reached has not said that it is right. */
+static int check_database(const struct conf *conf)
+{
+    struct keeper_source *source;
+    char error[256];
+
+    int r = lookup_accounts_new(conf, &source, error);
+    if (r == 0) {
+        r = lookup_accounts_check(source, error);
+        keeper_source_unref(source);
+    }
+    if (r < 0)
+        fprintf(stderr, "%s: %s: %s\n", conf->path, conf->accounts_sqlite[0] != '\0' ? "accounts_sqlite" : "accounts_pgsql", error);
+    return r < 0 ? EX_CONFIG : EX_OK;
+}
+
 static int check_accounts(const struct conf *conf)
 {
+    if (conf->has_accounts && conf->accounts_file[0] == '\0')
+        return check_database(conf);
     struct keeper_options options = { .accounts_file = conf->accounts_file };
     char error[256];
     if (keeper_start(&options, error) < 0) {

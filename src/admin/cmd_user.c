@@ -288,7 +288,10 @@ static int find_file(struct user *u, const char *conf_path, struct conf **out)
     u->path = (*out)->accounts_file;
     u->data_dir = (*out)->data_dir;
     u->scram = u->scram || (*out)->scram;
-    return u->path[0] != '\0' ? EX_OK : cli_fail("user", EX_CONFIG, "%s has no accounts_file", conf_path);
+    if (u->path[0] != '\0')
+        return EX_OK;
+    return cli_fail("user", EX_CONFIG, (*out)->has_accounts ? "by %s the accounts are in a database: change them there" : "%s has no accounts_file",
+                    conf_path);
 }
 
 static bool command_is_right(int argc, char **argv)

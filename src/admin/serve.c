@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "conf/conf.h"
 #include "inbound/inbound.h"
+#include "lookup/accounts.h"
 #include "outbound/outbound.h"
 #include "queue/queue.h"
 #include "run/dns.h"
@@ -75,21 +76,48 @@ static int start_dns(struct server *s)
     return 0;
 }
 
-static struct keeper_options keeper_options_of(const struct conf *c)
+/* A database that cannot be reached is no reason not to start: it may come up after us, and until then logins get 454. */
+static int start_database(const struct conf *c, struct keeper_source **out, char error[256])
 {
-    return (struct keeper_options){
+    int r = lookup_accounts_new(c, out, error);
+    if (r < 0)
+        return r;
+    r = lookup_accounts_check(*out, error);
+    if (r < 0 && r != -EINVAL)
+        log_event(LOG_WARN, "accounts-unreachable", LOG_Z("error", error), LOG_Z("text", "logins get 454 until the database answers"));
+    if (r == -EINVAL)
+        keeper_source_unref(*out);
+    return r == -EINVAL ? r : 0;
+}
+
+/* BLOCKS where a database is asked whether it knows the query. */
+static int keeper_options_of(const struct conf *c, struct keeper_options *out, char error[256])
+{
+    struct keeper_source *source = NULL;
+    bool database = c->has_accounts && c->accounts_file[0] == '\0';
+
+    int r = database ? start_database(c, &source, error) : 0;
+    if (r < 0)
+        return r;
+    *out = (struct keeper_options){
         .accounts_file = c->accounts_file,
+        .source = source,
+        .salt_dir = database ? c->data_dir : NULL,
         .checks_at_a_time = c->password_checks_max,
         .checks_waiting_max = c->password_checks_waiting_max,
     };
+    return 0;
 }
 
 static int start_keeper(struct server *s)
 {
     char error[256];
-    struct keeper_options options = keeper_options_of(s->conf);
+    struct keeper_options options;
 
-    return keeper_start(&options, error) < 0 ? fail(s, EX_CONFIG, "accounts", error) : 0;
+    int r = keeper_options_of(s->conf, &options, error);
+    if (r == 0)
+        r = keeper_start(&options, error);
+    return r < 0 ? fail(s, EX_CONFIG, "accounts", error) : 0;
 }
 
 static int start_queue(struct server *s)
@@ -238,13 +266,15 @@ struct reload {
 static void load_again(void *arg)
 {
     struct reload *r = arg;
+    struct keeper_options options;
     char error[256];
 
     r->result = cli_load_conf(r->path, &r->conf, &r->error);
     if (r->result < 0)
         return;
-    struct keeper_options options = keeper_options_of(r->conf);
-    r->result = keeper_reload(&options, error);
+    r->result = keeper_options_of(r->conf, &options, error);
+    if (r->result == 0)
+        r->result = keeper_reload(&options, error);
     if (r->result == 0)
         return;
     buf_put_z(&r->error, error);

@@ -148,6 +148,15 @@ struct conf {
 
     /* logins */
     const char    *accounts_file;        /* "" none: nobody can log in. Only the keeper opens it */
+    const char    *accounts_sqlite;      /* instead: a database; "" none. Only lookup/ opens it */
+    const char    *accounts_pgsql;       /* or a connection string of libpq's; "" none */
+    const char    *accounts_pgsql_password;      /* "" or "file:/path"; checked */
+    const char    *accounts_pgsql_password_file; /* that path, absolute; NULL without one. Only the keeper opens it */
+    const char    *accounts_query;       /* what lookup/accounts.h says */
+    int64_t        accounts_query_timeout_ns;    /* 5 s */
+    uint32_t       accounts_connections_max;     /* questions at a time; 4 */
+    uint32_t       accounts_waiting_max;         /* beyond it 454; 100 */
+    bool           has_accounts;         /* one of the three is named */
     bool           scram;                /* SCRAM is offered, and `nightmail user` makes verifiers */
     uint32_t       password_checks_max;  /* at a time; 2 */
     uint32_t       password_checks_waiting_max;  /* beyond it 454; 100 */

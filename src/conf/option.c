@@ -52,6 +52,13 @@ const struct option options[] = {
     { "relay_recipients_file",      OPTION_PATH,    F(relay_recipients_file), 0,                     "",                   0,           0 },
 
     { "accounts_file",              OPTION_PATH,    F(accounts_file), 0,                             "",                   0,           0 },
+    { "accounts_sqlite",            OPTION_PATH,    F(accounts_sqlite), 0,                           "",                   0,           0 },
+    { "accounts_pgsql",             OPTION_TEXT,    F(accounts_pgsql), 0,                            "",                   0,           0 },
+    { "accounts_pgsql_password",    OPTION_TEXT,    F(accounts_pgsql_password), 0,                   "",                   0,           0 },
+    { "accounts_query",             OPTION_TEXT,    F(accounts_query), 0,                            "",                   0,           0 },
+    { "accounts_query_timeout",     OPTION_TIME,    F(accounts_query_timeout_ns), 0,                 "5s",                 100 * NS_PER_MS, 1 * MINUTES },
+    { "accounts_connections_max",   OPTION_COUNT,   F(accounts_connections_max), 0,                  "4",                  1,           64 },
+    { "accounts_waiting_max",       OPTION_COUNT,   F(accounts_waiting_max), 0,                      "100",                1,           100000 },
     { "scram",                      OPTION_BOOL,    F(scram), 0,                                     "no",                 0,           0 },
     { "password_checks_max",        OPTION_COUNT,   F(password_checks_max), 0,                       "2",                  1,           64 },
     { "password_checks_waiting_max", OPTION_COUNT,  F(password_checks_waiting_max), 0,               "100",                1,           100000 },

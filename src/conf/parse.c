@@ -398,8 +398,8 @@ static bool set_listener_terms(struct loader *l, cfg_t *block, struct conf_liste
         return scan_error(l->error, at, "proxy_protocol: a Unix socket has none");
     if (t->service != CONF_SERVICE_SUBMISSION)
         return true;
-    if (l->c->accounts_file[0] == '\0')
-        return scan_error(l->error, at, "service: submission needs an accounts_file: who may log in?");
+    if (!l->c->has_accounts)
+        return scan_error(l->error, at, "service: submission needs an accounts_file, or accounts in a database: who may log in?");
     if (out->tls == CONF_TLS_NONE && !t->auth_allow_cleartext)
         return scan_error(l->error, at, "service: submission needs a tls_certificate, or auth_allow_cleartext = yes: passwords are taken under TLS only");
     return true;
@@ -780,7 +780,15 @@ static bool check_relay_host(struct loader *l)
                       l->c->relay_host);
 }
 
-/* Secrets stand in files of their own, which only the keeper opens. */
+/* Secrets stand in files of their own, which only the keeper opens. NULL: no memory, or an error line was written. */
+static const char *secret_file(struct loader *l, const char *option, struct str value)
+{
+    if (str_starts(value, STR("file:")) && value.n > 5)
+        return option_path(l->c, str_from(value, 5));
+    scan_error(l->error, place_of(l, option), "%s: write \"file:/path\"; the password is that file's first line", option);
+    return NULL;
+}
+
 static bool check_relay_host_user(struct loader *l)
 {
     struct conf *c = l->c;
@@ -791,10 +799,29 @@ static bool check_relay_host_user(struct loader *l)
     if (c->relay_host_user[0] == '\0' || password.n == 0)
         return scan_error(l->error, place_of(l, password.n == 0 ? "relay_host_user" : "relay_host_password"),
                           "relay_host_user and relay_host_password need each other");
-    if (!str_starts(password, STR("file:")) || password.n == 5)
-        return scan_error(l->error, place_of(l, "relay_host_password"), "relay_host_password: write \"file:/path\"; the password is that file's first line");
-    c->relay_host_password_file = option_path(c, str_from(password, 5));
+    c->relay_host_password_file = secret_file(l, "relay_host_password", password);
     return c->relay_host_password_file != NULL;
+}
+
+/* Before the listeners: they ask whether there are any. */
+static bool set_accounts(struct loader *l)
+{
+    struct conf *c = l->c;
+    bool sqlite = c->accounts_sqlite[0] != '\0', pgsql = c->accounts_pgsql[0] != '\0', query = c->accounts_query[0] != '\0';
+    const char *database = sqlite ? "accounts_sqlite" : "accounts_pgsql";
+
+    c->has_accounts = sqlite || pgsql || c->accounts_file[0] != '\0';
+    if ((c->accounts_file[0] != '\0') + sqlite + pgsql > 1)
+        return scan_error(l->error, place_of(l, database), "of accounts_file, accounts_sqlite and accounts_pgsql only one can be");
+    if ((sqlite || pgsql) != query)
+        return scan_error(l->error, place_of(l, query ? "accounts_query" : database),
+                          query ? "accounts_query needs accounts_sqlite or accounts_pgsql" : "%s needs accounts_query", database);
+    if (c->accounts_pgsql_password[0] == '\0')
+        return true;
+    if (!pgsql)
+        return scan_error(l->error, place_of(l, "accounts_pgsql_password"), "accounts_pgsql_password needs accounts_pgsql");
+    c->accounts_pgsql_password_file = secret_file(l, "accounts_pgsql_password", str_of(c->accounts_pgsql_password));
+    return c->accounts_pgsql_password_file != NULL;
 }
 
 static bool check_whole(struct loader *l)
@@ -817,6 +844,8 @@ static int load_snapshot(struct loader *l)
     int r = load_file(l, l->c->path, 0, (struct place){ NULL, 0 });
     if (r == 0)
         r = set_options(l);
+    if (r == 0 && !set_accounts(l))
+        r = -EINVAL;
     if (r == 0)
         r = set_certificates(l);
     if (r == 0)

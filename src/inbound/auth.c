@@ -38,7 +38,7 @@ static bool channel_is_safe(const struct session *s) { return stream_is_tls(s->s
 
 static bool is_for_logins(const struct session *s)
 {
-    return !s->client.local && s->client.terms.service == CONF_SERVICE_SUBMISSION && s->conf->accounts_file[0] != '\0';
+    return !s->client.local && s->client.terms.service == CONF_SERVICE_SUBMISSION && s->conf->has_accounts;
 }
 
 static bool is_offered(const struct session *s, enum sasl_mechanism m)
