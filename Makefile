@@ -37,7 +37,7 @@ endif
 BUILD   ?= build
 B       := $(BUILD)/$(variant)
 
-PACKAGES := openssl libunbound libconfuse libidn2 libpsl jansson sqlite3 libpq
+PACKAGES := openssl libunbound libconfuse libidn2 libpsl jansson sqlite3
 
 # The set-up: one stamp, made again when the list of packages changes; nothing is asked of apt when all is there.
 SETUP := $(BUILD)/setup.stamp
@@ -64,8 +64,8 @@ TASKFLAGS := -DTASKS_THREADS=1
 endif
 
 # Only libpq's headers stand in a folder of their own; for some others pkg-config wants what they are built on, which nobody installs.
-PKG_CFLAGS  = $(shell $(PKG_CONFIG) --cflags libpq 2>/dev/null)
-PKG_LIBS    = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
+PKG_CFLAGS  = $(shell pkg-config --cflags libpq 2>/dev/null)
+PKG_LIBS    = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) $(if $(ARCH),-l:libpq.so.5,$(shell pkg-config --libs libpq 2>/dev/null))
 CPPFLAGS   += -D_GNU_SOURCE -DNIGHTMAIL_VERSION='"$(VERSION)"' -Isrc
 ALL_CFLAGS  = $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS)
 ALL_LIBS    = $(LINKHARD) $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lunistring -lcrypt -lpthread
