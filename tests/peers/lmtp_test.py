@@ -87,6 +87,19 @@ def test_each_recipient_has_an_end_of_his_own(house):
     assert told[FULL]["Diagnostic-Code"].startswith("smtp; 552 5.2.2 ")
 
 
+def test_nobody_is_known_to_dovecot(house):
+    """The text went with the envelope, perhaps, and the connection is in step all the same."""
+    for _ in range(3):
+        send(house.ours, ALICE, [GONE])
+        send(house.ours, ALICE, [BOB])
+    house.drain()
+    assert len(house.mails(BOB)) == 3
+    dsns = house.mails(ALICE)
+    assert len(dsns) == 3
+    assert all(reports(m)[GONE]["Status"] == "5.1.1" for m in dsns)
+    assert "lost connection" not in house.ours.said()
+
+
 def hand_over(client, sender, rcpts, text):
     """Python's sendmail reads one reply after the text, however many recipients there are: so by hand. The codes of all."""
     client.ehlo_or_helo_if_needed()
