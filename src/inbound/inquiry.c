@@ -24,7 +24,7 @@ bool inquiry_offers_expn(const struct session *s) { return (s->trusted || s->aut
 static bool put_targets(const struct session *s, const struct conf_alias *alias, const struct address *of, struct buf *out)
 {
     for (size_t i = 0; i < alias->target_count; i++) {
-        struct address target = alias_target(s->conf, &alias->targets[i], of);
+        struct address target = alias_target(s->conf, alias, &alias->targets[i], of);
         buf_put_z(out, i == 0 ? "" : "\n");
         address_put_path(out, &target);
     }

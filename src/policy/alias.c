@@ -67,12 +67,24 @@ static struct str home(const struct conf *c)
     return c->local_domains.used == 1 && map_str_next(&c->local_domains, &cursor, &domain, &value) ? domain : STR("");
 }
 
-struct address alias_target(const struct conf *c, const struct conf_target *target, const struct address *of)
+/* A user, or an alias by another than the one that leads here. */
+static bool is_known(const struct conf *c, const struct conf_alias *alias, const struct address *addr)
+{
+    const struct conf_alias *next = alias_of(c, addr);
+
+    return (next != NULL && next != alias) || access_rcpt(c, true, addr) != ACCESS_UNKNOWN_USER;
+}
+
+struct address alias_target(const struct conf *c, const struct conf_alias *alias, const struct conf_target *target, const struct address *of)
 {
     struct address addr = target->addr;
 
-    if (addr.domain.n == 0)
-        addr.domain = is_local(c, of->domain) ? of->domain : home(c);
+    if (addr.domain.n > 0)
+        return addr;
+    addr.domain = is_local(c, of->domain) ? of->domain : STR("");
+    struct str ours = addr.domain.n > 0 && is_known(c, alias, &addr) ? STR("") : home(c);
+    if (ours.n > 0)
+        addr.domain = ours;
     return addr;
 }
 

@@ -15,9 +15,9 @@ const struct conf_alias *alias_of(const struct conf *c, const struct address *ad
 /* The alias "@domain", for an address that is nobody's; NULL: none. */
 const struct conf_alias *alias_catch_all(const struct conf *c, const struct address *addr);
 
-/* A target of `of`'s alias as an address, made of views. A local name is one of the domain it was asked at, if that is local, else of our
- * own: hostname, or the only local domain; it stays without domain where neither tells. */
-struct address alias_target(const struct conf *c, const struct conf_target *target, const struct address *of);
+/* A target of `of`'s alias as an address, made of views. A local name is one of the domain it was asked at, if that is local and the name known
+ * there (without users_file every name is); else of our own: hostname, or the only local domain; it stays without domain where neither tells. */
+struct address alias_target(const struct conf *c, const struct conf_alias *alias, const struct conf_target *target, const struct address *of);
 
 /* c->recipient_rewrites or c->sender_rewrites: the rewriting of an address, by itself or by "@domain", or NULL, *out untouched. *out is
  * made of views. What looks like a route is never moved to another domain as a whole. */

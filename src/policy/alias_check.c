@@ -98,8 +98,16 @@ static void tell_unknown(struct check *k, const struct expansion *x)
     }
 }
 
-/* False without memory. */
-static bool check_at(struct check *k, const struct conf_alias *alias, const struct address *as)
+static bool leads_nowhere(const struct expansion *x)
+{
+    for (size_t i = 0; i < x->count; i++)
+        if (x->nodes[i].end == EXPAND_LOCAL || x->nodes[i].end == EXPAND_REMOTE)
+            return false;
+    return true;
+}
+
+/* False without memory. *out_nowhere, which may be NULL, says that it leads to nobody at all: then nothing is told of it. */
+static bool check_at(struct check *k, const struct conf_alias *alias, const struct address *as, bool *out_nowhere)
 {
     struct place at = { alias->file, alias->line };
     struct expansion x;
@@ -110,7 +118,12 @@ static bool check_at(struct check *k, const struct conf_alias *alias, const stru
         expand_answer(&x, true);
     k->steps += x.count;
     switch (r) {
-    case EXPAND_DONE: tell_unknown(k, &x); break;
+    case EXPAND_DONE:
+        if (out_nowhere != NULL && leads_nowhere(&x))
+            *out_nowhere = true;
+        else
+            tell_unknown(k, &x);
+        break;
     case EXPAND_LOOP: tell_circle(k, &x); break;
     case EXPAND_TOO_DEEP: tell(k, at, "the alias", alias->key, "leads through too many others"); break;
     case EXPAND_TOO_MANY: tell(k, at, "the alias", alias->key, "has more recipients than alias_recipients_max"); break;
@@ -130,22 +143,27 @@ static bool depends_on_domain(const struct conf_alias *alias)
     return false;
 }
 
+/* Where none of its targets is anybody the alias is none either, which is no fault as long as it is one somewhere. */
 static bool check_everywhere(struct check *k, const struct conf_alias *alias)
 {
-    struct address as = { .local = alias->key };
-    size_t cursor = 0;
+    struct address as = { .local = alias->key }, nowhere = { .local = STR("") };
+    bool somewhere = false;
+    size_t cursor = 0, errors = k->errors;
     void *value;
 
-    while (!full(k) && map_str_next(&k->c->local_domains, &cursor, &as.domain, &value)) {
+    while (!full(k) && k->errors == errors && map_str_next(&k->c->local_domains, &cursor, &as.domain, &value)) {
+        bool here_not = false;
         if (access_lookup(&k->c->aliases, as.local, as.domain) != NULL)     /* that one says more */
             continue;
-        size_t errors = k->errors;
-        if (!check_at(k, alias, &as))
+        if (!check_at(k, alias, &as, &here_not))
             return false;
-        if (!depends_on_domain(alias) || k->errors > errors)
+        if (here_not)
+            nowhere = as;
+        somewhere = somewhere || !here_not;
+        if (!depends_on_domain(alias))
             break;
     }
-    return true;
+    return somewhere || nowhere.local.n == 0 || check_at(k, alias, &nowhere, NULL);
 }
 
 static bool check_alias(struct check *k, const struct conf_alias *alias)
@@ -155,7 +173,7 @@ static bool check_alias(struct check *k, const struct conf_alias *alias)
     if (at < 0)
         return check_everywhere(k, alias);
     struct address as = { .local = at == 0 ? STR(ANYBODY) : str_head(alias->key, (size_t)at), .domain = str_from(alias->key, (size_t)at + 1) };
-    return check_at(k, alias, &as);
+    return check_at(k, alias, &as, NULL);
 }
 
 /* -- all --------------------------------------------------------------------------------------------------------------------- */

@@ -147,7 +147,7 @@ static enum expand_result add_child(struct expansion *x, const struct expand_nod
 static enum expand_result follow_target(struct expansion *x, const struct conf_target *target)
 {
     struct expand_node *n = &x->nodes[x->at];
-    struct expand_node child = { .addr = alias_target(x->c, target, &n->addr), .target = target };
+    struct expand_node child = { .addr = alias_target(x->c, n->alias, target, &n->addr), .target = target };
     const struct conf_alias *next = alias_of(x->c, &child.addr);
     size_t seen;
 
@@ -215,7 +215,7 @@ static enum expand_result follow_nobody(struct expansion *x)
     if (all == NULL || (x->at > 0 && x->nodes[n->parent].alias == all))
         return end_at(x, EXPAND_UNKNOWN);
     if (came_through(x, SIZE_MAX, all)) {
-        struct address first = alias_target(x->c, &all->targets[0], &n->addr);
+        struct address first = alias_target(x->c, all, &all->targets[0], &n->addr);
         return circle(x, &first);
     }
     n->caught = true;
