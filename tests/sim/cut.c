@@ -103,6 +103,7 @@ static uint64_t play(const struct variant *v, uint64_t at)
     servers_init(&w.a, &w.b);
     if (v->lmtp)
         hand_over_by_lmtp(&w.a, &w.b);
+    w.b.conf->listeners[0].terms.extensions_off = v->chunks ? 0 : UINT32_C(1) << CONF_CHUNKING;    /* what the first says to the second is cut, too */
     for (int i = 0; i < 2; i++) {
         struct letter *l = i == 0 ? &w.first : &w.second;
         char *text = w.texts[i] = malloc(v->size);
