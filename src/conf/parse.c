@@ -276,7 +276,8 @@ static bool set_listener_path(struct loader *l, struct str path, struct place at
     if (out->path == NULL)
         return scan_error(l->error, at, "no memory");
     if (path.n == 0 || strlen(out->path) > CONF_SOCKET_PATH_MAX)
-        return scan_error(l->error, at, "address: \"unix:%s\" has no path that a socket can have: 1 to %d characters", out->path, CONF_SOCKET_PATH_MAX);
+        return scan_error(l->error, at, "address: \"unix:%s\" has no path that a socket can have: 1 to %d characters", out->path,
+                          CONF_SOCKET_PATH_MAX);
     out->address = str_printf(&l->c->arena, "unix:%s", out->path);
     return true;
 }
@@ -389,7 +390,8 @@ static bool set_listener_terms(struct loader *l, cfg_t *block, struct conf_liste
         !set_extensions_off(l, "listen", block, &t->extensions_off))
         return false;
     if (out->path != NULL && t->service != CONF_SERVICE_LMTP)
-        return scan_error(l->error, at, "service: only LMTP comes by a Unix socket of one's own; programs here hand over mail by the submit_socket");
+        return scan_error(l->error, at,
+                          "service: only LMTP comes by a Unix socket of one's own; programs here hand over mail by the submit_socket");
     if (t->service == CONF_SERVICE_LMTP && str_ends_nocase(out->address, STR(":25")))
         return scan_error(l->error, at, "service: LMTP must not be spoken at port 25 (RFC 2033, 5)");
     if (t->proxy_protocol && l->c->proxy_network_count == 0)
@@ -685,7 +687,8 @@ static bool has_postmaster(struct conf *c, struct str domain)
            map_str_get(&c->aliases, name) != NULL || map_str_get(&c->aliases, full) != NULL;
 }
 
-/* Whether a mailbox exists is the LMTP server's knowledge: what we take for others than its users becomes bounces, to forged senders mostly. */
+/* Whether a mailbox exists is the LMTP server's knowledge: what we take for others than its users becomes bounces, to forged senders
+ * mostly. */
 static bool check_lmtp(struct loader *l, struct str domain, const struct conf_delivery *d)
 {
     struct conf *c = l->c;
@@ -697,8 +700,8 @@ static bool check_lmtp(struct loader *l, struct str domain, const struct conf_de
         return scan_error(l->error, place_of(l, option), "%s: LMTP needs users_file: whom may we take mail for?", option);
     if (domain.n > 0 && !has_postmaster(c, domain))
         return scan_error(l->error, place_of(l, option),
-                          "%s: mail for postmaster@%" STR_FMT " is always taken, and LMTP needs to know for whom: set postmaster, or name him in users_file",
-                          option, STR_ARG(domain));
+                          "%s: mail for postmaster@%" STR_FMT " is always taken, and LMTP needs to know for whom: set postmaster, "
+                          "or name him in users_file", option, STR_ARG(domain));
     return true;
 }
 
