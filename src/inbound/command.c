@@ -373,14 +373,15 @@ static struct reply on_vrfy(struct session *s, struct str args)
     return reply(252, "2.0.0", "Cannot say; send mail and I will try");
 }
 
-/* Whether a verb would be known now: what comes with TLS and logins their own files know. */
+/* Whether a verb would be known now. Some answer for themselves when they are not offered. */
 static bool is_offered(const struct session *s, enum verb verb)
 {
     const struct verb_row *row = &verbs[verb];
 
     if (row->handler == NULL || !extension_offered(s, row->extension) || (row->when & (session_is_lmtp(s) ? NOT_IN_LMTP : ONLY_IN_LMTP)))
         return false;
-    return (verb != VERB_STARTTLS || session_offers_tls(s)) && (verb != VERB_AUTH || session_offers_auth(s));
+    return (verb != VERB_STARTTLS || session_offers_tls(s)) && (verb != VERB_AUTH || session_offers_auth(s)) &&
+           (verb != VERB_BDAT || extension_offered(s, EXTENSION_CHUNKING));
 }
 
 static struct reply on_help(struct session *s, struct str args)

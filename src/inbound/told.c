@@ -75,7 +75,6 @@ static void take_address(struct session *s, const struct xclient_ip *told)
 /* What the session knows of a client begins anew; what is not said stays as it is, but for the greeting. */
 static void begin_again(struct session *s, const struct xclient_args *args)
 {
-    transaction_reset(&s->transaction);
     told_end_transaction(s);
     if (args->seen & (XCLIENT_NAME | XCLIENT_ADDR))
         KEEP(s->told->name, args->name);
@@ -86,6 +85,7 @@ static void begin_again(struct session *s, const struct xclient_args *args)
     s->authenticated = args->login.n > 0;
     KEEP(s->helo, args->helo);           /* with a name it has said hello; else it will */
     s->esmtp = args->esmtp;
+    transaction_reset(&s->transaction);  /* and with it the strings of args */
 }
 
 struct reply told_on_xclient(struct session *s, struct str args)

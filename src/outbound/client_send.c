@@ -329,6 +329,18 @@ static enum client_sent send_message(struct transaction *t, struct client_mail *
     return CLIENT_SENT;
 }
 
+/* Those from..to have been refused, whatever becomes of the others: they go behind the end. */
+static void drop_refused(struct client_mail *mail, size_t from, size_t to)
+{
+    struct outcome **list = mail->outcomes;
+    for (size_t i = to; i < mail->count; i++) {
+        struct outcome *refused = list[from + i - to];
+        list[from + i - to] = list[i];
+        list[i] = refused;
+    }
+    mail->count -= to - from;
+}
+
 /* To the first `limit` of them. mail then holds those who are left for a further transaction. */
 static enum client_sent send_part(struct client *c, struct client_mail *mail, size_t limit)
 {
@@ -338,6 +350,8 @@ static enum client_sent send_part(struct client *c, struct client_mail *mail, si
     enum client_sent result = send_message(&t, &part);
     text_close(&t.text);
     free(t.in_turn);
+    if (result == CLIENT_STALE)
+        drop_refused(mail, part.count, limit);
     if (result == CLIENT_STALE || result == CLIENT_CANCELED)
         return result;
     size_t again = result == CLIENT_MORE ? part.count : 0;    /* they stand first, and go before those who were not tried */
