@@ -6,6 +6,7 @@
  */
 #include "inbound/inquiry.h"
 #include "base/rate.h"
+#include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include "mail/domain.h"
 #include "policy/alias.h"
@@ -21,10 +22,12 @@
 bool inquiry_offers_expn(const struct session *s) { return (s->trusted || s->authenticated) && !session_is_lmtp(s); }
 
 /* A line for each, as far as the reply holds them. False: it does not. */
-static bool put_targets(const struct session *s, const struct conf_alias *alias, const struct address *of, struct buf *out)
+static bool put_targets(const struct session *s, const struct conf_alias *alias, const struct address *of, struct buf *out, bool *out_utf8)
 {
+    *out_utf8 = false;
     for (size_t i = 0; i < alias->target_count; i++) {
         struct address target = alias_target(s->conf, alias, &alias->targets[i], of);
+        *out_utf8 |= target.utf8;
         buf_put_z(out, i == 0 ? "" : "\n");
         address_put_path(out, &target);
     }
@@ -32,22 +35,36 @@ static bool put_targets(const struct session *s, const struct conf_alias *alias,
     return buf_ok(out) && alias->target_count < REPLY_LINES_MAX;
 }
 
+/* "staff SMTPUTF8" (RFC 6531, 3.7.4.2) */
+static bool take_utf8(struct str *args)
+{
+    ssize_t space = str_find_last(*args, ' ');
+
+    if (space < 0 || !str_eq_nocase(str_from(*args, (size_t)space + 1), STR("SMTPUTF8")))
+        return false;
+    *args = str_trim(str_head(*args, (size_t)space));
+    return true;
+}
+
 struct reply inquiry_on_expn(struct session *s, struct str args)
 {
+    bool asked = extension_offered(s, EXTENSION_SMTPUTF8) && take_utf8(&args), utf8;
     struct address addr;
     struct buf text;
     bool brackets = args.n > 2 && args.p[0] == '<' && args.p[args.n - 1] == '>';
 
     args = brackets ? str_head(str_from(args, 1), args.n - 2) : args;
-    if (!address_parse_with(&s->transaction.arena, args, ADDRESS_BARE, &addr))
+    if (!address_parse_with(&s->transaction.arena, args, asked ? ADDRESS_BARE | ADDRESS_UTF8 : ADDRESS_BARE, &addr))
         return reply(501, "5.5.4", "Expand what? An address, or a name");
     const struct conf_alias *alias = alias_of(s->conf, &addr);
     if (alias == NULL)
         return reply(550, "5.1.1", "That is no alias here");
     buf_init_fixed(&text, s->text, sizeof s->text);
-    if (!put_targets(s, alias, &addr, &text))
+    if (!put_targets(s, alias, &addr, &text, &utf8))
         return reply(252, "2.1.5", "They are too many to tell; send mail and I will try");
-    return reply(250, "2.1.5", s->text);
+    if (utf8 && !asked)
+        return reply(553, "5.6.8", "Some of them are not ASCII; say SMTPUTF8 behind the name");
+    return (struct reply){ .code = 250, .enhanced = "2.1.5", .text = s->text, .utf8 = utf8 };
 }
 
 /* -- ETRN -------------------------------------------------------------------------------------------------------------------- */

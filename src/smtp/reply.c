@@ -9,15 +9,16 @@
 
 /* -- ours ---------------------------------------------------------------------------------------------------------- */
 
-static size_t width_of(char c)
+static size_t width_of(char c, bool utf8)
 {
-    return c >= ' ' && c < 0x7f ? 1 : 4;
+    unsigned char byte = (unsigned char)c;
+    return (byte >= ' ' && byte < 0x7f) || (byte > 0x7f && utf8) ? 1 : 4;
 }
 
-static void put_escaped(struct buf *out, struct str text)
+static void put_escaped(struct buf *out, struct str text, bool utf8)
 {
     for (size_t i = 0; i < text.n; i++) {
-        if (width_of(text.p[i]) == 1)
+        if (width_of(text.p[i], utf8) == 1)
             buf_put_char(out, text.p[i]);
         else
             buf_printf(out, "\\x%02X", (unsigned char)text.p[i]);
@@ -25,12 +26,12 @@ static void put_escaped(struct buf *out, struct str text)
 }
 
 /* How many bytes of line fit into room columns; broken at a space if there is one. */
-static size_t fitting(struct str line, size_t room)
+static size_t fitting(struct str line, size_t room, bool utf8)
 {
     size_t width = 0, i = 0, space = 0;
 
-    for (; i < line.n && width + width_of(line.p[i]) <= room; i++) {
-        width += width_of(line.p[i]);
+    for (; i < line.n && width + width_of(line.p[i], utf8) <= room; i++) {
+        width += width_of(line.p[i], utf8);
         if (line.p[i] == ' ')
             space = i + 1;
     }
@@ -52,10 +53,10 @@ void reply_put(struct buf *out, const struct reply *r)
     do {
         more = str_cut(rest, '\n', &line, &rest);
         do {
-            size_t n = fitting(line, room);
+            size_t n = fitting(line, room, r->utf8);
             bool last = !more && n == line.n;
             buf_printf(out, "%d%c%s", r->code, last ? ' ' : '-', prefix);
-            put_escaped(out, str_head(line, n));
+            put_escaped(out, str_head(line, n), r->utf8);
             buf_put_str(out, STR("\r\n"));
             line = str_from(line, n);
         } while (line.n > 0);

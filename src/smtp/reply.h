@@ -19,6 +19,7 @@ struct reply {
     int         code;      /* 200 .. 599 */
     const char *enhanced;  /* "5.1.1"; NULL: none (greeting, HELO, EHLO, 354) */
     const char *text;      /* one line, or several separated by '\n'; borrowed */
+    bool        utf8;      /* the client asked for UTF-8 (RFC 6531, 3.7.4.2), and text is */
 };
 
 static inline struct reply reply(int code, const char *enhanced, const char *text)
@@ -27,7 +28,7 @@ static inline struct reply reply(int code, const char *enhanced, const char *tex
 }
 
 /* Appends it as lines, each with code, enhanced code and CRLF. Whatever is in text, one reply comes out: controls other
- * than '\n' become \xHH, and so does anything not ASCII. */
+ * than '\n' become \xHH, and so does anything not ASCII without utf8. */
 void reply_put(struct buf *out, const struct reply *r);
 
 /* -- a server's ----------------------------------------------------------------------------------------------------- */

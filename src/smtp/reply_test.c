@@ -191,10 +191,26 @@ static void test_limits(void **state)
     smtp_reply_free(&r);
 }
 
+/* EXPN with SMTPUTF8 (RFC 6531, 3.7.4.2); controls are escaped all the same. */
+static void test_put_utf8(void **state)
+{
+    CLEANUP_BUF struct buf out;
+    struct reply r = { .code = 250, .enhanced = "2.1.5", .text = "<j\xc3\xbc@x>\n\x7f", .utf8 = true };
+
+    (void)state;
+    buf_init(&out, 1024);
+    reply_put(&out, &r);
+    assert_true(str_eq(buf_str(&out), STR("250-2.1.5 <j\xc3\xbc@x>\r\n250 2.1.5 \\x7F\r\n")));
+    r.utf8 = false;
+    buf_clear(&out);
+    reply_put(&out, &r);
+    assert_true(str_eq(buf_str(&out), STR("250-2.1.5 <j\\xC3\\xBC@x>\r\n250 2.1.5 \\x7F\r\n")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_put),    cmocka_unit_test(test_put_long),
+        cmocka_unit_test(test_put_utf8), cmocka_unit_test(test_put),    cmocka_unit_test(test_put_long),
         cmocka_unit_test(test_parse),  cmocka_unit_test(test_one_after_the_other),
         cmocka_unit_test(test_limits),
     };
