@@ -164,7 +164,8 @@ def test_whoever_goes_has_gone(server, database):
         assert scram(client, BOB, "other") == 535
 
 
-HOSTILE = ["' OR 1=1 --", "'OR/**/1=1--", "x'/**/UNION/**/SELECT/**/password,null,true/**/FROM/**/accounts--", "$1", "%", "alice%", "\\'", "\\x00", "';DROP/**/TABLE/**/accounts;--",
+HOSTILE = ["' OR 1=1 --", "'OR/**/1=1--", "x'/**/UNION/**/SELECT/**/password,null,true/**/FROM/**/accounts--",
+           "$1", "%", "alice%", "\\'", "\\x00", "';DROP/**/TABLE/**/accounts;--",
            "\u00e4\U0001f600@here.example", "a" * 254, "a" * 255, "a" * 5000, "alice@here.example ", " alice@here.example", "{alice@here.example}"]
 
 
