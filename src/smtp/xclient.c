@@ -128,6 +128,8 @@ static enum smtp_parse read_attribute(struct arena *a, struct str word, unsigned
 /* A name goes into a reply only if it can be one. */
 static bool is_attribute_name(struct str name)
 {
+    if (name.n > XCLIENT_TEXT_MAX)
+        return false;
     for (size_t i = 0; i < name.n; i++)
         if (!char_is_alnum(name.p[i]) && name.p[i] != '_' && name.p[i] != '-')
             return false;

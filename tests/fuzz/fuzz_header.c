@@ -60,7 +60,7 @@ static struct header_field only_field(const struct buf *out)
 
 static void check_writers(struct str value)
 {
-    struct trace_received r = { .helo = value, .rdns = value, .ip = STR("192.0.2.1"), .by_host = value, .tls = value, .id = value };
+    struct trace_received r = { .helo = value, .rdns = value, .ip = STR("192.0.2.1"), .by_host = value, .tls_suite = value, .comment = value, .id = value };
 
     CLEANUP_BUF struct buf out;
     buf_init(&out, 1 << 22);
