@@ -618,16 +618,27 @@ static void a_time_is_handed_on(void *arg)
 }
 
 /* Too late is worse than never: what must come back in time is not tried when the time is over, nor where nobody knows of it. */
+static const char *busy_for_a_time(struct fake *f, enum fake_stage stage, struct str line)
+{
+    (void)line;
+    return stage == AT_MAIL && clock_wall_ns() < *(const int64_t *)f->say_arg ? "450 4.3.0 later\r\n" : NULL;
+}
+
+/* It is not even tried when its time is over, though the server would take it now. */
 static void back_in_time(void *arg)
 {
+    int64_t until = clock_wall_ns() + 20 * 60 * NS_PER_S;
+
     (void)arg;
     begin();
     w.fakes[0].words[AT_EHLO] = "250-fake.example\r\n250-DELIVERBY\r\n250 PIPELINING\r\n";
-    w.fakes[0].words[AT_MAIL] = "450 4.3.0 later\r\n";
+    w.fakes[0].say = busy_for_a_time;
+    w.fakes[0].say_arg = &until;
     start();
     (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .by_ns = 20 * 60 * NS_PER_S, .by_mode = 'R' });
     int64_t waited = drain(HOUR);
     assert_true(waited >= 20 * 60 * NS_PER_S && waited < 20 * 60 * NS_PER_S + 30 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 0);
     check_bounce("Action: failed\nStatus: 5.4.7\n");
     end();
 }
