@@ -165,52 +165,6 @@ bool net_addr_is_loopback(const struct net_addr *a)
     return n == 4 ? ip[0] == 127 : n == 16 && memcmp(ip, v6_loopback, 16) == 0;
 }
 
-/* Ranges. */
-
-static bool bits_eq(const uint8_t *a, const uint8_t *b, unsigned bits)
-{
-    unsigned bytes = bits / 8, rest = bits % 8;
-
-    if (memcmp(a, b, bytes) != 0)
-        return false;
-    return rest == 0 || ((a[bytes] ^ b[bytes]) >> (8 - rest)) == 0;
-}
-
-/* "192.0.2.7/24" is refused: it is not plain whether the host or the network is meant, and such a range says who may relay. */
-bool net_range_parse(struct str text, struct net_range *out)
-{
-    static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-    struct net_range     r = { 0 };
-    struct str           ip, bits;
-    bool                 has_bits = str_cut(text, '/', &ip, &bits);
-    size_t               n = ip_parse(ip, r.ip);
-    uint64_t             count = n * 8;
-
-    if (n == 0 || (has_bits && !str_to_u64(bits, n * 8, &count)))
-        return false;
-    for (unsigned i = (unsigned)count; i < n * 8; i++)
-        if (r.ip[i / 8] & (0x80u >> i % 8))
-            return false;
-    if (n == 16 && count >= 96 && memcmp(r.ip, mapped, sizeof mapped) == 0) {   /* as net_addr_ip gives it */
-        memmove(r.ip, r.ip + 12, 4);
-        memset(r.ip + 4, 0, 12);
-        n = 4;
-        count -= 96;
-    }
-    r.len = (uint8_t)n;
-    r.bits = (uint8_t)count;
-    *out = r;
-    return true;
-}
-
-bool net_range_has(const struct net_range *r, const struct net_addr *a)
-{
-    uint8_t ip[16];
-    size_t  n = net_addr_ip(a, ip);
-
-    return n > 0 && n == r->len && bits_eq(r->ip, ip, r->bits);
-}
-
 /* The front. */
 
 static const struct net_ops kernel_ops;

@@ -32,11 +32,6 @@ const char *net_addr_format_ip(const struct net_addr *a, char out[NET_ADDR_TEXT_
 bool     net_addr_eq(const struct net_addr *a, const struct net_addr *b);                   /* port included */
 bool     net_addr_is_loopback(const struct net_addr *a);
 
-/* A network "192.0.2.0/24", "2001:db8::/32", or a single address. With bits set behind the prefix ("192.0.2.7/24") it is refused. */
-struct net_range { uint8_t ip[16]; uint8_t len; uint8_t bits; };
-bool     net_range_parse(struct str text, struct net_range *out);
-bool     net_range_has(const struct net_range *r, const struct net_addr *a);
-
 struct net_listener;
 
 /* Listen on an address (SO_REUSEADDR, and with share SO_REUSEPORT so that each loop has its own). Port 0 picks a free one;

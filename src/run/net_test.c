@@ -127,53 +127,6 @@ static void test_address_facts(void **state)
     assert_false(net_addr_is_loopback(&a));
 }
 
-static void test_ranges(void **state)
-{
-    static const struct {
-        const char *range;
-        bool readable;
-        const char *inside, *outside;
-    } cases[] = {
-        { "",                    false, NULL,                  NULL                  },
-        { "/8",                  false, NULL,                  NULL                  },
-        { "10.0.0.0/",           false, NULL,                  NULL                  },
-        { "10.0.0.0/33",         false, NULL,                  NULL                  },
-        { "10.0.0.0/-1",         false, NULL,                  NULL                  },
-        { "10.0.0.0/8/8",        false, NULL,                  NULL                  },
-        { "192.0.2.7/24",        false, NULL,                  NULL                  },
-        { "2001:db8::/129",      false, NULL,                  NULL                  },
-        { "2001:db8::1/64",      false, NULL,                  NULL                  },
-        { "0.0.0.0/0",           true,  "255.255.255.255",     "::1"                 },
-        { "::/0",                true,  "2001:db8::1",         "10.0.0.1"            },
-        { "10.0.0.0/8",          true,  "10.255.0.1",          "11.0.0.0"            },
-        { "10.0.0.0/8",          true,  "::ffff:10.1.2.3",     "::ffff:11.1.2.3"     },
-        { "::ffff:10.0.0.0/104", true,  "10.255.0.1",          "11.0.0.0"            },
-        { "192.0.2.128/25",      true,  "192.0.2.200",         "192.0.2.127"         },
-        { "192.0.2.7",           true,  "192.0.2.7",           "192.0.2.6"           },
-        { "192.0.2.6/31",        true,  "192.0.2.7",           "192.0.2.8"           },
-        { "2001:db8::/33",       true,  "2001:db8:7fff::",     "2001:db8:8000::"     },
-        { "2001:db8::1",         true,  "2001:db8::1",         "2001:db8::2"         },
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct net_range r;
-        struct net_addr  a;
-
-        bool ok = net_range_parse(str_of(cases[i].range), &r);
-        if (ok != cases[i].readable)
-            fail_msg("%s: %d", cases[i].range, ok);
-        if (!ok)
-            continue;
-        assert_true(net_addr_parse(str_of(cases[i].inside), 0, &a));
-        if (!net_range_has(&r, &a))
-            fail_msg("%s lacks %s", cases[i].range, cases[i].inside);
-        assert_true(net_addr_parse(str_of(cases[i].outside), 0, &a));
-        if (net_range_has(&r, &a))
-            fail_msg("%s has %s", cases[i].range, cases[i].outside);
-    }
-}
-
 /* Sockets. */
 
 static char top[64];
@@ -487,7 +440,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_address_facts),
-        cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_tcp),
         cmocka_unit_test(test_connect_deadline),
         cmocka_unit_test(test_cancel_accept),
