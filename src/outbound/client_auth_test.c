@@ -243,6 +243,7 @@ static void meet_host(void *arg)
         fail_msg("%s: %d %.*s %.*s", c->name, r, (int)failure.status.n, failure.status.p, (int)failure.text.n, failure.text.p);
     client_close(client);
     fake_end(&fake);
+    fake_forget(&fake);
     arena_reset(&a);
     conf_unref(conf);
 }
