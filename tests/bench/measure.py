@@ -54,7 +54,7 @@ def run_once(server, load, messages, arrived=None):
 
 def calibrate(server, load, seconds, arrived=None):
     """How many messages make a run of about so many seconds; warms the server up by the way."""
-    least = max(3 * load.sessions if load.kept else load.sessions, 20)       # kept, or half of the work would be connecting
+    least = max(10 * load.sessions if load.kept else load.sessions, 20)      # kept, or half of the work would be connecting
     messages = least
     for _ in range(4):
         rate = run_once(server, load, messages, arrived)["rate"]

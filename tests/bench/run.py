@@ -6,7 +6,7 @@ Everything runs in a network, mount and PID namespace of this run, which ends wi
 take turns (A B A B), so that whatever else the machine does hits both. See sides.py for how each is set up, report.py for what
 the verdicts mean. Needs root, for the namespaces and for Postfix.
 
-    run.py [--quick] [--rounds N] [--only accept,relay,local,latency,memory,syncs,journal,tls] [--slow-only | --fast-only]
+    run.py [--quick] [--rounds N] [--only accept,relay,local,latency,memory,syncs,journal,tls] [--slow-only | --fast-only] [--case WORDS]
 """
 import argparse
 import os
@@ -48,6 +48,7 @@ def arguments():
     p.add_argument("--seconds", type=float, default=None, help="a run's aim (0.5; quick: 0.3)")
     p.add_argument("--quick", action="store_true", help="fewer cases and rounds: for a look, not for a verdict")
     p.add_argument("--only", default=",".join(PHASES), help=f"of {','.join(PHASES)}")
+    p.add_argument("--case", default="", help="of acceptance, only the cases that have this in their name: '1000 sessions', 'kept'")
     p.add_argument("--fast-only", action="store_true", help="not with slower syncs")
     p.add_argument("--slow-only", action="store_true", help="only with slower syncs")
     p.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -123,7 +124,9 @@ class Bench:
         for size in (4096, 65536):
             for kept in (False, True):
                 for n in sessions:
-                    self.accept_case(Load(n, size, kept))
+                    load = Load(n, size, kept)
+                    if self.args.case in str(load):
+                        self.accept_case(load)
 
     def accept_case(self, load):
         target = NEVER_BELOW if load.sessions == 1 else ACCEPT_KEPT if load.kept else ACCEPT_NEW
