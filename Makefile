@@ -211,11 +211,11 @@ crash: $B/nightmail
 	tests/crash/crash.py $B/nightmail --rounds 500 --mode local
 	tests/crash/crash.py $B/nightmail --rounds 500 --mode relay
 
-## make sim             cut the journal at SIM_POINTS (10,000,000) points of the simulated disk, half an hour; CI does 100,000
+## make sim             cut the journal at SIM_POINTS (10,000,000) points of the simulated disk, a seed on each core; CI does 100,000
 SIM_POINTS ?= 10000000
 .PHONY: sim
 sim: $B/tests/sim/journal_crash
-	$B/tests/sim/journal_crash --points $(SIM_POINTS)
+	@BUILD=$B tests/sim/run-points $(SIM_POINTS)
 
 ## make mutants         plant each fault of tests/mutants/list, one at a time; its test must find it. MUTANTS="name ..." picks some
 .PHONY: mutants
