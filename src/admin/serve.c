@@ -127,6 +127,7 @@ static int start_queue(struct server *s)
     struct queue_options options = {
         .dir = s->conf->data_dir,
         .segment_size = s->conf->segment_size,
+        .free_floor = s->conf->disk_free_min,
         .message_size_max = BODY_MAX,
         .unsafe_file_system = s->conf->unsafe_file_system,
     };
@@ -230,7 +231,9 @@ static bool listeners_eq(const struct conf *a, const struct conf *b)
         eq = str_eq(a->listeners[i].address, b->listeners[i].address) && a->listeners[i].tls == b->listeners[i].tls &&
              a->listeners[i].terms.service == b->listeners[i].terms.service &&
              a->listeners[i].terms.auth_allow_cleartext == b->listeners[i].terms.auth_allow_cleartext &&
-             a->listeners[i].terms.hide_client == b->listeners[i].terms.hide_client;
+             a->listeners[i].terms.hide_client == b->listeners[i].terms.hide_client &&
+             a->listeners[i].terms.proxy_protocol == b->listeners[i].terms.proxy_protocol &&
+             a->listeners[i].terms.extensions_off == b->listeners[i].terms.extensions_off;
     return eq;
 }
 
@@ -245,6 +248,7 @@ static void say_what_waits(const struct conf *started, const struct conf *now)
         { "password_checks_max", started->password_checks_max == now->password_checks_max },
         { "password_checks_waiting_max", started->password_checks_waiting_max == now->password_checks_waiting_max },
         { "segment_size", started->segment_size == now->segment_size },
+        { "disk_free_min", started->disk_free_min == now->disk_free_min },
         { "dns_forwarders", lists_eq(started->dns_forwarders, now->dns_forwarders) },
         { "dns_zone_files", lists_eq(started->dns_zone_files, now->dns_zone_files) },
         { "dns_trust_anchor", strcmp(started->dns_trust_anchor, now->dns_trust_anchor) == 0 },

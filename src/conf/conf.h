@@ -106,6 +106,7 @@ struct conf {
     enum log_level log_level;
     bool           unsafe_file_system;
     uint64_t       segment_size;
+    uint64_t       disk_free_min;        /* with less on the disk of data_dir no mail is taken; 64 MiB; 0: while there is any */
 
     /* who may send what to whom */
     struct conf_listener *listeners;

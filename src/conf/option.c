@@ -30,6 +30,7 @@ const struct option options[] = {
     { "log_level",                  OPTION_LEVEL,   F(log_level), 0,                                 "info",               0,           0 },
     { "unsafe_file_system",         OPTION_BOOL,    F(unsafe_file_system), 0,                        "no",                 0,           0 },
     { "segment_size",               OPTION_SIZE,    F(segment_size), 0,                              "64MiB",              64 * KIB,    4 * GIB },
+    { "disk_free_min",              OPTION_SIZE,    F(disk_free_min), 0,                             "64MiB",              0,           1024 * 1024 * GIB },
 
     { "trusted_networks",           OPTION_NETWORKS, F(trusted_networks), F(trusted_network_count),  "127.0.0.0/8 ::1",    0,           0 },
     { "proxy_networks",             OPTION_NETWORKS, F(proxy_networks), F(proxy_network_count),      "",                   0,           0 },
