@@ -43,11 +43,16 @@ PACKAGES := openssl libunbound libconfuse libidn2 libpsl jansson sqlite3
 SETUP := $(BUILD)/setup.stamp
 
 CSTD     := -std=gnu17
+# What clang does not say of itself in the debugging data unless it is asked.
+RECORD   := $(if $(findstring clang,$(CC)),-grecord-command-line)
 WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
             -Wvla -Wundef -Wno-missing-field-initializers
-OPT      := -O2 -g -fno-omit-frame-pointer -fno-plt
-HARDEN   := -fstack-protector-strong -fstack-clash-protection -ftrivial-auto-var-init=$(if $(findstring clang,$(CC)),pattern,zero) -fPIE
-LINKHARD := -pie -Wl,-z,relro,-z,now
+OPT      := -O2 -g $(RECORD) -fno-omit-frame-pointer -fno-plt
+# What an intruder meets. Branches are protected, but no shadow stack is: tasks switch stacks. tests/hardening reads it all in the binary.
+BRANCHES := $(if $(findstring aarch64,$(shell $(CC) -dumpmachine)),-mbranch-protection=standard,-fcf-protection=branch)
+HARDEN   := -fstack-protector-strong -fstack-clash-protection -ftrivial-auto-var-init=$(if $(findstring clang,$(CC)),pattern,zero) \
+            $(BRANCHES) -fPIE -U_FORTIFY_SOURCE
+LINKHARD := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 
 ifeq ($(SAN),address)
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -DSAN_ADDRESS=1
@@ -103,7 +108,14 @@ $(ARCHIVE): $(OBJECTS)
 V ?=
 show = $(if $(V),,@printf '%-4s %s\n' $(1) $@ && )
 
-$B/%.o: %.c | $(SETUP)
+# Other flags make other objects.
+COMPILED_BY = $(CC) $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(CFLAGS)
+.PHONY: always
+$B/flags: always
+	@mkdir -p $(@D)
+	@echo '$(COMPILED_BY)' | cmp -s - $@ || echo '$(COMPILED_BY)' >$@
+
+$B/%.o: %.c $B/flags | $(SETUP)
 	@mkdir -p $(@D)
 	$(call show,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -171,6 +183,11 @@ bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal $B/tests/bench/tls_ba
 $B/slow_sync.so: tests/bench/preload/slow_sync.c
 	@mkdir -p $(@D)
 	$(CC) $(CSTD) $(WARN) -O2 -D_GNU_SOURCE -fPIC -shared -o $@ $< -ldl
+
+## make hardening       show in the program that it is hardened as it should be
+.PHONY: hardening
+hardening: $B/nightmail
+	@tests/hardening $B
 
 ## make layers          check the arrows between the folders
 .PHONY: layers

@@ -74,7 +74,7 @@ void context_begin(void);
 #if defined __x86_64__
 
 /* From low to high: control words, r15, r14, r13, r12, rbx, rbp, return address. The jump instead of `ret` keeps the
- * processor's prediction of returns in step: this return is never where it thinks. */
+ * processor's prediction of returns in step: this return is never where it thinks. `notrack`, since no endbr64 stands behind a call. */
 __asm__(".text\n"
         ".p2align 4\n"
         ".globl context_swap\n"
@@ -131,7 +131,7 @@ __asm__(".text\n"
         "    popq %rcx\n"
         "    .cfi_adjust_cfa_offset -8\n"
         "    .cfi_register %rip, %rcx\n"
-        "    jmpq *%rcx\n"
+        "    notrack jmpq *%rcx\n"
         "    .cfi_endproc\n"
         ".size context_swap, . - context_swap\n"
         ".p2align 4\n"
