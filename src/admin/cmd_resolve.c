@@ -9,6 +9,8 @@
 #include "admin/control.h"
 #include "base/cleanup.h"
 #include "conf/conf.h"
+#include "conf/tls_level.h"
+#include "outbound/client_tls.h"
 #include "outbound/mx.h"
 #include "policy/access.h"
 #include "policy/alias.h"
@@ -123,6 +125,8 @@ static void put_way_out(struct resolve *s, const struct expand_node *n, json_t *
     case ROUTE_MX: text = route.domain; break;
     }
     (void)json_object_set_new(out, route.kind == ROUTE_MX ? "domain" : route.kind == ROUTE_HOST ? "relay_host" : "lmtp", control_string(text));
+    if (route.kind == ROUTE_MX || route.kind == ROUTE_HOST)
+        (void)json_object_set_new(out, "tls", json_string(tls_level_word(client_security_for(NULL, s->conf, &route).level)));
     if (n->end == EXPAND_REMOTE && access_rcpt(s->conf, false, &s->x.nodes[0].addr) == ACCESS_RELAY_DENIED)
         (void)json_object_set_new(out, "only_for", json_string("clients that may send to anywhere"));
     if (s->dns)
@@ -223,7 +227,7 @@ static const struct { const char *member, *words; } ends[] = {
 
 static void print_end(int depth, const json_t *node)
 {
-    const char *note = text_of(node, "note"), *only_for = text_of(node, "only_for");
+    const char *tls = text_of(node, "tls"), *note = text_of(node, "note"), *only_for = text_of(node, "only_for");
     bool denied = strcmp(text_of(node, "end"), "denied") == 0;
     size_t i = 0, count = sizeof ends / sizeof ends[0];
 
@@ -233,6 +237,8 @@ static void print_end(int depth, const json_t *node)
         say(depth, ends[i].words, text_of(node, ends[i].member), "");
     else
         say(depth, "is refused: ", denied ? "not our domain, and the client is not one of ours" : "no such user here", "");
+    if (tls[0] != '\0')
+        say(0, ", TLS: ", tls, "");
     if (note[0] != '\0')
         say(0, " (", note, ")");
     if (only_for[0] != '\0')

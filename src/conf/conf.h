@@ -18,11 +18,12 @@
 /* The words of the file, each at the place of its enum's value. */
 #define CONF_TLS_WORDS        "none starttls required implicit"
 #define CONF_TLS_PROTOCOLS    "TLSv1.2 TLSv1.3"
-#define CONF_CLIENT_TLS_WORDS "none may encrypt verify"
+#define CONF_CLIENT_TLS_WORDS "none may encrypt verify secure"
 
 enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_REQUIRED, CONF_TLS_IMPLICIT };              /* of a listener */
 enum conf_tls_protocol { CONF_TLS_1_2, CONF_TLS_1_3 };
-enum conf_client_tls { CONF_CLIENT_TLS_NONE, CONF_CLIENT_TLS_MAY, CONF_CLIENT_TLS_ENCRYPT, CONF_CLIENT_TLS_VERIFY };
+/* verify: the certificate is for the name that we connect to; secure: for the recipient's domain, whatever the DNS says of its servers. */
+enum conf_client_tls { CONF_CLIENT_TLS_NONE, CONF_CLIENT_TLS_MAY, CONF_CLIENT_TLS_ENCRYPT, CONF_CLIENT_TLS_VERIFY, CONF_CLIENT_TLS_SECURE };
 
 #define CONF_SERVICE_WORDS    "smtp submission lmtp"
 
@@ -211,6 +212,7 @@ struct conf {
     int64_t                tls_handshake_timeout_ns;   /* 1 min; both sides */
     int64_t                tls_check_interval_ns;      /* how often certificate files are looked at; 1 min */
     enum conf_client_tls   outbound_tls;       /* may */
+    struct map_str         outbound_tls_by_domain;     /* as conf/tls_level.h has its keys -> enum conf_client_tls: instead */
     const char            *outbound_tls_ca_file;       /* "" the system's */
     enum conf_client_tls   relay_host_tls;     /* verify with a login, else outbound_tls */
     bool                   relay_host_tls_implicit;    /* if its port is 465 (RFC 8314, 3.3) */

@@ -103,6 +103,7 @@ const struct option options[] = {
     { "tls_handshake_timeout",      OPTION_TIME,    F(tls_handshake_timeout_ns), 0,                  "1m",                 NS_PER_S,    1 * HOURS },
     { "tls_check_interval",         OPTION_TIME,    F(tls_check_interval_ns), 0,                     "1m",                 NS_PER_S,    1 * DAYS },
     { "outbound_tls",               OPTION_WORD,    F(outbound_tls), 0,                              "may",                0,           0,           CONF_CLIENT_TLS_WORDS },
+    { "outbound_tls_by_domain",     OPTION_TLS_LEVELS, F(outbound_tls_by_domain), 0,                 "",                   0,           0 },
     { "outbound_tls_ca_file",       OPTION_PATH,    F(outbound_tls_ca_file), 0,                      "",                   0,           0 },
     { "relay_host_tls",             OPTION_WORD,    F(relay_host_tls), 0,                            NULL,                 0,           0,           CONF_CLIENT_TLS_WORDS },
     { "relay_host_tls_implicit",    OPTION_BOOL,    F(relay_host_tls_implicit), 0,                   NULL,                 0,           0 },

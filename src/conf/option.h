@@ -28,6 +28,7 @@ enum option_kind {
     OPTION_SERVERS,      /* of DNS: "ip" or "ip@port" */
     OPTION_ZONES,        /* a path or "origin=path" */
     OPTION_DELIVERIES,   /* "domain=delivery" */
+    OPTION_TLS_LEVELS,   /* "domain=level" */
     OPTION_PATHS,
 };
 

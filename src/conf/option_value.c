@@ -3,6 +3,7 @@
  */
 #include "conf/option.h"
 #include "base/clock.h"
+#include "conf/tls_level.h"
 #include "mail/domain.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -158,6 +159,24 @@ static bool set_delivery_of_domain(struct conf *c, struct map_str *map, struct s
     return map_str_put(map, domain, delivery) == 0 || say(why, "no memory");
 }
 
+static bool set_tls_level_of_domain(struct conf *c, struct map_str *map, struct str v, struct buf *why)
+{
+    enum conf_client_tls *level = arena_alloc(&c->arena, sizeof *level);
+    struct str name, word, key;
+    unsigned value;
+
+    if (level == NULL)
+        return say(why, "no memory");
+    if (!str_cut(v, '=', &name, &word) || !option_word(CONF_CLIENT_TLS_WORDS, word, &value))
+        return say(why, "is not \"domain=level\", the level one of " CONF_CLIENT_TLS_WORDS);
+    if (!tls_level_key(c, name, &key, why))
+        return false;
+    if (map_str_get(map, key) != NULL)
+        return say(why, "is the second for that domain");
+    *level = (enum conf_client_tls)value;
+    return map_str_put(map, key, level) == 0 || say(why, "no memory");
+}
+
 static bool set_level(enum log_level *out, struct str v, struct buf *why)
 {
     for (size_t i = 0; i < COUNT(levels); i++)
@@ -272,6 +291,7 @@ static bool set_one(struct conf *c, const struct option *o, struct str v, size_t
         return true;
     case OPTION_ZONES: (*(const char ***)at)[index] = zone(c, v); return true;
     case OPTION_DELIVERIES: return set_delivery_of_domain(c, at, v, why);
+    case OPTION_TLS_LEVELS: return set_tls_level_of_domain(c, at, v, why);
     case OPTION_PATHS: (*(const char ***)at)[index] = option_path(c, v); return true;
     }
     return false;
@@ -310,7 +330,8 @@ static void set_count(struct conf *c, const struct option *o, size_t count)
     case OPTION_IP:
     case OPTION_DELIVERY:
     case OPTION_DOMAINS:
-    case OPTION_DELIVERIES: break;
+    case OPTION_DELIVERIES:
+    case OPTION_TLS_LEVELS: break;
     }
 }
 
@@ -377,8 +398,28 @@ static void put_delivery_of_domain(struct buf *out, struct str domain, const str
     option_put_quoted(out, buf_str(&text));
 }
 
+static void put_domain(struct buf *out, struct str domain, const void *value)
+{
+    (void)value;
+    option_put_quoted(out, domain);
+}
+
+static void put_delivery(struct buf *out, struct str domain, const void *value) { put_delivery_of_domain(out, domain, value); }
+
+static void put_tls_level(struct buf *out, struct str domain, const void *value)
+{
+    char text_bytes[DOMAIN_MAX + 16];
+    struct buf text;
+
+    buf_init_fixed(&text, text_bytes, sizeof text_bytes);
+    buf_put_str(&text, domain);
+    buf_put_char(&text, '=');
+    buf_put_z(&text, tls_level_word(*(const enum conf_client_tls *)value));
+    option_put_quoted(out, buf_str(&text));
+}
+
 /* In order: a map has none, and what people compare must not change by itself. */
-static void put_domains(struct buf *out, const struct map_str *map, bool with_delivery)
+static void put_domains(struct buf *out, const struct map_str *map, void (*put)(struct buf *out, struct str domain, const void *value))
 {
     struct str *names = calloc(map->used + 1, sizeof *names);
     size_t count = 0, cursor = 0;
@@ -393,10 +434,7 @@ static void put_domains(struct buf *out, const struct map_str *map, bool with_de
     qsort(names, count, sizeof *names, by_text);
     for (size_t i = 0; i < count; i++) {
         buf_put_z(out, i == 0 ? "" : ", ");
-        if (with_delivery)
-            put_delivery_of_domain(out, names[i], map_str_get(map, names[i]));
-        else
-            option_put_quoted(out, names[i]);
+        put(out, names[i], map_str_get(map, names[i]));
     }
     free(names);
 }
@@ -428,9 +466,11 @@ static void put_list(struct buf *out, const struct conf *c, const struct option 
             option_put_quoted(out, str_of(text));
         }
     } else if (o->kind == OPTION_DOMAINS) {
-        put_domains(out, at, false);
+        put_domains(out, at, put_domain);
     } else if (o->kind == OPTION_DELIVERIES) {
-        put_domains(out, at, true);
+        put_domains(out, at, put_delivery);
+    } else if (o->kind == OPTION_TLS_LEVELS) {
+        put_domains(out, at, put_tls_level);
     } else {
         put_texts(out, *(const char *const *const *)at);
     }
@@ -461,6 +501,7 @@ void option_put(struct buf *out, const struct conf *c, const struct option *o)
     case OPTION_SERVERS:
     case OPTION_ZONES:
     case OPTION_DELIVERIES:
+    case OPTION_TLS_LEVELS:
     case OPTION_PATHS: put_list(out, c, o); break;
     }
 }

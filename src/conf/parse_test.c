@@ -96,6 +96,11 @@ static const struct { const char *text, *error; } refused[] = {
     { H "accounts_pgsql_password = \"file:x\"\n",   "conf:2: accounts_pgsql_password needs accounts_pgsql" },
     { H "accounts_pgsql = \"host=x\"\naccounts_query = q\naccounts_pgsql_password = secret\n",
                                                        "conf:4: accounts_pgsql_password: write \"file:/path\"" },
+    { H "outbound_tls = often\n",                     "outbound_tls: \"often\" is none of none may encrypt verify secure" },
+    { H "outbound_tls_by_domain = {b.example}\n",     "outbound_tls_by_domain: \"b.example\" is not \"domain=level\"" },
+    { H "outbound_tls_by_domain = {\"b.example=often\"}\n", "is not \"domain=level\", the level one of none may encrypt verify secure" },
+    { H "outbound_tls_by_domain = {\"=verify\"}\n", "does not begin with a domain" },
+    { H "outbound_tls_by_domain = {\n\"b.example=may\",\n\"B.example=none\"}\n", "conf:4: outbound_tls_by_domain: \"B.example=none\" is the second" },
     { H "relay_host_user = u\n",                      "conf:2: relay_host_user and relay_host_password need each other" },
     { H "relay_host_password = \"file:/x\"\n",        "conf:2: relay_host_user and relay_host_password need each other" },
     { H "relay_host_user = u\nrelay_host_password = secret\n", "conf:3: relay_host_password: write \"file:/path\"" },
@@ -376,13 +381,15 @@ static void what_is_shown_reads_back_the_same(void **state)
                              "aliases_files = {/dev/null} recipient_delimiter = \"+-\" virtual_domains = {c.example}\n"
                              "listen one { address = \"127.0.0.1:0\" } segment_size = 65537 shutdown_grace = 0\n"
                              "listen two { address = \"unix:run/lmtp\" service = lmtp }\n"
-                             "tls_certificate a { certificate = \"/a b\" key = /k } outbound_tls = verify\n");
+                             "tls_certificate a { certificate = \"/a b\" key = /k } outbound_tls = verify\n"
+                             "outbound_tls_by_domain = {\".b.example=secure\", \"B\xc3\xbc" "cher.example=none\"}\n");
     buf_init(&first, 65536);
     buf_init(&second, 65536);
     conf_show(c, &first);
     conf_unref(c);
     assert_non_null(memmem(first.p, first.n, "local_domains = {\"a.example\", \"b.example\"}\n", 43));
     assert_non_null(memmem(first.p, first.n, "_domain = {\"a.example=lmtp:unix:/run/lmtp\", \"b.example=maildir\"}\n", 65));
+    assert_non_null(memmem(first.p, first.n, "_domain = {\".b.example=secure\", \"xn--bcher-kva.example=none\"}\n", 59));
     assert_non_null(memmem(first.p, first.n, "smtp_port = 25   # default\n", 27));
     buf_put_char(&first, '\0');
     c = load_ok(first.p);

@@ -398,7 +398,7 @@ int client_open(const struct client_server *server, struct conf *conf, struct ar
         client_close(c);
         return again ? client_open(&plain, conf, a, out, out_failure) : r;
     }
-    c->verified = server->security != NULL && server->security->level == CONF_CLIENT_TLS_VERIFY && stream_is_tls(c->stream);
+    c->verified = server->security != NULL && server->security->level >= CONF_CLIENT_TLS_VERIFY && stream_is_tls(c->stream);
     *out = c;
     return 0;
 }

@@ -8,6 +8,7 @@
 #include "outbound/client_tls.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "conf/tls_level.h"
 #include "mail/domain.h"
 #include "run/offload.h"
 #include <errno.h>
@@ -53,10 +54,13 @@ void client_tls_free(struct client_tls *t)
 struct client_security client_security_for(struct client_tls *tls, const struct conf *conf, const struct route *route)
 {
     switch (route->kind) {
-    case ROUTE_HOST: return (struct client_security){ tls, conf->relay_host_tls, conf->relay_host_tls_implicit, conf->relay_host_user[0] != '\0' };
-    case ROUTE_MX: return (struct client_security){ tls, conf->outbound_tls, false, false };
+    case ROUTE_HOST:
+        return (struct client_security){ .tls = tls, .level = conf->relay_host_tls, .implicit = conf->relay_host_tls_implicit,
+                                         .login = conf->relay_host_user[0] != '\0' };
+    case ROUTE_MX: return (struct client_security){ .tls = tls, .level = tls_level_of(conf, route->domain), .domain = route->domain };
     /* Within the house nobody is asked for more: a server there need not have a certificate for what the world's servers must show. */
-    case ROUTE_LMTP: return (struct client_security){ tls, conf->outbound_tls == CONF_CLIENT_TLS_NONE ? CONF_CLIENT_TLS_NONE : CONF_CLIENT_TLS_MAY, false, false };
+    case ROUTE_LMTP:
+        return (struct client_security){ .tls = tls, .level = conf->outbound_tls == CONF_CLIENT_TLS_NONE ? CONF_CLIENT_TLS_NONE : CONF_CLIENT_TLS_MAY };
     case ROUTE_LOCAL: case ROUTE_LMTP_UNIX: break;
     }
     return (struct client_security){ .tls = NULL };
@@ -139,15 +143,17 @@ static void plain_host(struct str host, char out[DOMAIN_MAX + 1])
 int client_tls_handshake(const struct client_security *s, struct stream *stream, const struct conf *conf, struct str host, const char *remote,
                          char error[256])
 {
-    bool verify = s->level == CONF_CLIENT_TLS_VERIFY;
-    char name[DOMAIN_MAX + 1];
+    bool verify = s->level >= CONF_CLIENT_TLS_VERIFY;
+    bool of_domain = s->level == CONF_CLIENT_TLS_SECURE && s->domain.n > 0 && s->domain.p[0] != '[';
+    char name[DOMAIN_MAX + 1], domain[DOMAIN_MAX + 1];
     struct tls_context *context;
 
     int r = get_context(s->tls, verify, conf->outbound_tls_ca_file, &context, error);
     if (r < 0)
         return r;
     plain_host(host, name);
-    r = stream_tls_connect(stream, context, name, task_deadline_in(conf->tls_handshake_timeout_ns));
+    plain_host(s->domain, domain);
+    r = stream_tls_connect_within(stream, context, name, of_domain ? domain : NULL, task_deadline_in(conf->tls_handshake_timeout_ns));
     tls_unref(context);
     if (r < 0) {
         const char *words = stream_tls_error(stream);

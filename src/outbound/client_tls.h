@@ -20,10 +20,11 @@ struct client_security {
     enum conf_client_tls level;
     bool                 implicit;       /* TLS from the first byte, without STARTTLS (RFC 8314) */
     bool                 login;          /* as relay_host_user; nothing is sent without */
+    struct str           domain;         /* of level secure: the certificate's, or above it; empty: the name that is connected to */
 };
 struct client_security client_security_for(struct client_tls *tls, const struct conf *conf, const struct route *route);
 
-/* Awaits: the handshake on a stream on which nothing is pending. host is the name to show and, at level verify, to check ("[ip]" too).
+/* Awaits: the handshake on a stream on which nothing is pending. host is the name to show and, unless the level is secure and has a domain, to check ("[ip]" too).
  * Negative with the reason in words in error; the stream is good for nothing then. */
 int client_tls_handshake(const struct client_security *s, struct stream *stream, const struct conf *conf, struct str host, const char *remote,
                          char error[256]);

@@ -31,6 +31,7 @@ struct tls_case {
     const char *expected;                /* "private", "plain", or the status of the failure */
     unsigned    connections;
     bool        helo_only;               /* under TLS it knows no EHLO */
+    const char *domain;                  /* of the recipients; NULL: not told */
 };
 
 // clang-format off
@@ -65,6 +66,19 @@ static const struct tls_case cases[] = {
     { "an injected byte",                EHLO, GO "2",                SHAKE,             CONF_CLIENT_TLS_MAY,     "fake.example", "4.7.5",   1 },
     { "an injected reply, and must",     EHLO, GO "250 X\r\n",        SHAKE,             CONF_CLIENT_TLS_VERIFY,  "fake.example", "4.7.5",   1 },
     { "HELO only, under TLS",            EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_MAY,     "fake.example", "private", 1, true },
+    /* Whatever name the DNS gave us: the certificate must be the domain's. */
+    { "secure",                          EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "x.example",    "private", 1, .domain = "fake.example" },
+    { "secure, a name below",            EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "x.example",    "private", 1, .domain = "example" },
+    { "secure, by a wildcard",           EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "x.example",    "private", 1, .domain = "wild.example" },
+    { "secure, and half a label",        EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "fake.example", "4.7.5",   1, .domain = "ake.example" },
+    { "secure, and the server's only",   EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "fake.example", "4.7.5",   1, .domain = "b.example" },
+    { "secure, and above it",            EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "fake.example", "4.7.5",   1, .domain = "mx.fake.example" },
+    { "secure, an address",              EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "[192.0.2.1]",  "private", 1, .domain = "[192.0.2.1]" },
+    { "secure, another address",         EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "[192.0.2.2]",  "4.7.5",   1, .domain = "[192.0.2.2]" },
+    { "secure, a relay host",            EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "fake.example", "private", 1 },
+    { "secure, another relay host",      EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "x.example",    "4.7.5",   1 },
+    { "secure, and not offered",         BARE, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "fake.example", "4.7.4",   1, .domain = "fake.example" },
+    { "verify, the domain's only",       EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_VERIFY,  "x.example",    "4.7.5",   1, .domain = "fake.example" },
 };
 // clang-format on
 
@@ -182,7 +196,7 @@ static void describe(struct scene *scene, int r, struct client *c, const struct 
     }
     bool private = stream_is_tls(c->stream);
     snprintf(scene->got, sizeof scene->got, "%s", private ? "private" : "plain");
-    assert_int_equal(c->verified, private && scene->c->level == CONF_CLIENT_TLS_VERIFY);
+    assert_int_equal(c->verified, private && scene->c->level >= CONF_CLIENT_TLS_VERIFY);
     /* What was announced in plain text counts for nothing afterwards. */
     unsigned announced = scene->c->helo_only ? 0 : CLIENT_8BITMIME;
     assert_true(!private || scene->implicit || (c->extensions == announced && c->size_max == 0 && c->mechanisms == 0));
@@ -206,7 +220,8 @@ static void connect_task(void *arg)
     task_group_init(&server);
     assert_int_equal(task_group_start(&server, "server", serve_task, scene), 0);
     (void)task_sleep(NS_PER_MS);
-    struct client_security security = { client_tls_new(), scene->c->level, scene->implicit };
+    struct client_security security = { .tls = client_tls_new(), .level = scene->c->level, .implicit = scene->implicit,
+                                        .domain = str_of(scene->c->domain) };
     assert_true(net_addr_parse(STR(SERVER), 25, &to));
     int r = client_open(&(struct client_server){ .addr = &to, .host = str_of(scene->c->host), .security = &security }, conf, &a, &c, &failure);
     describe(scene, r, c, &failure);
@@ -262,7 +277,7 @@ static int begin(void **state)
 {
     (void)state;
     ca = test_identity_new("Test CA", NULL, false, NULL);
-    fake = test_identity_new("fake", "DNS:fake.example,IP:192.0.2.1", false, &ca);
+    fake = test_identity_new("fake", "DNS:fake.example,DNS:*.wild.example,IP:192.0.2.1", false, &ca);
     return 0;
 }
 

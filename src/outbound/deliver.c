@@ -97,7 +97,7 @@ static struct client *connect_to_one_of(struct part *p, struct site *site, const
     struct outcome failure;
     struct client_security security = client_security_for(p->attempt->context->tls, p->attempt->conf, &p->route);
     bool must = requires_tls(p);
-    if (must)
+    if (must && security.level < CONF_CLIENT_TLS_VERIFY)
         security.level = CONF_CLIENT_TLS_VERIFY;
     for (size_t i = 0, tried = 0; i < list->count && tried < HOSTS_TRIED_MAX; i++) {
         struct client *client;

@@ -925,6 +925,23 @@ static void a_connection_of_before(void *arg)
     end();
 }
 
+/* One domain is worth more than its server can do; the others' mail goes as ever. */
+static void a_level_by_domain(void *arg)
+{
+    static enum conf_client_tls encrypt = CONF_CLIENT_TLS_ENCRYPT;
+    (void)arg;
+    begin();
+    assert_int_equal(map_str_put(&w.conf->outbound_tls_by_domain, STR("a.example"), &encrypt), 0);
+    start();
+    put("ann@us.example", "x@a.example,y@b.example");
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 0);
+    assert_int_equal(w.fakes[0].connections, 1);
+    assert_int_equal(fake_count(&w.fakes[1], "y@b.example"), 1);
+    assert_int_equal(queue_count(w.q), 1);
+    end();
+}
+
 /* -- stopping -------------------------------------------------------------------------------------------------------------------------------- */
 
 static void stopping(void *arg)
@@ -1022,6 +1039,7 @@ TEST(a_silent_site)
 TEST(limits_of_a_site)
 TEST(a_stale_connection)
 TEST(a_connection_of_before)
+TEST(a_level_by_domain)
 TEST(stopping)
 TEST(stopping_at_any_time)
 
@@ -1061,6 +1079,7 @@ int main(void)
         cmocka_unit_test(test_ourselves),           cmocka_unit_test(test_a_relay_host),  cmocka_unit_test(test_five_days),
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_a_connection_of_before),
+        cmocka_unit_test(test_a_level_by_domain),
         cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
         cmocka_unit_test(test_trouble_is_named),    cmocka_unit_test(test_a_receipt_is_asked_for),

@@ -41,6 +41,9 @@ size_t     stream_unsent(const struct stream *s);
 /* Both awaited. The server side needs a context with a certificate; the client verifies as its context says and sends server_name (may be NULL) as SNI. */
 int         stream_tls_accept(struct stream *s, struct tls_context *context, int64_t deadline_ns);
 int         stream_tls_connect(struct stream *s, struct tls_context *context, const char *server_name, int64_t deadline_ns);
+/* Likewise, but a context that verifies asks for a certificate of `within`, a domain, or of a name below it, whatever the server's own name
+ * is. NULL: as above. */
+int         stream_tls_connect_within(struct stream *s, struct tls_context *context, const char *server_name, const char *within, int64_t deadline_ns);
 bool        stream_is_tls(const struct stream *s);
 const char *stream_tls_protocol(const struct stream *s);             /* "TLSv1.3", or "" */
 const char *stream_tls_cipher(const struct stream *s);

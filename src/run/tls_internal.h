@@ -80,7 +80,7 @@ void               tls_stream_named(struct ssl_st *ssl, const char *name);      
 
 struct tls_sessions *tls_sessions_new(void);
 void                 tls_sessions_free(struct tls_sessions *s);
-void                 tls_session_take_up(struct tls_transport *t, const char *server_name);             /* before the handshake, if there is one */
+void                 tls_session_take_up(struct tls_transport *t, const char *server_name, const char *within);   /* before the handshake, if there is one */
 void                 tls_session_give_back(struct tls_transport *t);                                    /* after it, if it can be used again */
 bool                 tls_session_given(struct ssl_st *ssl, struct ssl_session_st *session);             /* by the server; true: taken */
 

@@ -145,16 +145,17 @@ bool tls_session_given(SSL *ssl, SSL_SESSION *session)
     return t->peer != NULL && session_size(ssl, session) <= SESSION_SIZE_MAX && put(t->context->sessions, str_of(t->peer), session);
 }
 
-/* The same address and the same name: what was verified then was verified for this name. */
-void tls_session_take_up(struct tls_transport *t, const char *server_name)
+/* The same address, the same name and the same domain: what was verified then was verified for these. */
+void tls_session_take_up(struct tls_transport *t, const char *server_name, const char *within)
 {
-    char            text[NET_ADDR_TEXT_MAX], key[NET_ADDR_TEXT_MAX + 300];
+    char            text[NET_ADDR_TEXT_MAX], key[NET_ADDR_TEXT_MAX + 600];
     struct net_addr to;
 
     if (sim_tls_active())
         return;
     t->plain->ops->peer(t->plain, &to);
-    (void)snprintf(key, sizeof key, "%s %.255s", to.any.sa_family == AF_UNSPEC ? "" : net_addr_format(&to, text), server_name != NULL ? server_name : "");
+    (void)snprintf(key, sizeof key, "%s %.255s %.255s", to.any.sa_family == AF_UNSPEC ? "" : net_addr_format(&to, text), server_name != NULL ? server_name : "",
+                   within != NULL ? within : "");
     t->peer = strdup(key);
     SSL_SESSION *session = t->peer != NULL ? take(t->context->sessions, str_of(t->peer)) : NULL;
     if (session == NULL)

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WITHIN_MAX    255                 /* of a domain: RFC 5321, 4.5.3.1.2 */
 #define TRIM_AFTER_NS (1 * NS_PER_S)
 
 /* The BIO over the plain transport. */
@@ -297,16 +298,27 @@ static bool is_ip(const char *name)
     return inet_pton(AF_INET, name, ip) == 1 || inet_pton(AF_INET6, name, ip) == 1;
 }
 
+/* OpenSSL takes a name that begins with a dot for all below it. */
+static bool verify_within(X509_VERIFY_PARAM *rules, const char *domain)
+{
+    char below[WITHIN_MAX + 2];
+
+    int n = snprintf(below, sizeof below, ".%s", domain);
+    return n > 1 && (size_t)n < sizeof below && X509_VERIFY_PARAM_set1_host(rules, domain, 0) == 1 && X509_VERIFY_PARAM_add1_host(rules, below, 0) == 1;
+}
+
 /* SNI carries names only, never addresses (RFC 6066, 3). */
-static bool name_server(SSL *ssl, const char *name, bool verify)
+static bool name_server(SSL *ssl, const char *name, const char *within, bool verify)
 {
     X509_VERIFY_PARAM *rules = SSL_get0_param(ssl);
 
-    if (is_ip(name))
+    if (is_ip(name) && within == NULL)
         return !verify || X509_VERIFY_PARAM_set1_ip_asc(rules, name) == 1;
-    if (SSL_set_tlsext_host_name(ssl, name) != 1)
+    if (!is_ip(name) && SSL_set_tlsext_host_name(ssl, name) != 1)
         return false;
     X509_VERIFY_PARAM_set_hostflags(rules, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    if (verify && within != NULL)
+        return verify_within(rules, within);
     return !verify || X509_VERIFY_PARAM_set1_host(rules, name, 0) == 1;
 }
 
@@ -383,7 +395,7 @@ static int handshake(struct tls_transport *t, int64_t deadline_ns)
 }
 
 /* From here the stream's transport is the TLS one, also after a failure; a handshake that was broken off cannot be taken up again. */
-static int begin(struct stream *s, struct tls_context *context, const char *server_name, int64_t deadline_ns)
+static int begin(struct stream *s, struct tls_context *context, const char *server_name, const char *within, int64_t deadline_ns)
 {
     assert(s->tls == NULL);
     int r = stream_flush(s, deadline_ns);
@@ -411,10 +423,10 @@ static int begin(struct stream *s, struct tls_context *context, const char *serv
         return stream_fail(s, -EPROTO);
     }
     ERR_clear_error();
-    if (server_name != NULL && !name_server(t->ssl, server_name, verify))
+    if (server_name != NULL && !name_server(t->ssl, server_name, within, verify))
         return stream_fail(s, fail(t));
     if (!tls_context_is_server(context))
-        tls_session_take_up(t, server_name);
+        tls_session_take_up(t, server_name, within);
     r = handshake(t, deadline_ns);
     if (r < 0) {
         t->failed = true;
@@ -429,11 +441,16 @@ static int begin(struct stream *s, struct tls_context *context, const char *serv
 int stream_tls_accept(struct stream *s, struct tls_context *context, int64_t deadline_ns)
 {
     assert(tls_context_is_server(context));
-    return begin(s, context, NULL, deadline_ns);
+    return begin(s, context, NULL, NULL, deadline_ns);
 }
 
 int stream_tls_connect(struct stream *s, struct tls_context *context, const char *server_name, int64_t deadline_ns)
 {
+    return stream_tls_connect_within(s, context, server_name, NULL, deadline_ns);
+}
+
+int stream_tls_connect_within(struct stream *s, struct tls_context *context, const char *server_name, const char *within, int64_t deadline_ns)
+{
     assert(!tls_context_is_server(context));
-    return begin(s, context, server_name, deadline_ns);
+    return begin(s, context, server_name, within, deadline_ns);
 }

@@ -566,7 +566,7 @@ static void note_and_talk(struct stream *s)
 }
 
 /* One session; whether it was one taken up again. */
-static bool visit(struct tls_context *client, struct tls_context *context, const char *name, make_fn *make)
+static bool visit_within(struct tls_context *client, struct tls_context *context, const char *name, const char *within, make_fn *make)
 {
     struct server     server = { .context = context, .result = 1, .then = note_and_talk };
     struct task_group group;
@@ -577,7 +577,7 @@ static bool visit(struct tls_context *client, struct tls_context *context, const
     make(&s, &server.stream);
     task_group_init(&group);
     CHECK_IS(task_group_start(&group, "server", server_task, &server), 0);
-    CHECK_IS(stream_tls_connect(s, client, name, soon()), 0);
+    CHECK_IS(stream_tls_connect_within(s, client, name, within, soon()), 0);
     bool resumed = stream_tls_resumed(s);
     say(s, "EHLO\r\n");
     expect(s, "250 hello\r\n");
@@ -598,6 +598,11 @@ static bool visit(struct tls_context *client, struct tls_context *context, const
     return resumed;
 }
 
+static bool visit(struct tls_context *client, struct tls_context *context, const char *name, make_fn *make)
+{
+    return visit_within(client, context, name, NULL, make);
+}
+
 static void resumption(int version, bool verify)
 {
     struct tls_context *client = client_context(verify), *stranger = client_context(verify);
@@ -608,6 +613,7 @@ static void resumption(int version, bool verify)
     for (int i = 0; i < 3; i++)
         CHECK(visit(client, context, "mx.example", make_memory));
     CHECK(!visit(client, context, "a.wild.example", make_memory));      /* another name: nothing was verified for it */
+    CHECK(!visit_within(client, context, "mx.example", "example", make_memory));     /* nor for another domain */
     CHECK(!visit(client, context, "mx.example", make_tcp));             /* and another address */
     CHECK(!visit(stranger, context, "mx.example", make_memory));        /* sessions are a context's */
     CHECK(visit(client, later, "mx.example", make_memory));             /* new certificates cost nobody a whole handshake */

@@ -111,7 +111,7 @@ def test_resolve_shows_the_way_and_why(server, folder):
     assert (tree["by"], tree["key"], tree["line"]) == ("catch-all", "@too.example", 6)
     assert [end["mailbox"] for end in tree["to"]] == [str(server.maildir("dave@too.example"))]
     r = server.command("resolve", "x@elsewhere.example")
-    assert r.returncode == 0 and b"mail servers of elsewhere.example, only for clients that may send to anywhere\n    mx.elsewhere.example 192.0.2.9:25\n" in r.stdout
+    assert r.returncode == 0 and b"mail servers of elsewhere.example, TLS: may, only for clients that may send to anywhere\n    mx.elsewhere.example 192.0.2.9:25\n" in r.stdout
     for argv, status in ((["nobody@here.example"], 67), (["--stranger", "x@elsewhere.example"], 77), (["--no-dns", "x@elsewhere.example"], 0),
                          (["a@"], 64), ([], 64)):
         assert server.command("resolve", *argv).returncode == status, argv

@@ -1,0 +1,46 @@
+/*
+ * Levels of TLS by domain: see tls_level.h. Pure.
+ */
+#include "conf/tls_level.h"
+#include "mail/domain.h"
+
+bool tls_level_key(struct conf *c, struct str name, struct str *out, struct buf *why)
+{
+    bool below = name.n > 0 && name.p[0] == '.';
+    struct str domain;
+
+    if (!domain_to_ascii(&c->arena, below ? str_from(name, 1) : name, &domain)) {
+        buf_put_z(why, "does not begin with a domain, or with a dot and a domain");
+        return false;
+    }
+    struct str key = below ? str_printf(&c->arena, ".%" STR_FMT, STR_ARG(domain)) : domain;
+    if (key.p == NULL) {
+        buf_put_z(why, "no memory");
+        return false;
+    }
+    *out = key;
+    return true;
+}
+
+const char *tls_level_word(enum conf_client_tls level)
+{
+    switch (level) {
+    case CONF_CLIENT_TLS_NONE:    return "none";
+    case CONF_CLIENT_TLS_MAY:     return "may";
+    case CONF_CLIENT_TLS_ENCRYPT: return "encrypt";
+    case CONF_CLIENT_TLS_VERIFY:  return "verify";
+    case CONF_CLIENT_TLS_SECURE:  return "secure";
+    }
+    return "";
+}
+
+enum conf_client_tls tls_level_of(const struct conf *c, struct str domain)
+{
+    const struct map_str *levels = &c->outbound_tls_by_domain;
+    const enum conf_client_tls *level = levels->used > 0 ? map_str_get(levels, domain) : NULL;
+
+    /* A domain has at most 127 labels. */
+    for (ssize_t dot; level == NULL && levels->used > 0 && (dot = str_find(domain, '.')) >= 0; domain = str_from(domain, (size_t)dot + 1))
+        level = map_str_get(levels, str_from(domain, (size_t)dot));
+    return level != NULL ? *level : c->outbound_tls;
+}
