@@ -174,12 +174,22 @@ struct conf {
     uint32_t recipients_max;             /* RCPT commands per transaction; 1000 */
     uint32_t sessions_max;               /* 10000 */
     uint32_t sessions_per_client_max;    /* per IPv4 address or IPv6 /64; 1000; trusted networks are free */
+    uint32_t client_connections_per_minute;      /* likewise; 300; 0: no limit, as in the next */
+    uint32_t client_errors_per_hour;     /* 1000 */
+    uint32_t client_unknown_users_per_hour;      /* 200 */
+    uint32_t client_messages_per_hour;   /* 20000 */
+    uint32_t client_login_failures_per_hour;     /* 30 */
+    uint32_t login_failures_per_hour;    /* of one login, from everywhere; 100 */
+    uint32_t client_network_factor;      /* so many times as much is for a whole /24 or /48; 4; 0: no limit */
+    bool     enforce_sync;               /* who speaks before its turn is sent away; yes */
+    int64_t  greeting_delay_ns;          /* and must be silent for so long before the greeting; 0 */
     uint32_t errors_max;                 /* refused commands before 421; 20 */
     uint32_t messages_per_session_max;   /* 10000 */
     uint32_t header_size_max;            /* bytes; 1 MiB */
     uint32_t received_max;               /* 100: a loop (RFC 5321, 6.3) */
     int64_t  command_timeout_ns;         /* 5 min */
     int64_t  data_timeout_ns;            /* silence within a message: 3 min */
+    int64_t  transaction_timeout_ns;     /* from the greeting, or the last accepted message, to the next; 2 h */
     uint32_t data_rate_min;              /* bytes per second of a message, over each data_timeout; 256; 0: none */
     int64_t  future_release_max_ns;      /* how long mail may be held for its sender; 7 d; 0: not offered */
     int64_t  deliver_by_min_ns;          /* the shortest time promised for BY=...;R; 0 */

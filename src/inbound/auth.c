@@ -15,6 +15,7 @@
 
 #define NONCE_BYTES  18
 #define NONCE_LEN    24                  /* in base64 */
+#define DELAY_MAX_NS (60 * NS_PER_S)
 #define LOGGED_MAX   100                 /* of a name that failed; it may be a password in the wrong place, but who attacks whom is worth more */
 
 /* What we can ask the keeper about; tokens are not among it. The order is the one in which EHLO says them. */
@@ -30,6 +31,7 @@ struct exchange {
     struct sasl_binding bindings[2];     /* the second ends the list */
     char                login[KEEPER_LOGIN_MAX + 1];
     enum keeper_verdict trouble;         /* KEEPER_YES while the keeper answers */
+    bool                blocked;         /* the login: too many have guessed */
 };
 
 /* -- what is offered ---------------------------------------------------------------------------------------------------------- */
@@ -152,6 +154,9 @@ static enum sasl_step ask_keeper(struct exchange *x, enum sasl_step question)
     struct keeper_scram scram;
     enum keeper_verdict v;
 
+    x->blocked = restraint_login_is_blocked(x->s, x->sasl.login);
+    if (x->blocked)
+        return SASL_REFUSED;
     if (question == SASL_ASK_SALT) {
         v = keeper_scram_parameters(x->sasl.login, &scram);
         if (v == KEEPER_YES)
@@ -201,6 +206,7 @@ static struct reply let_in(struct exchange *x)
     memcpy(s->login, x->login, sizeof s->login);
     s->authenticated = true;
     s->auth_failures = 0;
+    restraint_login_worked(s, x->sasl.login);
     metric_add(METRIC_logins, 1);
     log_event(LOG_INFO, "login", LOG_Z("client", s->client_ip), LOG_Z("login", s->login), LOG_Z("mechanism", sasl_name(x->sasl.mechanism)),
               LOG_Z("tls", stream_tls_protocol(s->stream)));
@@ -214,11 +220,12 @@ static struct reply refuse(struct exchange *x)
     int64_t delay;
 
     s->auth_failures++;
+    uint32_t failures = restraint_login_failed(s, x->sasl.login);
     metric_add(METRIC_login_failures, 1);
     log_event(LOG_WARN, "login-failed", LOG_Z("client", s->client_ip), LOG_STR("login", str_head(x->sasl.login, LOGGED_MAX)),
-              LOG_Z("mechanism", sasl_name(x->sasl.mechanism)), LOG_U64("failures", s->auth_failures), LOG_Z("text", x->sasl.why));
-    if (__builtin_mul_overflow(s->conf->auth_failure_delay_ns, (int64_t)s->auth_failures, &delay))
-        delay = s->conf->auth_failure_delay_ns;
+              LOG_Z("mechanism", sasl_name(x->sasl.mechanism)), LOG_U64("failures", failures), LOG_Z("text", x->sasl.why));
+    if (__builtin_mul_overflow(s->conf->auth_failure_delay_ns, (int64_t)failures, &delay) || delay > DELAY_MAX_NS)
+        delay = s->conf->auth_failure_delay_ns > DELAY_MAX_NS ? s->conf->auth_failure_delay_ns : DELAY_MAX_NS;
     (void)task_sleep(delay);             /* cancelled: the server stops, and the reply comes at once */
     if (s->auth_failures >= s->conf->auth_failures_max)
         return session_farewell(s, 421, "4.7.0", "Too many failed logins");
@@ -230,6 +237,8 @@ static struct reply verdict(struct exchange *x, enum sasl_step step, struct repl
     switch (step) {
     case SASL_DONE: return let_in(x);
     case SASL_REFUSED:
+        if (x->blocked)
+            return reply(454, "4.7.0", "Too many failed logins under that name; try again later");
         if (x->trouble != KEEPER_YES)
             return reply(454, "4.7.0", x->trouble == KEEPER_BUSY ? "Too many are logging in; try again later" : "I cannot check passwords now");
         return refuse(x);
@@ -245,7 +254,7 @@ static struct reply verdict(struct exchange *x, enum sasl_step step, struct repl
 }
 
 /* Code 0: it may come now (RFC 4954, 4). */
-static struct reply check_auth(const struct session *s, struct str name, enum sasl_mechanism *out)
+static struct reply check_auth(struct session *s, struct str name, enum sasl_mechanism *out)
 {
     if (!is_for_logins(s))
         return reply(502, "5.5.1", "That command is not offered here");
@@ -260,6 +269,8 @@ static struct reply check_auth(const struct session *s, struct str name, enum sa
         return reply(501, "5.5.4", "AUTH needs a mechanism");
     if (!sasl_find(name, out) || !is_offered(s, *out))
         return reply(504, "5.5.4", "That mechanism is not offered here");
+    if (!restraint_allows(s, LIMIT_LOGIN_FAILURES))
+        return session_farewell(s, 421, "4.7.0", "Too many failed logins from your address; try again later");
     return reply(0, NULL, NULL);
 }
 

@@ -43,6 +43,7 @@ enum when {
     BEFORE_AUTH    = 1 << 7,             /* also where a login is required and not there yet (RFC 4954, 6) */
     NOT_IN_LMTP    = 1 << 8,
     ONLY_IN_LMTP   = 1 << 9,
+    LAST           = 1 << 10,            /* of a group that is pipelined (RFC 2920, 3.1) */
 };
 
 // clang-format off
@@ -52,11 +53,11 @@ static const struct verb_row {
     enum extension extension;                                      /* that brings it: not offered, 502; left out: none does */
 } verbs[VERB_COUNT] = {
     /* verb            handler   when                            */
-    [VERB_HELO]     = { on_helo, NOT_IN_LMTP | BEFORE_AUTH       },
-    [VERB_EHLO]     = { on_ehlo, NOT_IN_LMTP | BEFORE_TLS | BEFORE_AUTH },
+    [VERB_HELO]     = { on_helo, NOT_IN_LMTP | BEFORE_AUTH | LAST },
+    [VERB_EHLO]     = { on_ehlo, NOT_IN_LMTP | BEFORE_TLS | BEFORE_AUTH | LAST },
     [VERB_MAIL]     = { on_mail, GREETED | NO_TRANSACTION        },
     [VERB_RCPT]     = { on_rcpt, IN_TRANSACTION | NO_TEXT        },
-    [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT | NO_TEXT },
+    [VERB_DATA]     = { on_data, NO_ARGS | IN_TRANSACTION | HAS_RCPT | NO_TEXT | LAST },
     [VERB_BDAT]     = { on_bdat, BEFORE_TLS | BEFORE_AUTH        },   /* offered and allowed or not, its octets come */
     [VERB_RSET]     = { on_rset, NO_ARGS | BEFORE_AUTH           },
     [VERB_NOOP]     = { on_noop, BEFORE_TLS | BEFORE_AUTH        },
@@ -64,7 +65,7 @@ static const struct verb_row {
     [VERB_HELP]     = { on_help, BEFORE_AUTH                     },
     [VERB_QUIT]     = { on_quit, NO_ARGS | BEFORE_TLS | BEFORE_AUTH },
     [VERB_EXPN]     = { inquiry_on_expn, ANY_TIME, EXTENSION_EXPN },
-    [VERB_LHLO]     = { on_ehlo, ONLY_IN_LMTP | BEFORE_TLS       },
+    [VERB_LHLO]     = { on_ehlo, ONLY_IN_LMTP | BEFORE_TLS | LAST },
     [VERB_STARTTLS] = { session_on_starttls, BEFORE_TLS | BEFORE_AUTH },
     [VERB_AUTH]     = { session_on_auth, BEFORE_AUTH             },
     [VERB_ETRN]     = { inquiry_on_etrn, GREETED | NO_TRANSACTION, EXTENSION_ETRN },
@@ -106,7 +107,11 @@ static struct reply dispatch(struct session *s, const struct smtp_line *command)
     if (row->handler == NULL || !extension_offered(s, row->extension) || (!session_is_lmtp(s) && (row->when & ONLY_IN_LMTP)))
         return reply(502, "5.5.1", "That command is not offered here");
     struct reply r = check_when(s, row->when, command->args);
-    return r.code != 0 ? r : row->handler(s, command->args);
+    if (r.code != 0)
+        return r;
+    if (command->verb != VERB_BDAT && restraint_is_out_of_turn(s, row->when & LAST))
+        return restraint_refuse_out_of_turn(s);
+    return row->handler(s, command->args);
 }
 
 /* Of what is no command, the word that it begins with, if it looks like one: after a refused AUTH some send their password all the same. */
@@ -170,6 +175,8 @@ struct reply command_refused(struct session *s, struct str shown, struct reply r
     /* 4xx is our trouble, not theirs. */
     if (r.code >= 500 && ++s->errors > s->conf->errors_max)
         return session_farewell(s, 421, "4.7.0", "Too many errors");
+    if (r.code >= 500 && !restraint_take(s, LIMIT_ERRORS))
+        return session_farewell(s, 421, "4.7.0", "Too many errors from your address; try again later");
     return r;
 }
 
@@ -248,6 +255,8 @@ static struct reply on_mail(struct session *s, struct str args)
         return r;
     if (s->messages >= s->conf->messages_per_session_max)
         return session_farewell(s, 421, "4.7.0", "Enough messages for one session; connect again");
+    if (!restraint_allows(s, LIMIT_MESSAGES))
+        return reply(450, "4.7.1", "Enough messages from your address for now; try again later");
     r = wishes_grant(s, &mail, &s->transaction.wishes);
     if (r.code != 250)
         return r;

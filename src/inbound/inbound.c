@@ -42,6 +42,7 @@ struct inbound {
     struct offload      *files;          /* owned */
     struct certificates *certificates;   /* owned */
     struct rate         *rates;          /* owned */
+    struct limits       *limits;         /* owned */
     struct submit_limit  submit;         /* only loop 0's sessions: the submit socket is there */
     struct session_limit limit;
     struct net_addr     *addresses;      /* owned; of the configured listeners */
@@ -61,6 +62,7 @@ static void inbound_free(struct inbound *in)
     submit_limit_free(&in->submit);
     certificates_free(in->certificates);
     rate_free(in->rates);
+    limits_free(in->limits);
     if (in->files != NULL)
         offload_free(in->files);
     free(in->loops);
@@ -75,17 +77,18 @@ static struct inbound *inbound_new(struct queue *q, const struct conf *c)
     if (in == NULL)
         return NULL;
     submit_limit_init(&in->submit);
-    session_limit_init(&in->limit);
     in->grace_ns = c->shutdown_grace_ns;
     in->files = offload_new("files", FILES_THREADS, FILES_QUEUE_MAX);
     in->rates = rate_new(SUBMISSION_NAMES_MAX);
+    in->limits = in->limit.limits = limits_new();
     in->addresses = calloc(c->listener_count + 1, sizeof *in->addresses);
     in->loops = calloc(loop_count(), sizeof *in->loops);
-    bool ok = in->files != NULL && in->rates != NULL && in->addresses != NULL && in->loops != NULL;
+    bool ok = in->files != NULL && in->rates != NULL && in->limits != NULL && in->addresses != NULL && in->loops != NULL;
     for (unsigned i = 0; ok && i < loop_count(); i++) {
         struct inbound_loop *l = &in->loops[in->loop_count++];
         l->in = in;
-        l->shared = (struct session_shared){ .queue = q, .files = in->files, .submit = &in->submit, .rates = in->rates, .stop_deadline_ns = TASK_FOREVER };
+        l->shared = (struct session_shared){ .queue = q, .files = in->files, .submit = &in->submit, .rates = in->rates,
+                                              .limits = in->limits, .stop_deadline_ns = TASK_FOREVER };
         l->listeners = calloc(c->listener_count + 1, sizeof *l->listeners);
         ok = l->listeners != NULL;
     }

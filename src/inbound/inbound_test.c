@@ -274,6 +274,57 @@ static void text_must_come_fast_enough(void **state)
     }
 }
 
+static void with_a_trickle_of_commands(void *arg)
+{
+    int code = 250;
+
+    (void)arg;
+    start();
+    struct stream *s = greeted_from("198.51.100.1");
+    assert_int_equal(say(s, "MAIL FROM:<>\r\n"), 250);
+    int64_t began = clock_mono_ns();
+    while (code == 250 && clock_mono_ns() < began + 100 * 3600 * NS_PER_S) {
+        assert_int_equal(task_sleep(15 * NS_PER_S), 0);
+        code = say(s, "NOOP\r\n");
+    }
+    assert_int_equal(code, 421);
+    assert_in_range(clock_mono_ns() - began, 3500 * NS_PER_S, 3700 * NS_PER_S);
+    assert_int_equal(hear(s), 0);
+    stream_close(s);
+    stop();
+}
+
+/* As much as data_rate_min asks for, and no end: that is slower than a transaction may be. */
+static void with_a_trickle_of_text(void *arg)
+{
+    int code = 0;
+
+    (void)arg;
+    start();
+    struct stream *s = greeted_from("198.51.100.1");
+    assert_int_equal(say(s, "MAIL FROM:<>\r\n"), 250);
+    assert_int_equal(say(s, "RCPT TO:<postmaster>\r\n"), 250);
+    assert_int_equal(say(s, "DATA\r\n"), 354);
+    int64_t began = clock_mono_ns();
+    while (code == 0 && clock_mono_ns() < began + 100 * 3600 * NS_PER_S) {
+        (void)stream_put(s, STR("0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\r\n"));
+        (void)stream_flush(s, TASK_FOREVER);
+        ssize_t n = stream_fill(s, task_deadline_in(NS_PER_S / 4));
+        code = n == -ETIMEDOUT ? 0 : hear(s);
+    }
+    assert_int_equal(code, 421);
+    assert_in_range(clock_mono_ns() - began, 3500 * NS_PER_S, 3700 * NS_PER_S);
+    stream_close(s);
+    stop();
+}
+
+static void a_transaction_has_an_end(void **state)
+{
+    (void)state;
+    run("transaction_timeout = 1h", with_a_trickle_of_commands);
+    run("transaction_timeout = 1h", with_a_trickle_of_text);
+}
+
 static void with_many_clients(void *arg)
 {
     struct stream *s[8];
@@ -306,6 +357,33 @@ static void sessions_are_limited(void **state)
 {
     (void)state;
     run("sessions_max = 6\nsessions_per_client_max = 2", with_many_clients);
+}
+
+static void with_many_neighbours(void *arg)
+{
+    struct stream *s[5];
+
+    (void)arg;
+    start();
+    s[0] = greeted_from("198.51.100.1");
+    s[1] = greeted_from("198.51.100.2");
+    s[2] = connect_from("198.51.100.3");         /* its first, and the third of its /24 */
+    assert_int_equal(hear(s[2]), 421);
+    s[3] = greeted_from("198.51.101.1");
+    assert_int_equal(say(s[0], "QUIT\r\n"), 221);
+    stream_close(s[0]);
+    s[0] = NULL;
+    assert_int_equal(task_sleep(NS_PER_S), 0);
+    s[4] = greeted_from("198.51.100.3");
+    for (int i = 0; i < 5; i++)
+        stream_close(s[i]);
+    stop();
+}
+
+static void a_network_is_limited_too(void **state)
+{
+    (void)state;
+    run("sessions_per_client_max = 1\nclient_network_factor = 2", with_many_neighbours);
 }
 
 static void stopping(void *arg)
@@ -443,6 +521,8 @@ int main(void)
         cmocka_unit_test(eight_bits_are_what_is_there),
         cmocka_unit_test(text_must_come_fast_enough),
         cmocka_unit_test(sessions_are_limited),
+        cmocka_unit_test(a_transaction_has_an_end),
+        cmocka_unit_test(a_network_is_limited_too),
         cmocka_unit_test(stop_is_polite),
         cmocka_unit_test(connections_may_break_at_every_byte),
         cmocka_unit_test(a_taken_address_is_an_error_with_its_name),

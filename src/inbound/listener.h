@@ -9,19 +9,15 @@
 #include "run/net.h"
 
 /*
- * How many sessions there are, over all loops, in all and for each client. Counters are found by a keyed hash of the
- * client's address (IPv6: its /64), so they need no lock and no memory that grows; two clients share one by chance once in
+ * How many sessions there are, over all loops, in all, for each client and for the network around it. Counters are found as
+ * policy/limit.h finds its buckets, so they need no lock and no memory that grows; two clients share one by chance once in
  * 65,536, and nobody can arrange it.
  */
-#define SESSION_LIMIT_COUNTERS 65536
-
 struct session_limit {
-    unsigned total;                              /* atomic, as are the next */
-    unsigned by_client[SESSION_LIMIT_COUNTERS];
-    uint8_t  key[16];
+    unsigned       total;                        /* atomic, as are the next */
+    unsigned       by_client[LIMIT_SLOTS], by_network[LIMIT_SLOTS];
+    struct limits *limits;                       /* what else a client is counted for */
 };
-
-void session_limit_init(struct session_limit *l);
 
 struct listener {
     struct net_listener   *socket;               /* owned */

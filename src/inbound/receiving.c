@@ -236,6 +236,8 @@ static struct reply lost_patience(struct receiving *r, ssize_t n)
 {
     if (n == -ETIMEDOUT && r->s->shielded)
         return session_farewell(r->s, 421, "4.3.2", "The server is stopping");
+    if (n == -ETIMEDOUT && session_is_overdue(r->s))
+        return session_farewell(r->s, 421, "4.4.2", "The message takes too long");
     if (n == -ETIMEDOUT)
         return session_farewell(r->s, 421, "4.4.2", r->slow ? "The message comes too slowly" : "The message stopped coming");
     return reply(0, NULL, NULL);
@@ -327,6 +329,8 @@ static struct reply put_message(struct receiving *r)
         return cannot_keep(error);
     s->messages++;
     s->errors = 0;
+    session_begin_due(s);
+    (void)restraint_take(s, LIMIT_MESSAGES);     /* one beyond it was begun before; it is kept */
     return session_reply(s, 250, "2.0.0", "Queued as %s%s", t->id, held ? ", and held: you have sent too much in this hour" : "");
 }
 

@@ -100,8 +100,14 @@ static bool is_kept(const struct expand_node *n)
     return n->end == EXPAND_LOCAL || n->end == EXPAND_REMOTE || (n->end == EXPAND_UNKNOWN && n->mailbox == EXPAND_ABSENT);
 }
 
+/* Who asks for many is looking for those who are there, and learns nothing more: neither from who is unknown nor from who is known. */
+static struct reply harvested(struct session *s)
+{
+    return session_farewell(s, 421, "4.7.0", "Too many unknown users from your address; try again later");
+}
+
 /* Code 0: they may come in. *out_count: how many. */
-static struct reply judge(const struct expansion *x, size_t *out_count)
+static struct reply judge(struct session *s, const struct expansion *x, size_t *out_count)
 {
     size_t good = 0, kept = 0, unknown = 0, denied = 0;
 
@@ -114,7 +120,7 @@ static struct reply judge(const struct expansion *x, size_t *out_count)
     if (denied > 0)
         return reply(550, "5.7.1", "Relaying denied: not our domain, and you are not one of ours");
     if (good == 0)
-        return reply(550, "5.1.1", "No such user here");
+        return restraint_take(s, LIMIT_UNKNOWN_USERS) ? reply(550, "5.1.1", "No such user here") : harvested(s);
     if (good + unknown > kept)
         return alias_trouble(x, "an alias names somebody who is neither a user nor an alias");
     *out_count = kept;
@@ -188,7 +194,7 @@ static struct reply add_expanded(struct session *s, struct expansion *x, const s
 
     struct reply r = follow(s, x);
     if (r.code == 0)
-        r = judge(x, &count);
+        r = judge(s, x, &count);
     if (r.code != 0)
         return r;
     if (count > rcpts_max(s->conf) - t->rcpt_count)
@@ -208,6 +214,8 @@ struct reply recipient_add(struct session *s, const struct rcpt_args *named, boo
     struct transaction *t = &s->transaction;
     struct expansion x;
 
+    if (!restraint_allows(s, LIMIT_UNKNOWN_USERS))
+        return harvested(s);
     if (transaction_was_named(t, &named->rcpt))      /* one copy is what the sender meant */
         return reply(250, "2.1.5", "Recipient ok, named before");
     if (t->named.used >= s->conf->recipients_max)

@@ -6,9 +6,11 @@
  * has a deadline. Runs in the worker, on the loop that accepted the connection.
  */
 #include "inbound/session.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "inbound/session_internal.h"
 #include "policy/access.h"
+#include "smtp/foreign.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +21,7 @@
 #define FAREWELL_WAIT_NS (5 * NS_PER_S)
 #define REPLY_BYTES_MAX  4096
 
-enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_TIMEOUT, LINE_STOP, LINE_GONE };
+enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_FOREIGN, LINE_TIMEOUT, LINE_STOP, LINE_GONE };
 
 static struct reply     answer(struct session *s);
 static enum line_result read_line(struct session *s, bool auth, struct str *out);
@@ -45,7 +47,9 @@ void session_talk(struct session *s)
     if (session_begin_tls(s) < 0)
         return;
     s->replies = 1;
-    struct reply r = session_greeting(s);
+    struct reply r = restraint_meet(s);
+    if (r.code == 0)
+        r = session_greeting(s);
     for (;;) {
         if (r.code != SESSION_SAID && put_replies(s, &r) < 0)
             return;              /* it reads no replies, and how much of this one it got nobody knows */
@@ -78,6 +82,7 @@ struct session *session_new(struct session_shared *shared, struct stream *stream
     s->stream = stream;
     s->client = *client;
     s->conf = conf_current();
+    session_begin_due(s);
     transaction_init(&s->transaction, s->conf->recipients_max + s->conf->alias_recipients_max);
     if (client->local) {
         s->trusted = true;       /* the kernel vouches for the uid, and each message carries it */
@@ -91,19 +96,21 @@ struct session *session_new(struct session_shared *shared, struct stream *stream
 void session_know_client(struct session *s, const struct net_addr *addr)
 {
     const struct conf *c = s->conf;
-    uint8_t ip[16];
 
     s->extensions_off = s->client.terms.extensions_off;
     if (addr == NULL) {
         snprintf(s->client_ip, sizeof s->client_ip, "unknown");
         s->trusted = false;
+        s->ip_len = 0;
         return;
     }
     net_addr_format_ip(addr, s->client_ip);
-    size_t len = net_addr_ip(addr, ip);
-    s->trusted = access_is_trusted(c, ip, len);
+    s->ip_len = net_addr_ip(addr, s->ip);
+    s->trusted = access_is_trusted(c, s->ip, s->ip_len);
+    if (s->shared->limits != NULL && !s->trusted)
+        limit_find_client(s->shared->limits, s->ip, s->ip_len, &s->counted);
     for (size_t i = 0; i < c->client_network_count; i++)
-        if (ip_range_has(&c->client_networks[i].network, ip, len))
+        if (ip_range_has(&c->client_networks[i].network, s->ip, s->ip_len))
             s->extensions_off |= c->client_networks[i].extensions_off;
 }
 
@@ -145,7 +152,10 @@ bool session_read(struct session *s, bool auth, struct str *out, struct reply *o
     case LINE_TOO_LONG: *out_failure = reply(500, auth ? "5.5.6" : "5.5.2", "The line is too long"); break;      /* RFC 4954, 4 and 6 */
     case LINE_FLOOD: *out_failure = session_farewell(s, 421, "4.7.0", "This line has no end"); break;
     case LINE_BARE_LF: *out_failure = session_farewell(s, 421, "4.5.2", "A line ends in CR LF, not in LF alone"); break;
-    case LINE_TIMEOUT: *out_failure = session_farewell(s, 421, "4.4.2", "You said nothing for too long"); break;
+    case LINE_FOREIGN: *out_failure = restraint_check_protocol(s, stream_pending(s->stream)); break;
+    case LINE_TIMEOUT:
+        *out_failure = session_farewell(s, 421, "4.4.2", session_is_overdue(s) ? "No message came for too long" : "You said nothing for too long");
+        break;
     case LINE_STOP: *out_failure = session_farewell(s, 421, "4.3.2", "The server is stopping"); break;
     case LINE_GONE: break;
     }
@@ -207,6 +217,8 @@ static enum line_result read_line(struct session *s, bool auth, struct str *out)
 
     for (;;) {
         struct str text = stream_pending(s->stream);
+        if (!auth && foreign_protocol(text) != NULL)
+            return LINE_FOREIGN;
         size_t end = line_end(text, seen);
         size_t max = line_max(text, auth);
         if (end > max || (end == 0 && text.n > max))
@@ -246,14 +258,18 @@ static void shield(struct session *s)
 int64_t session_in_grace(const struct session *s, int64_t deadline_ns)
 {
     int64_t stop = s->shielded ? s->shared->stop_deadline_ns : TASK_FOREVER;
-    return deadline_ns < stop ? deadline_ns : stop;
+    int64_t end = stop < s->due_ns ? stop : s->due_ns;
+    return deadline_ns < end ? deadline_ns : end;
 }
+
+void session_begin_due(struct session *s) { s->due_ns = task_deadline_in(s->conf->transaction_timeout_ns); }
+bool session_is_overdue(const struct session *s) { return clock_mono_ns() >= s->due_ns; }
 
 static int64_t send_deadline(const struct session *s) { return session_in_grace(s, task_deadline_in(s->conf->command_timeout_ns)); }
 
 ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle)
 {
-    ssize_t n = s->shielded ? -ECANCELED : stream_fill(s->stream, deadline_ns);
+    ssize_t n = s->shielded ? -ECANCELED : stream_fill(s->stream, session_in_grace(s, deadline_ns));
 
     if (n != -ECANCELED)
         return n;

@@ -10,6 +10,7 @@
 
 #include "conf/conf.h"
 #include "inbound/submit.h"
+#include "policy/limit.h"
 #include "queue/queue.h"
 #include "run/offload.h"
 #include "run/stream.h"
@@ -20,6 +21,7 @@ struct session_shared {
     struct offload      *files;              /* looks for mailboxes */
     struct submit_limit *submit;
     struct rate         *rates;              /* of logins */
+    struct limits       *limits;             /* of clients; NULL: none */
     struct certificates *certificates;
     int64_t              stop_deadline_ns;   /* TASK_FOREVER until the server stops; then no session waits beyond it */
 };

@@ -23,6 +23,10 @@ struct session {
     char                   client_ip[NET_ADDR_TEXT_MAX];   /* "" for local submission */
     char                   login[KEEPER_LOGIN_MAX + 1];    /* "alice@here.example", "uid:1000"; "" if nobody */
     bool                   trusted;
+    uint8_t                ip[16];                         /* of the client */
+    size_t                 ip_len;                         /* 0: nobody knows, or local */
+    struct limit_client    counted;                        /* where policy/limit counts it; not if it is one of ours */
+    int64_t                due_ns;                         /* by then the next message must be accepted */
     uint32_t               extensions_off;                 /* by the listener and the client's networks; 1 << enum conf_extension */
     bool                   authenticated;                  /* by AUTH */
     uint32_t               auth_failures;
@@ -57,6 +61,10 @@ struct reply session_greeting(struct session *s);
 ssize_t session_fill(struct session *s, int64_t deadline_ns, bool idle);
 int64_t session_in_grace(const struct session *s, int64_t deadline_ns);   /* the earlier of the two */
 
+/* From now on there is transaction_timeout to the next accepted message. */
+void         session_begin_due(struct session *s);
+bool         session_is_overdue(const struct session *s);
+
 /* Awaits the next line; out stays in the input until session_take_line. auth: one of the AUTH exchange, which may be longer. False: the
  * failure is what to say; with code 0 the client is gone, and with s->closing it is the last word. */
 bool session_read(struct session *s, bool auth, struct str *out, struct reply *out_failure);
@@ -83,6 +91,27 @@ struct reply command_answer(struct session *s, struct str line);
 
 /* Logs a refusal, and counts it: gives the reply back, or a farewell when there were too many. shown is the command for the log. */
 struct reply command_refused(struct session *s, struct str shown, struct reply r);
+
+/* -- restraint.c */
+
+/* Whether the client has some of that kind left, and takes one. True for those whom no limit is for. */
+bool         restraint_allows(const struct session *s, enum limit_kind kind);
+bool         restraint_take(const struct session *s, enum limit_kind kind);
+
+/* The same of logins. A failure counts; gives how many there are lately, of the session, its client and that login: the most of them. */
+bool         restraint_login_is_blocked(const struct session *s, struct str login);
+void         restraint_login_worked(const struct session *s, struct str login);
+uint32_t     restraint_login_failed(const struct session *s, struct str login);
+
+/* Awaits: what came before the greeting. Code 0: nothing, as it should be. */
+struct reply restraint_meet(struct session *s);
+
+/* Whether there is something behind the command in the input that had to wait for its reply. last: nothing may be pipelined behind it. */
+bool         restraint_is_out_of_turn(const struct session *s, bool last);
+struct reply restraint_refuse_out_of_turn(struct session *s);
+
+/* What begins so is no SMTP: the last word to it; code 0: it may be. */
+struct reply restraint_check_protocol(struct session *s, struct str input);
 
 /* -- session_tls.c */
 
