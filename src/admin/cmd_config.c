@@ -3,6 +3,7 @@
  */
 #include "admin/cli.h"
 #include "admin/commands.h"
+#include "admin/secrets.h"
 #include "base/cleanup.h"
 #include "conf/conf.h"
 #include "inbound/certificates.h"
@@ -105,8 +106,10 @@ int cmd_config(int argc, char **argv)
         return code;
     if (strcmp(argv[optind], "show") == 0)
         show(conf);
-    else if ((code = check_certificates(conf)) == EX_OK && (code = check_accounts(conf)) == EX_OK)
+    else if ((code = check_certificates(conf)) == EX_OK && (code = check_accounts(conf)) == EX_OK) {
+        secrets_check(conf);
         printf("%s: ok\n", conf->path);
+    }
     conf_unref(conf);
     return code;
 }

@@ -8,6 +8,7 @@
 #include "admin/cli.h"
 #include "admin/commands.h"
 #include "admin/control.h"
+#include "admin/secrets.h"
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
@@ -114,6 +115,7 @@ static int start_keeper(struct server *s)
     char error[256];
     struct keeper_options options;
 
+    secrets_check(s->conf);
     int r = keeper_options_of(s->conf, &options, error);
     if (r == 0)
         r = keeper_start(&options, error);
@@ -262,25 +264,38 @@ static void say_what_waits(const struct conf *started, const struct conf *now)
 
 struct reload {
     const char  *path;
+    const char  *data_dir;               /* of the start */
     struct conf *conf;
     struct buf   error;
     int          result;
 };
 
+/* Last of all the keeper's part: what is refused must leave nothing in force. */
+static int take_over(const struct reload *r, char error[256])
+{
+    struct keeper_options options;
+
+    if (strcmp(r->conf->data_dir, r->data_dir) != 0) {
+        snprintf(error, 256, "data_dir is another one: a running server does not move");
+        return -EINVAL;
+    }
+    int result = keeper_options_of(r->conf, &options, error);
+    return result < 0 ? result : keeper_reload(&options, error);
+}
+
 static void load_again(void *arg)
 {
     struct reload *r = arg;
-    struct keeper_options options;
     char error[256];
 
     r->result = cli_load_conf(r->path, &r->conf, &r->error);
     if (r->result < 0)
         return;
-    r->result = keeper_options_of(r->conf, &options, error);
-    if (r->result == 0)
-        r->result = keeper_reload(&options, error);
-    if (r->result == 0)
+    r->result = take_over(r, error);
+    if (r->result == 0) {
+        secrets_check(r->conf);
         return;
+    }
     buf_put_z(&r->error, error);
     conf_unref(r->conf);
 }
@@ -298,14 +313,11 @@ static void say_refused(struct str errors)
 static void reload(struct server *s)
 {
     struct offload *helper = offload_new("reload", 1, 1);
-    struct reload r = { .path = s->path, .result = -ENOMEM };
+    struct reload r = { .path = s->path, .data_dir = s->conf->data_dir, .result = -ENOMEM };
 
     buf_init(&r.error, ERRORS_MAX);
     bool loaded = helper != NULL && offload_run(helper, load_again, &r) == 0 && r.result == 0;
-    if (loaded && strcmp(r.conf->data_dir, s->conf->data_dir) != 0) {
-        say_refused(STR("data_dir is another one: a running server does not move"));
-        conf_unref(r.conf);
-    } else if (loaded) {
+    if (loaded) {
         say_what_waits(s->conf, r.conf);
         log_level_set(r.conf->log_level);
         conf_set_current(r.conf);

@@ -463,6 +463,7 @@ static void info_from_stat(const struct stat *st, struct file_info *out)
         .is_dir = S_ISDIR(st->st_mode),
         .passable = S_ISDIR(st->st_mode) && (st->st_mode & S_IXOTH) != 0,
         .is_file = S_ISREG(st->st_mode),
+        .open_to_all = S_ISREG(st->st_mode) && (st->st_mode & (S_IROTH | S_IWOTH)) != 0,
     };
 }
 

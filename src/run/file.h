@@ -24,6 +24,7 @@ struct file_info {
     uint64_t size;
     uint64_t mtime_ns;
     bool     is_dir, is_file;
+    bool     open_to_all;                /* a file that everybody may read, or write, by its mode */
     bool     passable;                   /* a directory through which everybody may reach what is open to them there */
 };
 

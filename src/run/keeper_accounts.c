@@ -174,10 +174,8 @@ void accounts_free(struct accounts *a)
 {
     if (a == NULL)
         return;
-    for (size_t i = 0; i < a->count; i++)
-        explicit_bzero(&a->list[i]->keys, sizeof a->list[i]->keys);
     map_str_free(&a->by_login);
-    arena_reset(&a->arena);
+    arena_wipe(&a->arena);               /* hashes and keys */
     free(a);
 }
 

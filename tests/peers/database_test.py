@@ -285,3 +285,8 @@ def test_a_reload_takes_another_database(server, database, folder):
     os.kill(server.process.pid, 1)
     wait_until(lambda: "reload-refused" in server.said(), 30, server.said)
     assert attempt(server, BOB, "new") == 235
+    # Nothing of a configuration that is refused holds, its accounts neither.
+    server.conf.write_text(before.replace(str(server.data), str(folder / "moved")))
+    os.kill(server.process.pid, 1)
+    wait_until(lambda: "data_dir is another one" in server.said(), 30, server.said)
+    assert attempt(server, BOB, "new") == 235 and attempt(server) == 535
