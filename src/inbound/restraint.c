@@ -10,7 +10,7 @@
 /* -- how much ------------------------------------------------------------------------------------------------------------------- */
 
 /* For whom a proxy speaks without saying who it is, the proxy answers. */
-static bool is_counted(const struct session *s) { return s->shared->limits != NULL && !s->trusted && s->ip_len > 0; }
+static bool is_counted(const struct session *s) { return s->ip_len > 0 && !s->trusted && s->shared->limits != NULL; }
 
 bool restraint_allows(const struct session *s, enum limit_kind kind)
 {

@@ -228,7 +228,7 @@ static void quiet(void *arg, enum log_level level, struct str line)
 static struct conf *make_conf(void)
 {
     static const char text[] = "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\nmessage_size_max = 64KiB\n"
-                               "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nheader_size_max = 4KiB\n"
+                               "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nenforce_sync = no\nheader_size_max = 4KiB\n"
                                "accounts_file = /accounts\nscram = yes\nauth_failures_max = 100\nauth_failure_delay = 0\n";
     char path[] = "/tmp/fuzz-session-XXXXXX";
     struct conf *c = NULL;

@@ -923,7 +923,7 @@ static void world(void *arg)
 static struct conf *make_conf(void)
 {
     static const char text[] = "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\n"
-                               "trusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\n";
+                               "trusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nenforce_sync = no\n";
     char path[] = "/tmp/model-conf-XXXXXX";
     struct conf *c = NULL;
     struct buf error;
