@@ -102,7 +102,7 @@ void queue_maintain(struct queue *q);                /* look, in a job, for segm
 int  compact_move(struct queue *q, struct entry *e);
 void compact_close(struct queue *q);                 /* at an orderly end: the sidecars that were not made yet. BLOCKS */
 
-/* recover.c. BLOCKS. */
+/* recover*.c. BLOCKS. */
 int  recover_run(struct queue *q, struct queue_recovery *out, char error[256]);
 /* Hand to the committer again what only the last batch of an unfinished series says. BLOCKS. */
 void recover_settle_doubts(struct queue *q);

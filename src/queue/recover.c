@@ -10,189 +10,22 @@
  *
  * A read-only open does the same and writes nothing. Runs in the worker, and in the tools.
  */
-#include "queue/queue_internal.h"
+#include "queue/recover_internal.h"
 
-#include "base/codec.h"
 #include "base/log.h"
-#include "base/map.h"
-#include "base/metrics.h"
 #include "queue/sidecar.h"
 #include "run/file.h"
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define READ_CHUNK (1u << 20)
-#define DOUBTS_MAX 4096                               /* records on their way at a time; a batch seldom has so many */
 
-struct found {
-    uint32_t generation, number;
-};
-
-/* The last batch of the segment read last. */
-struct held_back {
-    struct segment        *segment;                  /* NULL: none */
-    struct segment_record *records;                  /* owned */
-    size_t                 count;
-    char                  *bytes;                    /* owned; from the first record's offset on */
-    bool                   sound;                    /* nothing in the segment is damaged or torn */
-};
-
-struct recovery {
-    struct queue          *queue;
-    struct queue_recovery *out;
-    char                  *error;
-    struct found          *found;                    /* owned */
-    size_t                 found_count, found_capacity;
-    char                  *bytes;                    /* owned: the segment being read */
-    size_t                 bytes_capacity;
-    struct held_back       held;
-    struct map_u64         doubts;                   /* ids; the value says nothing */
-};
-
-static int complain(struct recovery *rc, int r, const char *what, const char *why)
+int recover_complain(struct recovery *rc, int r, const char *what, const char *why)
 {
     snprintf(rc->error, 256, "%s: %s", what, why);
     return r;
-}
-
-/* ---- what one record means ---- */
-
-static int doubt(struct recovery *rc, uint64_t id)
-{
-    return map_u64_put(&rc->doubts, id, rc);
-}
-
-static void remove_entry(struct queue *q, struct entry *e)
-{
-    uint64_t ignored;                                /* its body's file is an orphan then */
-    queue_forget(q, e, &ignored);
-}
-
-static uint32_t count_pending(const struct entry *e)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < e->rcpts; i++)
-        n += e->states[i] == RCPT_PENDING;
-    return n;
-}
-
-static void fill_entry(struct entry *e, const struct record *r)
-{
-    if (r->states.n > 0)
-        memcpy(e->states, r->states.p, r->states.n);
-    e->pending = count_pending(e);
-    e->attempts = r->attempts;
-    e->life = r->held ? LIFE_HELD : LIFE_WAITING;
-    e->arrived_wall_ns = r->arrived_ns;
-    e->body_size = r->body_size;
-    e->body_in_file = r->body_in_file;
-    e->due_mono_ns = r->has_due ? queue_due_mono(r->due_ns, r->time_ns) : clock_mono_ns();
-}
-
-static int apply_message(struct recovery *rc, struct segment *s, const struct segment_record *at, const struct record *r)
-{
-    struct queue *q = rc->queue;
-    struct entry *old = index_get(&q->index, r->id);
-
-    if (old != NULL)
-        remove_entry(q, old);                        /* a move says everything anew */
-    struct entry *e = entry_new(r->id, r->rcpts);
-    if (e == NULL)
-        return -ENOMEM;
-    fill_entry(e, r);
-    int result = e->pending == 0 ? -ENOENT : index_add(&q->index, e);
-    if (result < 0) {
-        free(e);
-        return result == -ENOENT ? 0 : result;
-    }
-    s->live++;
-    entry_place(e, s, at->offset, at->head.length);
-    q->live_bytes += entry_record_size(e);
-    metric_add(METRIC_queue_messages, 1);
-    if (r->id > q->last_id)
-        q->last_id = r->id;
-    return 0;
-}
-
-static void apply_outcome(struct queue *q, struct entry *e, struct segment *s, uint64_t offset, const struct record *r)
-{
-    size_t cursor = 0;
-    struct outcome o;
-
-    while (record_outcome_next(r->payload, &cursor, &o))
-        if (o.rcpt < e->rcpts && o.state != RCPT_PENDING)
-            e->states[o.rcpt] = (uint8_t)o.state;
-    e->pending = count_pending(e);
-    e->attempts = r->attempts;
-    e->last_segment = s;
-    e->last_place = (uint32_t)(offset / RECORD_ALIGN);
-    if (r->has_due)
-        e->due_mono_ns = queue_due_mono(r->due_ns, r->time_ns);
-    if (r->ended || e->pending == 0)
-        remove_entry(q, e);
-}
-
-static void apply_state(struct queue *q, struct entry *e, uint8_t type, const struct record *r)
-{
-    switch ((enum record_type)type) {
-    case RECORD_HELD:      e->life = LIFE_HELD; break;
-    case RECORD_RELEASED:  e->life = LIFE_WAITING; break;
-    case RECORD_DUE:       e->due_mono_ns = queue_due_mono(r->due_ns, r->time_ns); break;
-    case RECORD_DISCARDED:
-    case RECORD_ENDED:     remove_entry(q, e); break;
-    case RECORD_ACCEPTED:
-    case RECORD_MOVED:
-    case RECORD_OUTCOME:
-    case RECORD_REROUTED:
-    case RECORD_ABANDONED:
-    case RECORD_GAP:
-    case RECORD_CLOSED:    break;
-    }
-}
-
-static int apply_parsed(struct recovery *rc, struct segment *s, const struct segment_record *at, const struct record *r, bool doubtful)
-{
-    struct queue *q = rc->queue;
-    uint8_t type = at->head.type;
-
-    if (r->id == 0)
-        return 0;                                    /* about no message */
-    if (doubtful) {
-        int result = doubt(rc, r->id);
-        if (result < 0)
-            return result;
-    } else if (type == RECORD_MOVED || type == RECORD_ENDED) {
-        (void)map_u64_remove(&rc->doubts, r->id);    /* an earlier start has written it again */
-    }
-    if (type == RECORD_ACCEPTED || type == RECORD_MOVED)
-        return apply_message(rc, s, at, r);
-    struct entry *e = index_get(&q->index, r->id);
-    if (e == NULL)
-        return 0;                                    /* over already: its accept's segment has gone, or the accept was corrupt */
-    if (type == RECORD_OUTCOME)
-        apply_outcome(q, e, s, at->offset, r);
-    else
-        apply_state(q, e, type, r);
-    return 0;
-}
-
-/* bytes: where the record's head is in memory. */
-static int apply(struct recovery *rc, struct segment *s, const struct segment_record *at, const char *bytes, bool doubtful)
-{
-    struct record r;
-    struct str payload = { bytes + RECORD_HEAD_SIZE, at->head.length };
-
-    rc->out->records++;
-    switch (record_parse(at->head.type, at->head.flags, payload, &r)) {
-    case RECORD_OK:               return apply_parsed(rc, s, at, &r, doubtful);
-    case RECORD_BAD:              rc->out->bad_records++; return 0;
-    case RECORD_UNKNOWN_CRITICAL: break;
-    }
-    return complain(rc, -EPROTONOSUPPORT, s->name, "written by a newer version of nightmail, this one cannot read it");
 }
 
 /* ---- the batch that is held back ---- */
@@ -215,7 +48,7 @@ static int apply_held(struct recovery *rc, bool doubtful)
     int r = 0;
 
     for (size_t i = 0; i < h->count && r == 0; i++)
-        r = apply(rc, h->segment, &h->records[i], held_bytes(h, i), doubtful);
+        r = recover_apply(rc, h->segment, &h->records[i], held_bytes(h, i), doubtful);
     if (h->segment != NULL)
         h->segment->sidecar_wanted = h->sound && !doubtful && !h->segment->condemned;
     held_free(h);
@@ -250,7 +83,7 @@ static int doubt_held(struct recovery *rc, size_t i)
 
     if (record_parse(head->type, head->flags, (struct str){ held_bytes(h, i) + RECORD_HEAD_SIZE, head->length }, &r) != RECORD_OK || r.id == 0)
         return 0;
-    return doubt(rc, r.id);
+    return recover_doubt(rc, r.id);
 }
 
 /* A failed sync's records do not count, whether the disk kept them or not: callers were told so, or they are written again. If what says
@@ -343,7 +176,7 @@ static int apply_scan(struct recovery *rc, struct segment *s, const struct segme
     if (r == 0)
         r = apply_held(rc, false);
     for (size_t i = 0; i < scan->last_batch && r == 0; i++)
-        r = apply(rc, s, &scan->records[i], rc->bytes + scan->records[i].offset, false);
+        r = recover_apply(rc, s, &scan->records[i], rc->bytes + scan->records[i].offset, false);
     skip_sequences(rc, scan->records[scan->count - 1].head.sequence);
     /* If the torn one left nothing, those before it had been synced: there is nothing to doubt. */
     return r < 0 || scan->last_batch == scan->count ? r : hold_back(rc, s, scan);
@@ -374,7 +207,7 @@ static int apply_sidecar(struct recovery *rc, struct segment *s, const struct si
     int r = apply_held(rc, false);                   /* no abandoned record here says otherwise */
 
     while (r == 0 && sidecar_next(sc, &cursor, &at, &record))
-        r = apply_parsed(rc, s, &at, &record, false);
+        r = recover_apply_parsed(rc, s, &at, &record, false);
     s->end = sc->end;
     rc->out->records += sc->records;
     rc->out->sidecars++;
@@ -425,7 +258,7 @@ static int check_header(struct recovery *rc, const char *name, const struct foun
     switch (segment_header_get((unsigned char *)rc->bytes, header)) {
     case SEGMENT_HEADER_OK:    break;
     case SEGMENT_HEADER_BAD:   return bad_header(rc, name);
-    case SEGMENT_HEADER_NEWER: return complain(rc, -EPROTONOSUPPORT, name, "a newer format than this version of nightmail reads");
+    case SEGMENT_HEADER_NEWER: return recover_complain(rc, -EPROTONOSUPPORT, name, "a newer format than this version of nightmail reads");
     }
     if (header->generation == f->generation && header->number == f->number)
         return 1;
@@ -481,7 +314,7 @@ static int recover_segment(struct recovery *rc, const struct found *f)
     if (!taken)
         (void)file_close(file);
     if (r < 0 && rc->error[0] == '\0')
-        (void)complain(rc, r, name, strerror(-r));
+        (void)recover_complain(rc, r, name, strerror(-r));
     return r;
 }
 
@@ -527,7 +360,7 @@ static int recover_segments(struct recovery *rc)
     int r = file_list(j->segments.file, note_file, rc);
 
     if (r < 0)
-        return complain(rc, r, JOURNAL_SEGMENTS_NAME, strerror(-r));
+        return recover_complain(rc, r, JOURNAL_SEGMENTS_NAME, strerror(-r));
     if (rc->found_count > 0)
         qsort(rc->found, rc->found_count, sizeof *rc->found, by_order);
     for (size_t i = 0; i < rc->found_count && r == 0; i++)
@@ -540,205 +373,6 @@ static int recover_segments(struct recovery *rc)
     return r;
 }
 
-/* ---- bodies in files ---- */
-
-struct body_list {
-    struct queue *queue;
-    uint64_t     *orphans;                           /* owned */
-    size_t        count, capacity;
-};
-
-static int note_body(void *arg, const char *name)
-{
-    struct body_list *l = arg;
-    uint64_t id;
-
-    if (!codec_id_parse(str_of(name), &id))
-        return 0;                                    /* not ours */
-    if (id > l->queue->last_id)
-        l->queue->last_id = id;
-    struct entry *e = index_get(&l->queue->index, id);
-    if (e != NULL && e->body_in_file) {
-        e->body_seen = true;
-        return 0;
-    }
-    if (l->count == l->capacity) {
-        size_t capacity = l->capacity == 0 ? 64 : 2 * l->capacity;
-        uint64_t *grown = reallocarray(l->orphans, capacity, sizeof *grown);
-        if (grown == NULL)
-            return -ENOMEM;
-        l->orphans = grown;
-        l->capacity = capacity;
-    }
-    l->orphans[l->count++] = id;
-    return 0;
-}
-
-/* A message without its body. In the doubtful batch it was refused, and its file removed, before the name of its abandoned
- * record could be written; it does not come back. Anywhere else it is damage: it stays, to be seen. */
-static void miss_body(struct recovery *rc, struct entry *e)
-{
-    char id[CODEC_ID_LEN + 1];
-
-    if (map_u64_get(&rc->doubts, e->id) != NULL && e->attempts == 0) {
-        rc->out->abandoned++;
-        remove_entry(rc->queue, e);
-        return;
-    }
-    codec_id_format(e->id, id);
-    log_event(LOG_ERROR, "queue-body-missing", LOG_Z("id", id));
-    rc->out->bad_records++;
-}
-
-static int check_bodies(struct recovery *rc)
-{
-    struct queue *q = rc->queue;
-    struct body_list list = { .queue = q };
-    int r = file_list(q->journal.bodies.file, note_body, &list);
-
-    free(list.orphans);
-    return r < 0 ? complain(rc, r, JOURNAL_BODIES_NAME, strerror(-r)) : 0;
-}
-
-/* Each message once, when all is known about it: in the order of due times, if its body is there. To move it there with each record took a
- * fifth of a start. */
-static void finish_entries(struct recovery *rc)
-{
-    struct queue *q = rc->queue;
-    struct entry *some[64];
-    uint64_t after = 0;
-    size_t n;
-
-    while ((n = index_after(&q->index, after, some, sizeof some / sizeof *some)) > 0) {
-        after = some[n - 1]->id;
-        for (size_t i = 0; i < n; i++) {
-            queue_schedule(q, some[i]);
-            if (some[i]->body_in_file && !some[i]->body_seen)
-                miss_body(rc, some[i]);
-        }
-    }
-}
-
-int recover_orphans(struct queue *q, struct queue_recovery *out)
-{
-    struct body_list list = { .queue = q };
-
-    /* After damage, a file that seems to be nobody's may be all that is left of a message. */
-    if (out->bad_records > 0 || q->doubtful)
-        return 0;
-    int r = file_list(q->journal.bodies.file, note_body, &list);
-    for (size_t i = 0; i < list.count && r == 0; i++) {
-        char name[SEGMENT_NAME_SIZE];
-        body_name(name, list.orphans[i]);
-        r = file_unlink_at(q->journal.bodies.file, name);
-        out->orphan_bodies += r == 0;
-    }
-    free(list.orphans);
-    return r;
-}
-
-/* ---- doubts ---- */
-
-static int keep_doubts(struct recovery *rc)
-{
-    struct queue *q = rc->queue;
-    size_t cursor = 0;
-    uint64_t id;
-    void *value;
-
-    if (rc->doubts.used == 0)
-        return 0;
-    q->doubts = calloc(rc->doubts.used, sizeof *q->doubts);
-    if (q->doubts == NULL)
-        return -ENOMEM;
-    while (map_u64_next(&rc->doubts, &cursor, &id, &value))
-        q->doubts[q->doubt_count++] = id;
-    q->doubtful = true;
-    return 0;
-}
-
-struct ended {
-    struct commit_ticket ticket;                     /* first */
-    struct queue        *queue;
-    size_t               doubt;
-    char                 payload[16];
-};
-
-static void ended_written(struct commit_ticket *t)
-{
-    struct ended *e = (struct ended *)t;
-    struct queue *q = e->queue;
-    bool written = t->result == 0;
-
-    queue_lock(q);
-    if (written)
-        q->doubts[e->doubt] = 0;
-    q->moves--;
-    if (q->closer != NULL && q->moves == 0)
-        task_wake(q->closer);
-    queue_unlock(q);
-    free(e);
-    if (written)
-        queue_maintain(q);
-}
-
-static void write_ended(struct queue *q, size_t doubt_index)
-{
-    struct buf payload;
-    struct ended *e = calloc(1, sizeof *e);
-
-    if (e == NULL)
-        return;                                      /* tried again */
-    buf_init_fixed(&payload, e->payload, sizeof e->payload);
-    record_put_u64(&payload, RECORD_TAG_ID, q->doubts[doubt_index]);
-    e->ticket = (struct commit_ticket){ .type = RECORD_ENDED, .pieces = { buf_str(&payload) }, .reserved = true, .done = ended_written };
-    e->queue = q;
-    e->doubt = doubt_index;
-    q->moves++;
-    queue_unlock(q);
-    commit_submit(&q->commit, &e->ticket);
-    queue_lock(q);
-}
-
-/* What is alive must stand in our own series; what is over must be called so. queue.lock is held. */
-static bool is_settled(struct queue *q, size_t i)
-{
-    if (q->doubts[i] == 0)
-        return true;
-    const struct entry *e = index_get(&q->index, q->doubts[i]);
-    return e != NULL && e->segment != NULL && e->segment->generation == q->journal.generation;
-}
-
-static void settle_doubt(struct queue *q, size_t i)
-{
-    struct entry *e = index_get(&q->index, q->doubts[i]);
-
-    if (e == NULL)
-        write_ended(q, i);
-    else if (!e->moving && !e->writing)
-        (void)compact_move(q, e);                    /* tried again if it could not be begun */
-}
-
-void recover_check_doubts(struct queue *q)
-{
-    bool left = false;
-
-    queue_lock(q);
-    for (size_t i = 0; i < q->doubt_count; i++)
-        left |= !is_settled(q, i);
-    q->doubtful = left;
-    queue_unlock(q);
-}
-
-void recover_settle_doubts(struct queue *q)
-{
-    queue_lock(q);
-    for (size_t i = 0; i < q->doubt_count && q->moves < DOUBTS_MAX; i++)
-        if (!is_settled(q, i))
-            settle_doubt(q, i);
-    queue_unlock(q);
-}
-
 /* ---- the whole ---- */
 
 int recover_run(struct queue *q, struct queue_recovery *out, char error[256])
@@ -749,13 +383,13 @@ int recover_run(struct queue *q, struct queue_recovery *out, char error[256])
     map_u64_init(&rc.doubts);
     int r = recover_segments(&rc);
     if (r == 0)
-        r = check_bodies(&rc);
+        r = recover_bodies(&rc);
     if (r == 0)
-        finish_entries(&rc);
+        recover_finish(&rc);
     if (r == 0)
-        r = keep_doubts(&rc);
+        r = recover_keep_doubts(&rc);
     if (r < 0 && error[0] == '\0')
-        (void)complain(&rc, r, "recovery", strerror(-r));
+        (void)recover_complain(&rc, r, "recovery", strerror(-r));
     out->messages = q->index.count;
     out->bytes = q->live_bytes;
     held_free(&rc.held);
