@@ -211,6 +211,7 @@ struct conf {
     int64_t           connect_timeout_ns;      /* 30 s */
     int64_t           greeting_timeout_ns;     /* 5 min */
     int64_t           reply_timeout_ns;        /* 5 min; after the final dot 10 min (RFC 5321, 4.5.3.2.6) */
+    int64_t           delivery_timeout_ns;     /* for all that a server says and takes in a transaction; 2 h */
     struct conf_retry retry;             /* 1m 5m 15m 30m 1h 2h */
     int64_t           expire_ns;         /* 5 d */
     int64_t           bounce_expire_ns;  /* 2 d: for messages with the null sender */

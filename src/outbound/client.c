@@ -18,6 +18,17 @@
 #define QUIT_WAIT_NS      (1 * NS_PER_S)
 #define REMOTE_MAX        sizeof(((struct client *)NULL)->remote)
 
+/* -- time --------------------------------------------------------------------------------------------------------------- */
+
+/* A reply shortly before each timeout, for each of a thousand recipients, would keep a slot for days. */
+int64_t client_deadline(const struct client *c, int64_t timeout_ns)
+{
+    int64_t deadline = task_deadline_in(timeout_ns);
+    return deadline < c->due_ns ? deadline : c->due_ns;
+}
+
+void client_begin_due(struct client *c) { c->due_ns = task_deadline_in(c->conf->delivery_timeout_ns); }
+
 /* -- replies ----------------------------------------------------------------------------------------------------------- */
 
 int client_lost(struct client *c, int error)
@@ -78,7 +89,7 @@ int client_put_command(struct client *c, struct str line)
 
 int client_flush(struct client *c)
 {
-    int r = stream_flush(c->stream, task_deadline_in(c->conf->reply_timeout_ns));
+    int r = stream_flush(c->stream, client_deadline(c, c->conf->reply_timeout_ns));
     return r < 0 ? client_lost(c, r) : 0;
 }
 
@@ -88,7 +99,7 @@ int client_command(struct client *c, struct str line, int64_t timeout_ns)
     int r = client_put_command(c, line);
     if (r == 0)
         r = client_flush(c);
-    return r < 0 ? r : client_read_reply(c, task_deadline_in(timeout_ns));
+    return r < 0 ? r : client_read_reply(c, client_deadline(c, timeout_ns));
 }
 
 /* -- opening ----------------------------------------------------------------------------------------------------------- */
@@ -238,7 +249,7 @@ static int say_secret(void *arg, struct str line)
         r = client_put(c, STR("\r\n"));
     if (r == 0)
         r = client_flush(c);
-    return r < 0 ? r : client_read_reply(c, task_deadline_in(c->conf->reply_timeout_ns));
+    return r < 0 ? r : client_read_reply(c, client_deadline(c, c->conf->reply_timeout_ns));
 }
 
 /* Awaits. 0, or -EACCES with the reason in auth_error: then nothing is sent here, as what a login may send nobody else may. */
@@ -274,7 +285,7 @@ static int introduce(struct client *c, const struct client_security *s, struct s
     bool tls = s != NULL && s->tls != NULL && s->level != CONF_CLIENT_TLS_NONE;
     int r = tls && s->implicit ? handshake(c, s, host) : 0;
     if (r == 0)
-        r = client_read_reply(c, task_deadline_in(c->conf->greeting_timeout_ns));
+        r = client_read_reply(c, client_deadline(c, c->conf->greeting_timeout_ns));
     if (r < 0)
         return r;
     c->privacy = tls && s->implicit ? CLIENT_PRIVATE : CLIENT_PLAIN;
@@ -313,6 +324,7 @@ static struct client *client_new(struct stream *stream, const struct client_serv
     c->stream = stream;
     c->conf = conf_ref(conf);
     c->usable = true;
+    client_begin_due(c);
     smtp_reply_init(&c->reply);
     return c;
 }

@@ -39,6 +39,7 @@ struct client {
     uint64_t          rcpt_max, mail_max;    /* from LIMITS: recipients of a transaction, transactions of a connection; 0: none said */
     uint64_t          by_min_s;          /* from DELIVERBY: it promises nothing faster for BY=...;R */
     unsigned          transactions;      /* begun on this connection */
+    int64_t           due_ns;            /* the opening, and then each transaction, must have ended by then */
     bool              usable;
     enum client_privacy { CLIENT_PLAIN, CLIENT_SHAKING, CLIENT_PRIVATE } privacy;   /* shaking: TLS is begun, and not seen to work yet */
     bool              verified;          /* under TLS, and its certificate is that of the name we asked for */

@@ -9,8 +9,10 @@
 #include "smtp/command.h"
 #include <errno.h>
 
-/* -- client.c: commands and replies. Negative: the connection cannot be used any more. All but the first two and the last await. */
+/* -- client.c: commands and replies. Negative: the connection cannot be used any more. All but the first four and the last await. */
 
+int64_t     client_deadline(const struct client *c, int64_t timeout_ns);               /* in so long, and not beyond what the whole may take */
+void        client_begin_due(struct client *c);                                        /* another whole begins */
 int         client_lost(struct client *c, int error);                                  /* gives the error back */
 void        client_log_lines(const struct client *c, const char *side, struct str bytes);
 int         client_read_reply(struct client *c, int64_t deadline_ns);                  /* into c->reply */

@@ -96,7 +96,7 @@ static void put_rcpt(struct transaction *t, size_t i)
 
 int transaction_reply(struct transaction *t, int64_t timeout_ns)
 {
-    int r = client_read_reply(t->c, task_deadline_in(timeout_ns));
+    int r = client_read_reply(t->c, client_deadline(t->c, timeout_ns));
     if (r == 0)
         t->any_reply = true;
     return r;
@@ -313,6 +313,7 @@ static enum client_sent send_message(struct transaction *t, struct client_mail *
         return CLIENT_SENT;
     }
     t->reused = t->c->transactions++ > 0;
+    client_begin_due(t->c);
     t->by_chunks = t->c->extensions & CLIENT_CHUNKING;
     t->unsent = t->text.size;
     r = send_envelope(t);

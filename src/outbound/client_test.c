@@ -607,6 +607,61 @@ static void kept_task(void *arg)
     conf_unref(conf);
 }
 
+/* -- a server that answers each time just in time -------------------------------------------------------------------------------- */
+
+struct sluggish {
+    struct fake fake;
+    int64_t took_ns;
+    char got[1 << 12];
+};
+
+static const char *say_late(struct fake *f, enum fake_stage stage, struct str line)
+{
+    (void)f;
+    (void)line;
+    if (stage == AT_RCPT)
+        (void)task_sleep(290 * NS_PER_S);
+    return NULL;
+}
+
+static void sluggish_task(void *arg)
+{
+    struct sluggish *k = arg;
+    static const char rcpts[] = "a@x.example,b@x.example,c@x.example,d@x.example,e@x.example,f@x.example,g@x.example,h@x.example";
+    struct conf *conf = scene_conf(US, "us");
+    struct queue *q = scene_queue(conf);
+    struct client *client;
+    struct outcome failure, outcomes[8];
+    conf->delivery_timeout_ns = 1000 * NS_PER_S;
+    k->fake.say = say_late;
+    fake_begin(&k->fake, SERVER);
+    struct claim *claim = put_and_claim(q, &(struct scene_message){ "s@y.example", rcpts, STR(MESSAGE) });
+    assert_int_equal(open_to(SERVER, conf, &claim->arena, &client, &failure), 0);
+    struct client_mail mail = { claim, list_outcomes(claim, outcomes), 8 };
+    int64_t began = clock_mono_ns();
+    assert_int_equal(client_send(client, &mail), CLIENT_SENT);
+    k->took_ns = clock_mono_ns() - began;
+    write_outcomes(k->got, sizeof k->got, outcomes, 8);
+    client_close(client);
+    struct outcome delivered[8];
+    for (uint32_t i = 0; i < 8; i++)
+        delivered[i] = (struct outcome){ .rcpt = i, .state = RCPT_DELIVERED, .text = STR("ok") };
+    queue_settle(claim, delivered, 8, 0);
+    fake_end(&k->fake);
+    queue_close(q);
+    conf_unref(conf);
+}
+
+static void a_slot_is_kept_for_a_bounded_time(void **state)
+{
+    (void)state;
+    static struct sluggish k;
+    assert_int_equal(in_world(5, sluggish_task, &k), 0);
+    assert_in_range(k.took_ns, 900 * NS_PER_S, 1100 * NS_PER_S);
+    assert_string_equal(k.got, "P 4.4.2, P 4.4.2, P 4.4.2, P 4.4.2, P 4.4.2, P 4.4.2, P 4.4.2, P 4.4.2");
+    fake_forget(&k.fake);
+}
+
 static void a_kept_connection(void **state)
 {
     (void)state;
@@ -809,6 +864,7 @@ int main(void)
         cmocka_unit_test(a_large_body),
         cmocka_unit_test(many_recipients),
         cmocka_unit_test(endless_replies),
+        cmocka_unit_test(a_slot_is_kept_for_a_bounded_time),
         cmocka_unit_test(a_kept_connection),
         cmocka_unit_test(stopping_in_the_middle),
         cmocka_unit_test(tls_on_all_the_way),

@@ -95,7 +95,7 @@ static int send_pieces(struct transaction *t)
             data_encode_end(&encoder, &wire);
         if (!buf_ok(&wire))
             return client_lost(t->c, -ENOMEM);                       /* likewise: it has a hole */
-        stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
+        stream_write_deadline(t->c->stream, client_deadline(t->c, t->c->conf->reply_timeout_ns));
         int put = client_put(t->c, buf_str(&wire));
         if (put < 0)
             return put;
@@ -108,7 +108,7 @@ static int send_text(struct transaction *t)
     begin_text(t);
     int r = send_pieces(t);
     client_log_lines(t->c, "we_say", STR("(the message, and a line with a dot)"));
-    stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
+    stream_write_deadline(t->c->stream, client_deadline(t->c, t->c->conf->reply_timeout_ns));
     return r < 0 ? r : client_flush(t->c);
 }
 
@@ -149,7 +149,7 @@ static int put_octets(struct transaction *t, uint64_t n)
         if (r <= 0)
             return client_lost(t->c, r < 0 ? r : -EIO);       /* the server counts on them: nothing but closing ends it honestly */
         struct str part = str_head(t->piece, n);
-        stream_write_deadline(t->c->stream, task_deadline_in(t->c->conf->reply_timeout_ns));
+        stream_write_deadline(t->c->stream, client_deadline(t->c, t->c->conf->reply_timeout_ns));
         if ((r = client_put(t->c, part)) < 0)
             return r;
         t->piece = str_from(t->piece, part.n);

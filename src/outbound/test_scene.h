@@ -65,6 +65,7 @@ static inline struct conf *scene_conf(const char *hostname, const char *dir)
     c->received_max = 100;
     c->command_timeout_ns = 300 * NS_PER_S;
     c->data_timeout_ns = 180 * NS_PER_S;
+    c->transaction_timeout_ns = c->delivery_timeout_ns = 7200 * NS_PER_S;
     c->shutdown_grace_ns = 30 * NS_PER_S;
     c->local_submit_max_per_hour = 1000;
     c->smtp_port = 25;
