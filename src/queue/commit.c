@@ -385,6 +385,12 @@ static void fail_batch(struct commit *c, struct batch *b, struct ticket_list *to
     finish(c, &lost, b->error);
 }
 
+/* The last few count. A segment is no larger than 4 GiB: places in it fit 32 bits. */
+static uint32_t mean_of(uint32_t before, uint64_t bytes)
+{
+    return (uint32_t)((7 * (uint64_t)before + bytes) / 8);
+}
+
 static void write_batch(struct commit *c, struct ticket_list *todo, int *error)
 {
     struct batch b;
@@ -402,6 +408,7 @@ static void write_batch(struct commit *c, struct ticket_list *todo, int *error)
         return;
     }
     metric_add(METRIC_journal_bytes, (int64_t)(b.segment->end - b.from));
+    c->journal->batch_bytes = mean_of(c->journal->batch_bytes, b.segment->end - b.from);
     c->abandoned_count = 0;
     finish(c, &b.tickets, 0);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define ZERO_CHUNK (256u * 1024)
+#define WIDE_BATCH (256u * 1024)                     /* bytes a sync from which on writing a segment out first does not pay */
 
 static void spare_name(char out[SEGMENT_NAME_SIZE], uint32_t number)
 {
@@ -316,7 +317,7 @@ int journal_prepare(struct journal *j)
     }
     uint32_t number = new_spare_number(j);
     int r = check_floor(j);
-    int file = r < 0 ? r : make_file(j, number, true);
+    int file = r < 0 ? r : make_file(j, number, j->batch_bytes < WIDE_BATCH);
     j->short_of_space = file == -ENOSPC;
     if (file < 0)
         return file;
