@@ -146,6 +146,23 @@ static void list(struct job *job)
     }
 }
 
+/* Awaits the recipients that the first answer had no room for. False after it has said why. */
+static bool ask_for_the_others(struct job *job, json_t *answer, const char *id)
+{
+    json_int_t next = json_integer_value(json_object_get(answer, "next"));
+
+    while (next > 0) {
+        json_t *more = ask(job, json_pack("{s:s, s:s, s:I}", "do", "queue.show", "id", id, "first", next), id);
+        if (more == NULL)
+            return false;
+        next = json_integer_value(json_object_get(more, "next"));
+        (void)json_array_extend(json_object_get(answer, "recipients"), json_object_get(more, "recipients"));
+        json_decref(more);
+    }
+    (void)json_object_del(answer, "next");
+    return true;
+}
+
 static void one(struct job *job, const char *id)
 {
     char name[32];
@@ -153,6 +170,10 @@ static void one(struct job *job, const char *id)
     json_t *answer = ask(job, json_pack("{s:s, s:s}", "do", name, "id", id), id);
     if (answer == NULL)
         return;
+    if (!ask_for_the_others(job, answer, id)) {
+        json_decref(answer);
+        return;
+    }
     if (job->json)
         print_json(answer);
     else if (strcmp(job->verb, "show") == 0)

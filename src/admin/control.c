@@ -91,6 +91,15 @@ struct session {
     struct stream  *stream;
 };
 
+/* Of an answer that is too large nothing was sent. */
+static int say_too_large(struct session *s)
+{
+    json_t *answer = json_pack("{s:b, s:s}", "ok", 0, "error", "the answer is too large");
+    int r = answer == NULL ? -ENOMEM : put_message(s->stream, answer, task_deadline_in(CONTROL_IDLE_NS));
+    json_decref(answer);
+    return r;
+}
+
 static int answer_one(struct session *s)
 {
     json_t *request = NULL;
@@ -103,7 +112,7 @@ static int answer_one(struct session *s)
         return -ENOMEM;
     r = put_message(s->stream, answer, task_deadline_in(CONTROL_IDLE_NS));
     json_decref(answer);
-    return r;
+    return r == -EMSGSIZE ? say_too_large(s) : r;
 }
 
 static void session_task(void *arg)

@@ -3,8 +3,10 @@
  *
  * Each request and each answer is a JSON object behind its length (four bytes, little-endian): never lines, so nothing in
  * a value can end one. A connection may carry many requests, one after the other. The process that listens is the worker.
+ * No message is longer than CONTROL_MESSAGE_MAX: lists come in pages; of recipients, "next" says where the next page begins.
  *
  *     {"do": "queue.list", "after": "0", "max": 100}   ->  {"ok": true, "items": [...]}
+ *     {"do": "queue.show", "id": "01J...", "first": 0} ->  {"ok": true, "item": {...}, "recipients": [...], "next": 2000}
  *     {"do": "queue.hold", "id": "01J..."}             ->  {"ok": true} or {"ok": false, "error": "no such message"}
  */
 #ifndef ADMIN_CONTROL_H

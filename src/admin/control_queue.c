@@ -12,7 +12,10 @@
 #include <string.h>
 
 #define LIST_MAX        1000             /* items in one answer; the client asks on from the last */
-#define SHOW_MEMORY_MAX (16 * 1024 * 1024)
+#define SHOW_MEMORY_MAX (64 * 1024 * 1024)
+#define SHOW_PAGE_MAX   (CONTROL_MESSAGE_MAX / 2)   /* bytes of recipients in one answer; likewise */
+#define ESCAPED         6                /* bytes of JSON that a byte can become */
+#define RCPT_OVERHEAD   256              /* names of the members, and a state */
 
 static json_t *refuse(const char *why)
 {
@@ -101,17 +104,46 @@ static json_t *do_list(struct queue *q, const json_t *request)
     return json_pack("{s:b, s:I, s:o}", "ok", 1, "total", (json_int_t)queue_count(q), "items", list);
 }
 
-static json_t *recipients_array(const struct queue_details *d)
+static json_t *recipient_object(const struct queue_details *d, size_t i)
+{
+    const struct recipient *r = &d->env.rcpts[i];
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o}", "to", address_string(&r->addr), "named", address_string(&r->rewritten_from), "state",
+                     rcpt_state_name(d->states[i]), "status", control_string(d->last[i].status), "remote",
+                     control_string(d->last[i].remote), "text", control_string(d->last[i].text));
+}
+
+static size_t recipient_size(const struct queue_details *d, size_t i)
+{
+    const struct recipient *r = &d->env.rcpts[i];
+    size_t n = r->addr.local.n + r->addr.domain.n + r->rewritten_from.local.n + r->rewritten_from.domain.n + d->last[i].status.n +
+               d->last[i].remote.n + d->last[i].text.n;
+    return ESCAPED * n + RCPT_OVERHEAD;
+}
+
+/* Those from *next on that one answer holds; *next is the first of the others then. */
+static json_t *recipients_array(const struct queue_details *d, size_t *next)
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < d->env.rcpt_count; i++) {
-        const struct recipient *r = &d->env.rcpts[i];
-        json_t *rcpt = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o}", "to", address_string(&r->addr), "named", address_string(&r->rewritten_from),
-                                 "state", rcpt_state_name(d->states[i]), "status", control_string(d->last[i].status), "remote",
-                                 control_string(d->last[i].remote), "text", control_string(d->last[i].text));
-        (void)json_array_append_new(list, rcpt);
+    size_t room = SHOW_PAGE_MAX, i = *next;
+
+    for (; i < d->env.rcpt_count && recipient_size(d, i) <= room; i++) {
+        room -= recipient_size(d, i);
+        (void)json_array_append_new(list, recipient_object(d, i));
     }
+    *next = i;
     return list;
+}
+
+static json_t *details_object(const struct queue_details *d, size_t first)
+{
+    size_t next = first;
+    json_t *recipients = recipients_array(d, &next);
+    json_t *answer = json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "item", item_object(&d->item), "from",
+                               address_string(&d->env.sender), "client", control_string(d->env.client_ip), "helo",
+                               control_string(d->env.helo), "login", control_string(d->env.login), "recipients", recipients);
+    if (next > first && next < d->env.rcpt_count)
+        (void)json_object_set_new(answer, "next", json_integer((json_int_t)next));
+    return answer;
 }
 
 static json_t *do_show(struct queue *q, const json_t *request)
@@ -119,17 +151,14 @@ static json_t *do_show(struct queue *q, const json_t *request)
     uint64_t id;
     if (!id_of(request, "id", &id))
         return refuse("that is no queue id");
+    json_int_t first = json_integer_value(json_object_get(request, "first"));
+    if (first < 0)
+        return refuse("that is no recipient's number");
     struct arena arena;
     struct queue_details d;
     arena_init(&arena, SHOW_MEMORY_MAX);
     int r = queue_show(q, id, &arena, &d);
-    json_t *answer = NULL;
-    if (r < 0)
-        answer = result_of(r);
-    else
-        answer = json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "item", item_object(&d.item), "from",
-                           address_string(&d.env.sender), "client", control_string(d.env.client_ip), "helo", control_string(d.env.helo),
-                           "login", control_string(d.env.login), "recipients", recipients_array(&d));
+    json_t *answer = r < 0 ? result_of(r) : details_object(&d, (size_t)first);
     arena_reset(&arena);
     return answer;
 }
