@@ -44,3 +44,11 @@ def start():
     yield begin
     statuses = [server.stop() for server in reversed(started)]
     assert not any(statuses), "a server did not end as it should: it says why in its log, or a sanitizer does"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A peer that cannot be set up is a failure: who skips hides that."""
+    report = (yield).get_result()
+    if report.skipped:
+        report.outcome, report.longrepr = "failed", f"{item.nodeid} was skipped: {report.longrepr}"

@@ -85,7 +85,6 @@ def test_send_json_is_one_object(server):
     assert all(round(step["seconds"], 6) == step["seconds"] for step in answer["conversation"])
 
 
-@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no tmpfs here")
 def test_a_queue_in_memory_is_refused_unless_told(addresses, start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("queue", numbered=True)
     data = f"/dev/shm/nightmail-test-{os.getpid()}"
