@@ -159,6 +159,19 @@ struct conf {
     uint32_t       accounts_connections_max;     /* questions at a time; 4 */
     uint32_t       accounts_waiting_max;         /* beyond it 454; 100 */
     bool           has_accounts;         /* one of the three is named */
+    const char    *oauth_introspection_url;      /* where tokens are checked (RFC 7662); "" none: no OAUTHBEARER, no XOAUTH2 */
+    const char    *oauth_client_id;      /* of ours there; "" none */
+    const char    *oauth_client_secret;  /* "" or "file:/path"; checked */
+    const char    *oauth_client_secret_file;     /* that path, absolute; NULL without one. Only the keeper opens it */
+    const char    *oauth_login_claim;    /* which member of the answer is the login; "username" */
+    const char    *oauth_scope;          /* what a token must be good for, separated by spaces; "" anything */
+    const char    *oauth_audience;       /* likewise, for whom; "" anybody */
+    const char    *oauth_ca_file;        /* "" the system's */
+    int64_t        oauth_timeout_ns;     /* 5 s */
+    int64_t        oauth_cache_time_ns;  /* good answers hold so long; 5 min */
+    uint32_t       oauth_checks_max;     /* at a time; 4 */
+    uint32_t       oauth_checks_waiting_max;     /* beyond it 454; 100 */
+    bool           has_oauth;            /* oauth_introspection_url is named */
     bool           scram;                /* SCRAM is offered, and `nightmail user` makes verifiers */
     uint32_t       password_checks_max;  /* at a time; 2 */
     uint32_t       password_checks_waiting_max;  /* beyond it 454; 100 */
@@ -201,7 +214,16 @@ struct conf {
     const char       *relay_host_user;   /* "" no AUTH there */
     const char       *relay_host_password;           /* "file:/path"; checked */
     const char       *relay_host_password_file;      /* that path, absolute; NULL without one. Only the keeper opens it */
-    bool              relay_host_auth_allow_cleartext;   /* PLAIN and LOGIN without TLS too */
+    const char       *relay_host_oauth_token_url;        /* instead of a password: where access tokens are had (RFC 6749, 6); "" none */
+    const char       *relay_host_oauth_client_id;        /* of ours there */
+    const char       *relay_host_oauth_client_secret;    /* "" or "file:/path"; checked */
+    const char       *relay_host_oauth_client_secret_file;   /* that path, absolute; NULL without one. Only the keeper opens it */
+    const char       *relay_host_oauth_refresh_token;    /* "file:/path"; checked */
+    const char       *relay_host_oauth_refresh_token_file;   /* that path, absolute; NULL without one. Only lookup/ opens it */
+    const char       *relay_host_oauth_scope;            /* "" what the refresh token is good for */
+    const char       *relay_host_oauth_ca_file;          /* "" the system's */
+    int64_t           relay_host_oauth_timeout_ns;       /* 10 s */
+    bool              relay_host_auth_allow_cleartext;   /* PLAIN, LOGIN and tokens without TLS too */
     uint16_t          smtp_port;         /* where other servers listen: 25 (others only for tests and closed networks) */
     const char       *source_address;    /* "" the kernel's choice */
     uint32_t          deliveries_max;    /* at a time, all destinations; 500 */

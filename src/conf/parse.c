@@ -6,6 +6,7 @@
  * Runs in the supervisor (and in `nightmail config`): BLOCKS.
  */
 #include "base/cleanup.h"
+#include "base/url.h"
 #include "conf/alias.h"
 #include "conf/conf.h"
 #include "conf/option.h"
@@ -400,8 +401,8 @@ static bool set_listener_terms(struct loader *l, cfg_t *block, struct conf_liste
         return scan_error(l->error, at, "proxy_protocol: a Unix socket has none");
     if (t->service != CONF_SERVICE_SUBMISSION)
         return true;
-    if (!l->c->has_accounts)
-        return scan_error(l->error, at, "service: submission needs an accounts_file, or accounts in a database: who may log in?");
+    if (!l->c->has_accounts && !l->c->has_oauth)
+        return scan_error(l->error, at, "service: submission needs an accounts_file, accounts in a database, or an oauth_introspection_url: who may log in?");
     if (out->tls == CONF_TLS_NONE && !t->auth_allow_cleartext)
         return scan_error(l->error, at, "service: submission needs a tls_certificate, or auth_allow_cleartext = yes: passwords are taken under TLS only");
     return true;
@@ -792,18 +793,92 @@ static const char *secret_file(struct loader *l, const char *option, struct str 
     return NULL;
 }
 
+/* An endpoint is asked with secrets: under TLS, or on this machine. */
+static bool check_url(struct loader *l, const char *option, const char *url)
+{
+    struct url u;
+
+    if (!url_parse(str_of(url), &u))
+        return scan_error(l->error, place_of(l, option), "%s: \"%s\" is not a URL like \"https://host/path\"", option, url);
+    return url_is_private(&u) || scan_error(l->error, place_of(l, option), "%s: write https: only on this machine http is private", option);
+}
+
+/* scope-token *( SP scope-token ) (RFC 6749, 3.3), or "". */
+static bool check_scope(struct loader *l, const char *option, const char *scope)
+{
+    for (const char *p = scope; *p != '\0'; p++)
+        if (*p < ' ' || *p > '~' || *p == '"' || *p == '\\')
+            return scan_error(l->error, place_of(l, option), "%s: \"%s\" is not made of printable words", option, scope);
+    return true;
+}
+
+/* A client's name and its secret, where there are any. */
+static bool check_oauth_client(struct loader *l, const char *id_option, const char *id, const char *secret_option, const char *secret, const char **out_file)
+{
+    if (secret[0] == '\0')
+        return true;
+    if (id[0] == '\0')
+        return scan_error(l->error, place_of(l, secret_option), "%s needs %s", secret_option, id_option);
+    *out_file = secret_file(l, secret_option, str_of(secret));
+    return *out_file != NULL;
+}
+
+static bool check_relay_host_oauth(struct loader *l)
+{
+    struct conf *c = l->c;
+
+    if (c->relay_host_oauth_token_url[0] == '\0') {
+        bool more = c->relay_host_oauth_client_id[0] != '\0' || c->relay_host_oauth_refresh_token[0] != '\0' || c->relay_host_oauth_client_secret[0] != '\0';
+        return !more || scan_error(l->error, place_of(l, "relay_host_oauth_client_id"), "relay_host_oauth_client_id and its like need relay_host_oauth_token_url");
+    }
+    if (c->relay_host_oauth_client_id[0] == '\0' || c->relay_host_oauth_refresh_token[0] == '\0')
+        return scan_error(l->error, place_of(l, "relay_host_oauth_token_url"),
+                          "relay_host_oauth_token_url needs relay_host_oauth_client_id and relay_host_oauth_refresh_token");
+    c->relay_host_oauth_refresh_token_file = secret_file(l, "relay_host_oauth_refresh_token", str_of(c->relay_host_oauth_refresh_token));
+    return c->relay_host_oauth_refresh_token_file != NULL && check_url(l, "relay_host_oauth_token_url", c->relay_host_oauth_token_url) &&
+           check_scope(l, "relay_host_oauth_scope", c->relay_host_oauth_scope) &&
+           check_oauth_client(l, "relay_host_oauth_client_id", c->relay_host_oauth_client_id, "relay_host_oauth_client_secret",
+                              c->relay_host_oauth_client_secret, &c->relay_host_oauth_client_secret_file);
+}
+
 static bool check_relay_host_user(struct loader *l)
 {
     struct conf *c = l->c;
     struct str password = str_of(c->relay_host_password);
 
-    if (c->relay_host_user[0] == '\0' && password.n == 0)
+    bool token = c->relay_host_oauth_token_url[0] != '\0';
+
+    if (!check_relay_host_oauth(l))
+        return false;
+    if (c->relay_host_user[0] == '\0' && password.n == 0 && !token)
         return true;
-    if (c->relay_host_user[0] == '\0' || password.n == 0)
+    if (token && password.n > 0)
+        return scan_error(l->error, place_of(l, "relay_host_password"), "of relay_host_password and relay_host_oauth_token_url only one can be");
+    if (token && c->relay_host_user[0] == '\0')
+        return scan_error(l->error, place_of(l, "relay_host_oauth_token_url"), "relay_host_oauth_token_url needs relay_host_user");
+    if (!token && (c->relay_host_user[0] == '\0' || password.n == 0))
         return scan_error(l->error, place_of(l, password.n == 0 ? "relay_host_user" : "relay_host_password"),
                           "relay_host_user and relay_host_password need each other");
+    if (token)
+        return true;
     c->relay_host_password_file = secret_file(l, "relay_host_password", password);
     return c->relay_host_password_file != NULL;
+}
+
+/* Before the listeners, likewise. */
+static bool set_oauth(struct loader *l)
+{
+    struct conf *c = l->c;
+
+    c->has_oauth = c->oauth_introspection_url[0] != '\0';
+    if (!c->has_oauth)
+        return c->oauth_client_id[0] == '\0' || scan_error(l->error, place_of(l, "oauth_client_id"), "oauth_client_id needs oauth_introspection_url");
+    if (c->oauth_login_claim[0] == '\0')
+        return scan_error(l->error, place_of(l, "oauth_login_claim"), "oauth_login_claim: whose token it is must stand somewhere in the answer");
+    if (c->oauth_client_id[0] != '\0' && c->oauth_client_secret[0] == '\0')
+        return scan_error(l->error, place_of(l, "oauth_client_id"), "oauth_client_id needs oauth_client_secret");
+    return check_url(l, "oauth_introspection_url", c->oauth_introspection_url) && check_scope(l, "oauth_scope", c->oauth_scope) &&
+           check_oauth_client(l, "oauth_client_id", c->oauth_client_id, "oauth_client_secret", c->oauth_client_secret, &c->oauth_client_secret_file);
 }
 
 /* Before the listeners: they ask whether there are any. */
@@ -847,7 +922,7 @@ static int load_snapshot(struct loader *l)
     int r = load_file(l, l->c->path, 0, (struct place){ NULL, 0 });
     if (r == 0)
         r = set_options(l);
-    if (r == 0 && !set_accounts(l))
+    if (r == 0 && (!set_accounts(l) || !set_oauth(l)))
         r = -EINVAL;
     if (r == 0)
         r = set_certificates(l);
