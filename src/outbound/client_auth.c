@@ -1,6 +1,6 @@
 /*
  * AUTH to a server. The best mechanism that both sides have: SCRAM-SHA-256, which does not show the password, then PLAIN, then
- * LOGIN. The work that SCRAM asks for runs on a helper thread. Runs in the worker, and in `nightmail send`.
+ * LOGIN; with a token OAUTHBEARER, which is a standard, then XOAUTH2. The work that SCRAM asks for runs on a helper thread. Runs in the worker, and in `nightmail send`.
  */
 #include "outbound/client_auth.h"
 #include "base/cleanup.h"
@@ -15,7 +15,7 @@
 #define NONCE_LEN   24                   /* in base64 */
 #define LINE_MAX    (SASL_RESPONSE_MAX / 3 * 4 + 64)
 
-static const enum sasl_mechanism preferred[] = { SASL_SCRAM_SHA_256, SASL_PLAIN, SASL_LOGIN };
+static const enum sasl_mechanism preferred[] = { SASL_SCRAM_SHA_256, SASL_PLAIN, SASL_LOGIN, SASL_OAUTHBEARER, SASL_XOAUTH2 };
 
 struct exchange {
     const struct client_auth *how;
@@ -45,7 +45,8 @@ static bool choose(const struct client_auth *how, enum sasl_mechanism *out)
 {
     for (size_t i = 0; i < sizeof preferred / sizeof preferred[0]; i++) {
         enum sasl_mechanism m = preferred[i];
-        if ((how->mechanisms & 1u << m) && (how->plain_allowed || m == SASL_SCRAM_SHA_256)) {
+        bool token = m == SASL_OAUTHBEARER || m == SASL_XOAUTH2;
+        if (token == how->by_token && (how->mechanisms & 1u << m) && (how->plain_allowed || m == SASL_SCRAM_SHA_256)) {
             *out = m;
             return true;
         }

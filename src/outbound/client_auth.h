@@ -13,6 +13,7 @@ unsigned client_auth_mechanisms(struct str words);
 struct client_auth {
     unsigned   mechanisms;               /* that the server offers */
     bool       plain_allowed;            /* those that show the password to the server: the channel is private, or the operator says so */
+    bool       by_token;                 /* password is an access token: OAUTHBEARER and XOAUTH2, and no other mechanism */
     struct str login, password;
     /* Awaits: says a line (without CRLF; never to be logged or shown) and reads its reply into *reply. Negative: the connection is lost. */
     int      (*say)(void *arg, struct str line);

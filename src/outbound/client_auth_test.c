@@ -23,6 +23,9 @@
 #define L (1u << SASL_LOGIN)
 #define S (1u << SASL_SCRAM_SHA_256)
 
+#define B (1u << SASL_OAUTHBEARER)
+#define X (1u << SASL_XOAUTH2)
+
 #define LINES_MAX 4
 
 /* What the server is told, and what it says to it; NULL ends. "!" cuts the connection. */
@@ -50,11 +53,25 @@ static const struct talk_case cases[] = {
     { "2xx of another kind",     P,     false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "250 ok\r\n" } }, -EBADMSG, NULL },
     { "the connection breaks",   P,     false, { { "AUTH PLAIN AHRpbQBwZW5jaWw=", "!" } }, -EPIPE, NULL },
     { "nothing offered",         0,     false, { { 0 } }, -EACCES, "offers no AUTH" },
-    { "nothing we know",         1u << SASL_XOAUTH2, false, { { 0 } }, -EACCES, "no mechanism that we know" },
+    { "tokens only",             X | B, false, { { 0 } }, -EACCES, "no mechanism that we know" },
     { "only in the clear",       P | L, true,  { { 0 } }, -EACCES, "this is not TLS" },
     { "SCRAM believed at once",  S | P, false, { { "AUTH SCRAM-SHA-256 *", "235 ok\r\n" } }, -EACCES, "has not shown" },
     { "SCRAM, a false nonce",    S,     true,  { { "AUTH SCRAM-SHA-256 *", "334 cj1mYWxzZSxzPWMyRnNkQT09LGk9NDA5Ng==\r\n" }, { "*", "501 no\r\n" } }, -EACCES, "nonce" },
     { "SCRAM, no message",       S,     true,  { { "AUTH SCRAM-SHA-256 *", "334 \r\n" }, { "*", "501 no\r\n" } }, -EACCES, "first message" },
+};
+
+/* By the token "t.1". */
+static const struct talk_case token_cases[] = {
+    { "passwords only",          P | L | S, false, { { 0 } }, -EACCES, "no mechanism that we know" },
+    { "in the clear",            B | X, true,  { { 0 } }, -EACCES, "this is not TLS" },
+    { "XOAUTH2",                 X | P, false, { { "AUTH XOAUTH2 dXNlcj10aW0BYXV0aD1CZWFyZXIgdC4xAQE=", "235 ok\r\n" } }, 0, NULL },
+    { "OAUTHBEARER first",       B | X, false, { { "AUTH OAUTHBEARER bixhPXRpbSwBYXV0aD1CZWFyZXIgdC4xAQE=", "235 ok\r\n" } }, 0, NULL },
+    { "refused at once",         X,     false, { { "AUTH XOAUTH2 *", "535 5.7.8 no\r\n" } }, -EACCES, "535 5.7.8 no" },
+    { "refused with a reason",   X,     false, { { "AUTH XOAUTH2 *", "334 eyJzdGF0dXMiOiI0MDEifQ==\r\n" }, { "", "535 5.7.8 no\r\n" } }, -EACCES, "535 5.7.8 no" },
+    { "bearer with a reason",    B,     false, { { "AUTH OAUTHBEARER *", "334 eyJzdGF0dXMiOiI0MDEifQ==\r\n" }, { "AQ==", "535 5.7.8 no\r\n" } }, -EACCES, "535 5.7.8 no" },
+    { "refused, and welcome",    X,     false, { { "AUTH XOAUTH2 *", "334 \r\n" }, { "", "235 ok\r\n" } }, -EACCES, "has not shown" },
+    { "reasons without end",     X,     false, { { "AUTH XOAUTH2 *", "334 \r\n" }, { "", "334 \r\n" }, { "*", "501 no\r\n" } }, -EACCES, "asks for more" },
+    { "a reason not base64",     B,     false, { { "AUTH OAUTHBEARER *", "334 {}\r\n" }, { "*", "501 no\r\n" } }, -EACCES, "not base64" },
 };
 // clang-format on
 
@@ -99,8 +116,9 @@ static void play(void *arg)
     char error[256] = "";
 
     smtp_reply_init(&p.reply);
-    struct client_auth how = { .mechanisms = c->mechanisms, .plain_allowed = !c->secret, .login = STR("tim"), .password = STR("pencil"),
-                               .say = say, .arg = &p, .reply = &p.reply };
+    bool token = c >= token_cases && c < token_cases + sizeof token_cases / sizeof *token_cases;
+    struct client_auth how = { .mechanisms = c->mechanisms, .plain_allowed = !c->secret, .login = STR("tim"), .by_token = token,
+                               .password = token ? STR("t.1") : STR("pencil"), .say = say, .arg = &p, .reply = &p.reply };
     int r = client_auth_run(&how, error);
     if (p.wrong || r != c->result || (c->error != NULL && strstr(error, c->error) == NULL) || (p.at < LINES_MAX && c->lines[p.at].told != NULL))
         fail_msg("%s: %d %s", c->name, r, error);
@@ -113,6 +131,11 @@ static void conversations(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sim_begin(&(struct sim_options){ .seed = i + 1 });
         assert_int_equal(sim_run(play, (void *)(uintptr_t)&cases[i]), 0);
+        sim_end();
+    }
+    for (size_t i = 0; i < sizeof token_cases / sizeof *token_cases; i++) {
+        sim_begin(&(struct sim_options){ .seed = i + 1 });
+        assert_int_equal(sim_run(play, (void *)(uintptr_t)&token_cases[i]), 0);
         sim_end();
     }
 }

@@ -60,6 +60,8 @@ struct sasl_server {
     struct str                 out, login, password, token, message;
     uint8_t                    proof[DIGEST_SHA256_LEN];
     const char                *why;            /* for the log */
+    struct str                 scope;          /* whoever answers about a token says what it must be good for, and if it was only that: */
+    bool                       scope_lacks;
     /* -- the machines' own */
     const struct sasl_binding *bindings;       /* what this connection has; may be NULL */
     struct str                 own_nonce;
@@ -98,7 +100,7 @@ struct sasl_client {
     uint8_t                    signature[DIGEST_SHA256_LEN];
 };
 
-/* PLAIN, LOGIN and SCRAM. login and password stay the caller's, and so do nonce and bindings: as above; for SCRAM-SHA-256 bindings say that
+/* For OAUTHBEARER and XOAUTH2 the password is the token. login and password stay the caller's, and so do nonce and bindings: as above; for SCRAM-SHA-256 bindings say that
  * we could have bound if the server had offered it. */
 void sasl_client_init(struct sasl_client *c, struct arena *arena, enum sasl_mechanism m, struct str login, struct str password,
                       const struct sasl_binding *bindings, struct str nonce);

@@ -42,5 +42,7 @@ enum sasl_reaction scram_client_take(struct sasl_client *c, struct str challenge
 /* -- sasl_oauth.c */
 enum sasl_step oauth_server_take(struct sasl_server *s, struct str response);
 enum sasl_step oauth_server_answer(struct sasl_server *s, bool right);
+enum sasl_reaction oauth_client_start(struct sasl_client *c);
+enum sasl_reaction oauth_client_take(struct sasl_client *c);
 
 #endif

@@ -4,7 +4,7 @@
  *     n,a=user@example.com,^Ahost=mx^Aport=587^Aauth=Bearer TOKEN^A^A
  *     user=user@example.com^Aauth=Bearer TOKEN^A^A
  *
- * A refused client is told why in a challenge, answers with nothing (or with ^A), and is then refused (RFC 7628, 3.2.3).
+ * A refused client is told why in a challenge, answers with ^A (or with nothing), and is then refused (RFC 7628, 3.2.3).
  */
 #include "smtp/sasl_internal.h"
 #include <string.h>
@@ -26,6 +26,15 @@ static bool is_token(struct str token)
     return true;
 }
 
+/* 1*ALPHA (RFC 7628, 3.1) */
+static bool is_key(struct str key)
+{
+    for (size_t i = 0; i < key.n; i++)
+        if (!char_is_alpha(key.p[i]))
+            return false;
+    return key.n > 0;
+}
+
 /* "key=value^A" ... "^A": the token behind auth=, and with want_user the name behind user=. */
 static bool parse_pairs(struct str text, bool want_user, struct str *user, struct str *token)
 {
@@ -33,10 +42,13 @@ static bool parse_pairs(struct str text, bool want_user, struct str *user, struc
 
     *user = *token = STR("");
     while (text.n > 0 && text.p[0] != SEPARATOR) {
-        if (!str_cut(text, SEPARATOR, &pair, &text) || !str_cut(pair, '=', &key, &value))
+        if (!str_cut(text, SEPARATOR, &pair, &text) || !str_cut(pair, '=', &key, &value) || !is_key(key) || str_find(value, '\0') >= 0)
             return false;
-        if (want_user && str_eq_nocase(key, STR("user")))
+        if (want_user && str_eq_nocase(key, STR("user"))) {
+            if (user->n > 0)                 /* two names: which would the next reader take? */
+                return false;
             *user = value;
+        }
         if (str_eq_nocase(key, STR("auth"))) {
             if (token->n > 0 || !str_starts_nocase(value, STR("Bearer ")))
                 return false;
@@ -81,11 +93,51 @@ enum sasl_step oauth_server_take(struct sasl_server *s, struct str response)
     return arena_failed(s->arena) ? SASL_NO_MEMORY : step;
 }
 
+/* RFC 7628, 3.2.2. A scope is made of printable characters without quotes (RFC 6749, 3.3): it needs no escapes. */
 enum sasl_step oauth_server_answer(struct sasl_server *s, bool right)
 {
     if (right)
         return SASL_DONE;
+    bool bearer = s->mechanism == SASL_OAUTHBEARER, lacks = s->scope_lacks;
+
     s->stage = STAGE_TOLD;
-    s->out = s->mechanism == SASL_XOAUTH2 ? STR("{\"status\":\"401\",\"schemes\":\"bearer\"}") : STR("{\"status\":\"invalid_token\"}");
-    return SASL_CHALLENGE;
+    s->out = str_printf(s->arena, "{\"status\":\"%s\"%s%s%" STR_FMT "%s}", bearer ? lacks ? "insufficient_scope" : "invalid_token" : lacks ? "403" : "401",
+                        bearer ? "" : ",\"schemes\":\"bearer\"", s->scope.n > 0 ? ",\"scope\":\"" : "", STR_ARG(s->scope), s->scope.n > 0 ? "\"" : "");
+    return s->out.p == NULL ? SASL_NO_MEMORY : SASL_CHALLENGE;
+}
+
+/* -- the client ------------------------------------------------------------------------------------------------------------------ */
+
+enum sasl_reaction oauth_client_start(struct sasl_client *c)
+{
+    struct buf message;
+    bool bearer = c->mechanism == SASL_OAUTHBEARER;
+    char *room = arena_alloc(c->arena, SASL_RESPONSE_MAX);
+
+    c->why = "a login or a token that cannot be said";
+    if (room == NULL || !sasl_text_valid(c->login, SASL_LOGIN_MAX) || !is_token(c->password))
+        return SASL_GIVE_UP;
+    buf_init_fixed(&message, room, SASL_RESPONSE_MAX);
+    buf_put_z(&message, bearer ? "n,a=" : "user=");
+    if (bearer)
+        sasl_put_name(&message, c->login);
+    else
+        buf_put_str(&message, c->login);
+    buf_printf(&message, "%s%cauth=Bearer %" STR_FMT "%c%c", bearer ? "," : "", SEPARATOR, STR_ARG(c->password), SEPARATOR, SEPARATOR);
+    if (!buf_ok(&message))
+        return SASL_GIVE_UP;
+    c->why = "the server asks for more than this mechanism has";
+    c->out = buf_str(&message);
+    c->has_initial = c->satisfied = true;
+    return SASL_SEND;
+}
+
+/* Why not, says the challenge; its verdict comes when we have said that we heard it (RFC 7628, 3.2.3). */
+enum sasl_reaction oauth_client_take(struct sasl_client *c)
+{
+    if (c->stage++ > 0)
+        return SASL_GIVE_UP;
+    c->satisfied = false;
+    c->out = c->mechanism == SASL_OAUTHBEARER ? STR("\1") : STR("");
+    return SASL_SEND;
 }

@@ -85,6 +85,22 @@ static const struct { enum sasl_mechanism m; struct str in; enum sasl_step step;
     { SASL_XOAUTH2, B("auth=Bearer x\1\1"),                SASL_MALFORMED, NULL, NULL },
     { SASL_XOAUTH2, B("user=x\1\1"),                        SASL_MALFORMED, NULL, NULL },
     { SASL_XOAUTH2, B("user\1auth=Bearer x\1\1"),          SASL_MALFORMED, NULL, NULL },
+    { SASL_XOAUTH2, B("user=x\1user=y\1auth=Bearer x\1\1"), SASL_MALFORMED, NULL, NULL },      /* which of the two? */
+    { SASL_XOAUTH2, B("user=x\1=y\1auth=Bearer x\1\1"),   SASL_MALFORMED, NULL, NULL },
+    { SASL_XOAUTH2, B("user=x\1h=\0\1auth=Bearer x\1\1"), SASL_MALFORMED, NULL, NULL },
+    { SASL_XOAUTH2, B("user=x\n\1auth=Bearer x\1\1"),      SASL_MALFORMED, NULL, NULL },
+    { SASL_XOAUTH2, B("user=x\1auth=Bearer \1\1"),         SASL_MALFORMED, NULL, NULL },
+    { SASL_XOAUTH2, B("user=x\1auth=Bearer x"),             SASL_MALFORMED, NULL, NULL },
+    { SASL_XOAUTH2, B("\1"),                                SASL_MALFORMED, NULL, NULL },
+    { SASL_XOAUTH2, B(""),                                  SASL_MALFORMED, NULL, NULL },
+    { SASL_OAUTHBEARER, B(""),                              SASL_MALFORMED, NULL, NULL },
+    { SASL_OAUTHBEARER, B("\1"),                            SASL_MALFORMED, NULL, NULL },
+    { SASL_OAUTHBEARER, B("n,a=x,\1\1"),                    SASL_MALFORMED, NULL, NULL },
+    { SASL_OAUTHBEARER, B("n,a=,\1auth=Bearer x\1\1"),     SASL_MALFORMED, NULL, NULL },
+    { SASL_OAUTHBEARER, B("n,a=x=2,\1auth=Bearer x\1\1"),  SASL_MALFORMED, NULL, NULL },
+    { SASL_OAUTHBEARER, B("p=tls-exporter,,\1auth=Bearer x\1\1"), SASL_MALFORMED, NULL, NULL },
+    { SASL_OAUTHBEARER, B("user=x\1auth=Bearer x\1\1"),    SASL_MALFORMED, NULL, NULL },
+    { SASL_OAUTHBEARER, B("n,,\1a-b=c\1auth=Bearer x\1\1"), SASL_MALFORMED, NULL, NULL },
 };
 
 static void first_messages(void **state)
@@ -338,6 +354,53 @@ static void refused_tokens(void **state)
     }
 }
 
+static void refused_tokens_say_what_is_lacking(void **state)
+{
+    static const struct { enum sasl_mechanism m; bool lacks; const char *scope, *says; } says[] = {
+        { SASL_OAUTHBEARER, false, "",          "{\"status\":\"invalid_token\"}" },
+        { SASL_OAUTHBEARER, true,  "mail send", "{\"status\":\"insufficient_scope\",\"scope\":\"mail send\"}" },
+        { SASL_XOAUTH2,     false, "mail",      "{\"status\":\"401\",\"schemes\":\"bearer\",\"scope\":\"mail\"}" },
+        { SASL_XOAUTH2,     true,  "",          "{\"status\":\"403\",\"schemes\":\"bearer\"}" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        struct sasl_server s;
+        sasl_server_init(&s, &arena, says[i].m, NULL, S(""));
+        s.scope = str_of(says[i].scope);
+        s.scope_lacks = says[i].lacks;
+        assert_int_equal(sasl_server_answer(&s, false, NULL), SASL_CHALLENGE);
+        assert_true(str_eq(s.out, str_of(says[i].says)));
+        arena_reset(&arena);
+    }
+}
+
+static void clients_with_tokens(void **state)
+{
+    static const struct { enum sasl_mechanism m; const char *login, *token, *says; } says[] = {
+        { SASL_OAUTHBEARER, "a,b=c@x.example", "t/1+=", "n,a=a=2Cb=3Dc@x.example,\1auth=Bearer t/1+=\1\1" },
+        { SASL_XOAUTH2,     "a@x.example",     "t.1",   "user=a@x.example\1auth=Bearer t.1\1\1" },
+        { SASL_XOAUTH2,     "a\1b",            "t.1",   NULL },
+        { SASL_XOAUTH2,     "a",               "t\1",   NULL },
+        { SASL_XOAUTH2,     "a",               "",      NULL },
+        { SASL_OAUTHBEARER, "",                "t",     NULL },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        struct sasl_client c;
+        sasl_client_init(&c, &arena, says[i].m, str_of(says[i].login), str_of(says[i].token), NULL, S(""));
+        assert_int_equal(sasl_client_start(&c), says[i].says == NULL ? SASL_GIVE_UP : SASL_SEND);
+        if (says[i].says == NULL)
+            continue;
+        assert_true(str_eq(c.out, str_of(says[i].says)) && c.has_initial && c.satisfied);
+        assert_int_equal(sasl_client_take(&c, S("{\"status\":\"401\"}")), SASL_SEND);
+        assert_true(str_eq(c.out, says[i].m == SASL_OAUTHBEARER ? S("\1") : S("")) && !c.satisfied);
+        assert_int_equal(sasl_client_take(&c, S("more")), SASL_GIVE_UP);
+        arena_reset(&arena);
+    }
+}
+
 static void clients_of_bad_credentials(void **state)
 {
     struct sasl_client c;
@@ -394,7 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_messages), cmocka_unit_test(too_long),       cmocka_unit_test(login),
         cmocka_unit_test(scram_example),  cmocka_unit_test(channel_binding), cmocka_unit_test(final_messages),
-        cmocka_unit_test(false_servers),  cmocka_unit_test(refused_tokens), cmocka_unit_test(clients_of_bad_credentials),
+        cmocka_unit_test(false_servers),  cmocka_unit_test(refused_tokens), cmocka_unit_test(refused_tokens_say_what_is_lacking), cmocka_unit_test(clients_with_tokens), cmocka_unit_test(clients_of_bad_credentials),
         cmocka_unit_test(without_memory), cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
