@@ -15,6 +15,8 @@
 #include "conf/conf.h"
 #include "inbound/inbound.h"
 #include "lookup/accounts.h"
+#include "lookup/relay_token.h"
+#include "lookup/token_check.h"
 #include "outbound/outbound.h"
 #include "queue/queue.h"
 #include "run/dns.h"
@@ -122,6 +124,14 @@ static int start_keeper(struct server *s)
     return r < 0 ? fail(s, EX_CONFIG, "accounts", error) : 0;
 }
 
+static int start_tokens(struct server *s)
+{
+    int r = lookup_tokens_start(s->conf);
+    if (r == 0)
+        r = lookup_relay_token_start(s->conf);
+    return r < 0 ? fail(s, EX_OSERR, "oauth", strerror(-r)) : 0;
+}
+
 static int start_queue(struct server *s)
 {
     char error[256];
@@ -167,7 +177,7 @@ static int start_parts(struct server *s)
     char error[256];
     int r;
 
-    if (start_keeper(s) < 0 || start_dns(s) < 0 || start_queue(s) < 0)
+    if (start_keeper(s) < 0 || start_dns(s) < 0 || start_tokens(s) < 0 || start_queue(s) < 0)
         return -1;
     if ((r = outbound_start(s->queue, &s->outbound)) < 0)
         return fail(s, EX_OSERR, "outbound", strerror(-r));
@@ -208,6 +218,8 @@ static void stop_parts(struct server *s)
         outbound_stop(s->outbound, deadline);
     if (s->queue != NULL)
         queue_close(s->queue);
+    lookup_tokens_stop();
+    lookup_relay_token_stop();
     if (s->dns)
         dns_stop();
     keeper_stop();
@@ -249,6 +261,8 @@ static void say_what_waits(const struct conf *started, const struct conf *now)
         { "submit_socket", strcmp(started->submit_socket, now->submit_socket) == 0 },
         { "password_checks_max", started->password_checks_max == now->password_checks_max },
         { "password_checks_waiting_max", started->password_checks_waiting_max == now->password_checks_waiting_max },
+        { "oauth_checks_max", started->oauth_checks_max == now->oauth_checks_max },
+        { "oauth_checks_waiting_max", started->oauth_checks_waiting_max == now->oauth_checks_waiting_max },
         { "segment_size", started->segment_size == now->segment_size },
         { "disk_free_min", started->disk_free_min == now->disk_free_min },
         { "dns_forwarders", lists_eq(started->dns_forwarders, now->dns_forwarders) },
@@ -320,6 +334,8 @@ static void reload(struct server *s)
     if (loaded) {
         say_what_waits(s->conf, r.conf);
         log_level_set(r.conf->log_level);
+        if (lookup_tokens_start(r.conf) < 0 || lookup_relay_token_start(r.conf) < 0)
+            log_event(LOG_ERROR, "oauth-unavailable", LOG_Z("text", "no memory or threads: logins by token get 454, mail for the relay host waits"));
         conf_set_current(r.conf);
         inbound_reload_certificates(s->inbound);
         log_event(LOG_INFO, "reloaded", LOG_Z("file", s->path));

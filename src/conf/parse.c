@@ -26,6 +26,7 @@
 #define LIST_MAX          (64u << 20)        /* of one user list: some two million lines */
 #define ARENA_MAX         (512u << 20)
 #define OPTIONS_MAX       128
+#define SCOPE_MAX         255               /* characters: it must fit a challenge */
 
 struct loader {
     struct conf *c;
@@ -806,6 +807,8 @@ static bool check_url(struct loader *l, const char *option, const char *url)
 /* scope-token *( SP scope-token ) (RFC 6749, 3.3), or "". */
 static bool check_scope(struct loader *l, const char *option, const char *scope)
 {
+    if (strlen(scope) > SCOPE_MAX)
+        return scan_error(l->error, place_of(l, option), "%s: longer than %d characters", option, SCOPE_MAX);
     for (const char *p = scope; *p != '\0'; p++)
         if (*p < ' ' || *p > '~' || *p == '"' || *p == '\\')
             return scan_error(l->error, place_of(l, option), "%s: \"%s\" is not made of printable words", option, scope);

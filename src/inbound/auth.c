@@ -1,7 +1,7 @@
 /*
  * AUTH (RFC 4954): who is it?
  *
- * The mechanisms are smtp/sasl's, the secrets the keeper's; here are the lines between them and the client: base64, the initial
+ * The mechanisms are smtp/sasl's, the secrets the keeper's, tokens lookup/token_check's; here are the lines between them and the client: base64, the initial
  * response, "*" to cancel, and what failures cost. A failed login is answered late, later each time, and too many end the
  * session. Under TLS only, unless the listener says otherwise. Runs in the worker, in the session's task.
  */
@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "inbound/session_internal.h"
+#include "lookup/token_check.h"
 #include "smtp/sasl.h"
 #include <assert.h>
 #include <string.h>
@@ -18,8 +19,8 @@
 #define DELAY_MAX_NS (60 * NS_PER_S)
 #define LOGGED_MAX   100                 /* of a name that failed; it may be a password in the wrong place, but who attacks whom is worth more */
 
-/* What we can ask the keeper about; tokens are not among it. The order is the one in which EHLO says them. */
-static const enum sasl_mechanism known[] = { SASL_SCRAM_SHA_256_PLUS, SASL_SCRAM_SHA_256, SASL_PLAIN, SASL_LOGIN };
+/* The order is the one in which EHLO says them. */
+static const enum sasl_mechanism known[] = { SASL_SCRAM_SHA_256_PLUS, SASL_SCRAM_SHA_256, SASL_PLAIN, SASL_LOGIN, SASL_OAUTHBEARER, SASL_XOAUTH2 };
 #define KNOWN_COUNT (sizeof known / sizeof known[0])
 
 struct exchange {
@@ -30,8 +31,9 @@ struct exchange {
     uint8_t             bound[STREAM_TLS_BINDING_MAX];
     struct sasl_binding bindings[2];     /* the second ends the list */
     char                login[KEEPER_LOGIN_MAX + 1];
-    enum keeper_verdict trouble;         /* KEEPER_YES while the keeper answers */
+    enum keeper_verdict trouble;         /* KEEPER_YES while the keeper, or whoever knows about tokens, answers */
     bool                blocked;         /* the login: too many have guessed */
+    const char         *token_why;       /* why a token was refused, which the client has been told; NULL: none was */
 };
 
 /* -- what is offered ---------------------------------------------------------------------------------------------------------- */
@@ -40,7 +42,7 @@ static bool channel_is_safe(const struct session *s) { return stream_is_tls(s->s
 
 static bool is_for_logins(const struct session *s)
 {
-    return !s->client.local && s->client.terms.service == CONF_SERVICE_SUBMISSION && s->conf->has_accounts;
+    return !s->client.local && s->client.terms.service == CONF_SERVICE_SUBMISSION && (s->conf->has_accounts || s->conf->has_oauth);
 }
 
 static bool is_offered(const struct session *s, enum sasl_mechanism m)
@@ -50,11 +52,11 @@ static bool is_offered(const struct session *s, enum sasl_mechanism m)
 
     switch (m) {
     case SASL_PLAIN:
-    case SASL_LOGIN: return true;
+    case SASL_LOGIN: return s->conf->has_accounts;
     case SASL_SCRAM_SHA_256: return s->conf->scram && keeper_has_scram();
     case SASL_SCRAM_SHA_256_PLUS: return s->conf->scram && keeper_has_scram() && stream_tls_binding(s->stream, &type, bound) > 0;
     case SASL_OAUTHBEARER:
-    case SASL_XOAUTH2:
+    case SASL_XOAUTH2: return s->conf->has_oauth;
     case SASL_MECHANISMS: break;
     }
     return false;
@@ -171,6 +173,25 @@ static enum sasl_step ask_keeper(struct exchange *x, enum sasl_step question)
     return sasl_server_answer(&x->sasl, v == KEEPER_YES, signature);
 }
 
+/* Awaits the endpoint that knows about tokens. Trouble there is no verdict: the client is not told that its token is bad. */
+static enum sasl_step ask_endpoint(struct exchange *x)
+{
+    struct token_answer answer;
+
+    enum keeper_verdict v = lookup_token_check(x->s->conf, x->sasl.token, x->sasl.login, &answer);
+    switch (v) {
+    case KEEPER_YES: memcpy(x->login, answer.login, sizeof x->login); break;
+    case KEEPER_NO:
+        x->token_why = answer.why;
+        x->sasl.scope = str_of(x->s->conf->oauth_scope);
+        x->sasl.scope_lacks = answer.scope_lacks;
+        break;
+    case KEEPER_BUSY:
+    case KEEPER_TROUBLE: x->trouble = v; return SASL_REFUSED;
+    }
+    return sasl_server_answer(&x->sasl, v == KEEPER_YES, NULL);
+}
+
 /* Awaits whatever the mechanism asks, until it is done: SASL_DONE, SASL_REFUSED, SASL_MALFORMED, SASL_NO_MEMORY; or SASL_CHALLENGE, and
  * the client gave no response: *out_reply says why. */
 static enum sasl_step drive(struct exchange *x, enum sasl_step step, struct reply *out_reply)
@@ -188,7 +209,7 @@ static enum sasl_step drive(struct exchange *x, enum sasl_step step, struct repl
         case SASL_ASK_PASSWORD:
         case SASL_ASK_SALT:
         case SASL_ASK_PROOF: step = ask_keeper(x, step); break;
-        case SASL_ASK_TOKEN:             /* nobody knows about tokens yet, so no mechanism with them is offered */
+        case SASL_ASK_TOKEN: step = ask_endpoint(x); break;
         case SASL_DONE:
         case SASL_REFUSED:
         case SASL_MALFORMED:
@@ -206,7 +227,7 @@ static struct reply let_in(struct exchange *x)
     memcpy(s->login, x->login, sizeof s->login);
     s->authenticated = true;
     s->auth_failures = 0;
-    restraint_login_worked(s, x->sasl.login);
+    restraint_login_worked(s, x->sasl.token.n > 0 ? str_of(x->login) : x->sasl.login);
     metric_add(METRIC_logins, 1);
     log_event(LOG_INFO, "login", LOG_Z("client", s->client_ip), LOG_Z("login", s->login), LOG_Z("mechanism", sasl_name(x->sasl.mechanism)),
               LOG_Z("tls", stream_tls_protocol(s->stream)));
@@ -220,16 +241,18 @@ static struct reply refuse(struct exchange *x)
     int64_t delay;
 
     s->auth_failures++;
-    uint32_t failures = restraint_login_failed(s, x->sasl.login);
+    /* A token cannot be guessed, and whoever shows bad ones must not lock somebody's password: they count for the client alone. */
+    uint32_t failures = restraint_login_failed(s, x->sasl.token.n > 0 ? STR("") : x->sasl.login);
     metric_add(METRIC_login_failures, 1);
     log_event(LOG_WARN, "login-failed", LOG_Z("client", s->client_ip), LOG_STR("login", str_head(x->sasl.login, LOGGED_MAX)),
-              LOG_Z("mechanism", sasl_name(x->sasl.mechanism)), LOG_U64("failures", failures), LOG_Z("text", x->sasl.why));
+              LOG_Z("mechanism", sasl_name(x->sasl.mechanism)), LOG_U64("failures", failures),
+              LOG_Z("text", x->token_why != NULL ? x->token_why : x->sasl.why));
     if (__builtin_mul_overflow(s->conf->auth_failure_delay_ns, (int64_t)failures, &delay) || delay > DELAY_MAX_NS)
         delay = s->conf->auth_failure_delay_ns > DELAY_MAX_NS ? s->conf->auth_failure_delay_ns : DELAY_MAX_NS;
     (void)task_sleep(delay);             /* cancelled: the server stops, and the reply comes at once */
     if (s->auth_failures >= s->conf->auth_failures_max)
         return session_farewell(s, 421, "4.7.0", "Too many failed logins");
-    return reply(535, "5.7.8", "Wrong login or password");       /* nobody learns which */
+    return reply(535, "5.7.8", x->token_why != NULL ? "That token is not good here" : "Wrong login or password");       /* nobody learns which */
 }
 
 static struct reply verdict(struct exchange *x, enum sasl_step step, struct reply from_client)
@@ -239,12 +262,15 @@ static struct reply verdict(struct exchange *x, enum sasl_step step, struct repl
     case SASL_REFUSED:
         if (x->blocked)
             return reply(454, "4.7.0", "Too many failed logins under that name; try again later");
+        if (x->trouble == KEEPER_BUSY)
+            return reply(454, "4.7.0", "Too many are logging in; try again later");
         if (x->trouble != KEEPER_YES)
-            return reply(454, "4.7.0", x->trouble == KEEPER_BUSY ? "Too many are logging in; try again later" : "I cannot check passwords now");
+            return reply(454, "4.7.0", x->sasl.token.n > 0 ? "I cannot check tokens now" : "I cannot check passwords now");
         return refuse(x);
     case SASL_MALFORMED: return session_reply(x->s, 501, "5.5.2", "%s", x->sasl.why);
     case SASL_NO_MEMORY: return reply(454, "4.7.0", "No memory for a login now");
-    case SASL_CHALLENGE: return from_client;
+    case SASL_CHALLENGE:                 /* whoever cancels instead of hearing that the token was bad has failed as well */
+        return x->token_why != NULL && from_client.code == 501 ? refuse(x) : from_client;
     case SASL_ASK_PASSWORD:
     case SASL_ASK_SALT:
     case SASL_ASK_PROOF:

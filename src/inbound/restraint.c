@@ -42,9 +42,10 @@ uint32_t restraint_login_failed(const struct session *s, struct str login)
     if (!is_counted(s))
         return most;
     (void)limit_take(s->shared->limits, s->conf, LIMIT_LOGIN_FAILURES, &s->counted);     /* none left: the next AUTH hears of it */
-    limit_login_failed(s->shared->limits, s->conf, login);
+    if (login.n > 0)
+        limit_login_failed(s->shared->limits, s->conf, login);
     uint32_t of_client = limit_used(s->shared->limits, s->conf, LIMIT_LOGIN_FAILURES, &s->counted);
-    uint32_t of_login = limit_login_failures(s->shared->limits, s->conf, login);
+    uint32_t of_login = login.n > 0 ? limit_login_failures(s->shared->limits, s->conf, login) : 0;
     most = of_client > most ? of_client : most;
     return of_login > most ? of_login : most;
 }

@@ -4,6 +4,7 @@
 #include "outbound/client.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "lookup/relay_token.h"
 #include "mail/domain.h"
 #include "outbound/client_auth.h"
 #include "outbound/client_internal.h"
@@ -252,10 +253,53 @@ static int say_secret(void *arg, struct str line)
     return r < 0 ? r : client_read_reply(c, client_deadline(c, c->conf->reply_timeout_ns));
 }
 
+/* Awaits. 0, or -EACCES with the reason in auth_error. */
+static int log_in_by_password(struct client *c, struct client_auth *how)
+{
+    char password[KEEPER_PASSWORD_MAX + 1] = "";
+
+    int r = keeper_credential(c->conf->relay_host_password_file, password);
+    if (r < 0) {
+        smtp_reply_clear(&c->reply);
+        snprintf(c->auth_error, sizeof c->auth_error, "relay_host_password: %s", r == -EINVAL ? "the file holds no password" : strerror(-r));
+        r = -EACCES;
+    } else {
+        how->password = str_of(password);
+        r = client_auth_run(how, c->auth_error);
+    }
+    explicit_bzero(password, sizeof password);
+    return r;
+}
+
+/* Awaits. As above, by a token; a refused one is renewed once: it may have been revoked, or its time was shorter than we were told. */
+static int log_in_by_token(struct client *c, struct client_auth *how)
+{
+    struct buf tokens[2];
+    int r = 0;
+
+    how->by_token = true;
+    buf_init(&tokens[0], OAUTH_TOKEN_MAX + 1);
+    buf_init(&tokens[1], OAUTH_TOKEN_MAX + 1);
+    for (unsigned i = 0; i < 2; i++) {
+        smtp_reply_clear(&c->reply);
+        r = lookup_relay_token(c->conf, i == 0 ? STR("") : buf_str(&tokens[0]), &tokens[i], c->auth_error);
+        how->password = buf_str(&tokens[i]);
+        if (r == 0)
+            r = client_auth_run(how, c->auth_error);
+        if (r != -EACCES || c->reply.code != 535)
+            break;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        if (tokens[i].p != NULL)
+            explicit_bzero(tokens[i].p, tokens[i].cap);
+        buf_free(&tokens[i]);
+    }
+    return r;
+}
+
 /* Awaits. 0, or -EACCES with the reason in auth_error: then nothing is sent here, as what a login may send nobody else may. */
 static int log_in(struct client *c)
 {
-    char password[KEEPER_PASSWORD_MAX + 1] = "";
     struct client_auth how = {
         .mechanisms = c->mechanisms,
         .plain_allowed = stream_is_tls(c->stream) || c->conf->relay_host_auth_allow_cleartext,
@@ -265,15 +309,7 @@ static int log_in(struct client *c)
         .reply = &c->reply,
     };
 
-    int r = keeper_credential(c->conf->relay_host_password_file, password);
-    if (r < 0) {
-        snprintf(c->auth_error, sizeof c->auth_error, "relay_host_password: %s", r == -EINVAL ? "the file holds no password" : strerror(-r));
-        r = -EACCES;
-    } else {
-        how.password = str_of(password);
-        r = client_auth_run(&how, c->auth_error);
-    }
-    explicit_bzero(password, sizeof password);
+    int r = c->conf->relay_host_oauth_token_url[0] != '\0' ? log_in_by_token(c, &how) : log_in_by_password(c, &how);
     if (r == -EACCES)
         log_event(LOG_ERROR, "login-out-failed", LOG_Z("remote", c->remote), LOG_Z("login", c->conf->relay_host_user), LOG_Z("error", c->auth_error));
     return r;

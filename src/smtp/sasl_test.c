@@ -457,7 +457,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_messages), cmocka_unit_test(too_long),       cmocka_unit_test(login),
         cmocka_unit_test(scram_example),  cmocka_unit_test(channel_binding), cmocka_unit_test(final_messages),
-        cmocka_unit_test(false_servers),  cmocka_unit_test(refused_tokens), cmocka_unit_test(refused_tokens_say_what_is_lacking), cmocka_unit_test(clients_with_tokens), cmocka_unit_test(clients_of_bad_credentials),
+        cmocka_unit_test(false_servers),  cmocka_unit_test(refused_tokens),
+                                        cmocka_unit_test(refused_tokens_say_what_is_lacking), cmocka_unit_test(clients_with_tokens), cmocka_unit_test(clients_of_bad_credentials),
         cmocka_unit_test(without_memory), cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
