@@ -11,7 +11,7 @@
  */
 #include "base/log.h"
 #include "base/metrics.h"
-#include "conf/conf.h"
+#include "conf/test_scene.h"
 #include "outbound/outbound.h"
 #include "run/net.h"
 #include "run/sim.h"
@@ -20,7 +20,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -154,25 +153,8 @@ static void quiet(void *arg, enum log_level level, struct str line)
     (void)arg, (void)level, (void)line;
 }
 
-/* conf_load wants a file, and outside of a world there are real ones. */
-static struct conf *make_conf(void)
-{
-    static const char text[] = "hostname = us.example\nrelay_host = \"[192.0.2.1]\"\nretry = {1m}\nexpire = 5m\nbounce_expire = 5m\n"
-                               "greeting_timeout = 1m\nreply_timeout = 1m\n";
-    char path[] = "/tmp/fuzz-client-XXXXXX";
-    struct conf *c = NULL;
-    struct buf error;
-
-    int fd = mkstemp(path);
-    assert(fd >= 0 && write(fd, text, sizeof text - 1) == (ssize_t)sizeof text - 1);
-    close(fd);
-    buf_init(&error, 4096);
-    int r = conf_load(path, &c, &error);
-    (void)unlink(path);
-    assert(r == 0);
-    buf_free(&error);
-    return c;
-}
+static const char conf_text[] = "hostname = us.example\nrelay_host = \"[192.0.2.1]\"\nretry = {1m}\nexpire = 5m\nbounce_expire = 5m\n"
+                                "greeting_timeout = 1m\nreply_timeout = 1m\n";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -181,7 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!begun) {
         begun = true;
         log_redirect(quiet, NULL);
-        conf_set_current(make_conf());
+        conf_set_current(conf_of(conf_text));
     }
     if (size == 0)
         return -1;

@@ -11,8 +11,8 @@
  * written, each with a sound envelope and a text that cannot be read as two (no bare CR or LF, no NUL); those of a login have an author.
  */
 #include "base/log.h"
-#include "conf/conf.h"
 #include "base/rate.h"
+#include "conf/test_scene.h"
 #include "inbound/session_internal.h"
 #include "mail/header.h"
 #include "run/file.h"
@@ -22,7 +22,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -224,25 +223,16 @@ static void quiet(void *arg, enum log_level level, struct str line)
     (void)arg, (void)level, (void)line;
 }
 
-/* conf_load wants a file, and outside of a world there are real ones. */
+static const char conf_text[] =
+    "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\nmessage_size_max = 64KiB\n"
+    "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nheader_size_max = 4KiB\n"
+    "accounts_file = /accounts\nscram = yes\nauth_failures_max = 100\nauth_failure_delay = 0\n";
+
 static struct conf *make_conf(void)
 {
-    static const char text[] = "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\nmessage_size_max = 64KiB\n"
-                               "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nenforce_sync = no\nheader_size_max = 4KiB\n"
-                               "accounts_file = /accounts\nscram = yes\nauth_failures_max = 100\nauth_failure_delay = 0\n";
-    char path[] = "/tmp/fuzz-session-XXXXXX";
-    struct conf *c = NULL;
-    struct buf error;
+    struct conf *c = conf_of(conf_text);
 
-    int fd = mkstemp(path);
-    assert(fd >= 0 && write(fd, text, sizeof text - 1) == (ssize_t)sizeof text - 1);
-    close(fd);
-    buf_init(&error, 4096);
-    int r = conf_load(path, &c, &error);
-    (void)unlink(path);
-    assert(r == 0);
-    buf_free(&error);
-    assert(map_str_put(&c->users, STR("bob"), c) == 0);
+    conf_add_user(c, "bob");
     return c;
 }
 

@@ -9,7 +9,7 @@
  * equal after every step, and each accepted message must come out of the queue as it was sent. A difference prints the seed, the
  * step and the end of the conversation; the same seed repeats it.
  */
-#include "conf/conf.h"
+#include "conf/test_scene.h"
 #include "inbound/session_internal.h"
 #include "run/sim.h"
 #include <assert.h>
@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define RCPTS_MAX      3
 #define ERRORS_MAX     10
@@ -924,21 +923,8 @@ static struct conf *make_conf(void)
 {
     static const char text[] = "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\n"
                                "trusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nenforce_sync = no\n";
-    char path[] = "/tmp/model-conf-XXXXXX";
-    struct conf *c = NULL;
-    struct buf error;
+    struct conf *c = conf_of(text);
 
-    int fd = mkstemp(path);
-    assert(fd >= 0);
-    ssize_t n = write(fd, text, sizeof text - 1);
-    assert(n == (ssize_t)sizeof text - 1);
-    close(fd);
-    buf_init(&error, 4096);
-    if (conf_load(path, &c, &error) < 0) {
-        fprintf(stderr, "%.*s\n", (int)error.n, error.p);
-        exit(1);
-    }
-    unlink(path);
     c->recipients_max = RCPTS_MAX;
     c->errors_max = ERRORS_MAX;
     c->messages_per_session_max = MESSAGES_MAX;
@@ -946,8 +932,8 @@ static struct conf *make_conf(void)
     c->message_size_max = SIZE_MAX_BYTES;
     c->header_size_max = HEADER_MAX;
     c->local_submit_max_per_hour = SUBMIT_MAX;
-    if (map_str_put(&c->users, STR("bob"), c) < 0 || map_str_put(&c->users, STR("alice"), c) < 0)
-        exit(1);
+    conf_add_user(c, "bob");
+    conf_add_user(c, "alice");
     return c;
 }
 
