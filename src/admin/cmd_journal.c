@@ -3,10 +3,10 @@
  */
 #include "admin/cli.h"
 #include "admin/commands.h"
+#include "base/calendar.h"
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
-#include "mail/date.h"
 #include "queue/verify.h"
 #include <errno.h>
 #include <getopt.h>
@@ -59,7 +59,7 @@ static void put_time(struct buf *out, const char *key, int64_t ns)
     if (ns == 0)
         return;
     buf_printf(out, " %s=", key);
-    date_put_iso(out, ns, true);
+    calendar_put_iso(out, ns, true);
 }
 
 static void put_envelope(struct buf *out, struct str bytes)

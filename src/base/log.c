@@ -7,6 +7,7 @@
  * thread to be logging; a sink must not log and must not await. Runs in every process.
  */
 #include "base/log.h"
+#include "base/calendar.h"
 #include "base/clock.h"
 #include "base/utf8.h"
 #include <assert.h>
@@ -89,42 +90,6 @@ void log_put_value(struct buf *out, struct str v)
     buf_put_char(out, '"');
 }
 
-struct date {
-    int64_t year;
-    int month, day;
-};
-
-/* Of the days since 1970-01-01, in the Gregorian calendar. Years are counted from March, so that the leap day is the last of
- * one. (gmtime_r would do, but looks for a time zone file when first called.) */
-static struct date date_of(int64_t days)
-{
-    days += 719468; /* from 0000-03-01 */
-    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
-    int day_of_era = (int)(days - era * 146097);
-    int year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    int day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    int month = (5 * day_of_year + 2) / 153; /* 0 is March */
-
-    return (struct date){
-        .year = year_of_era + era * 400 + (month >= 10),
-        .month = month < 10 ? month + 3 : month - 9,
-        .day = day_of_year - (153 * month + 2) / 5 + 1,
-    };
-}
-
-/* RFC 3339, in UTC, to the millisecond. */
-static void put_time(struct buf *out, int64_t wall_ns)
-{
-    int64_t ms = wall_ns / NS_PER_MS - (wall_ns % NS_PER_MS < 0);
-    int64_t s = ms / 1000 - (ms % 1000 < 0);
-    int64_t days = s / 86400 - (s % 86400 < 0);
-    int second = (int)(s - days * 86400);
-
-    struct date date = date_of(days);
-    buf_printf(out, "%04" PRId64 "-%02d-%02dT%02d:%02d:%02d.%03dZ", date.year, date.month, date.day, second / 3600, second / 60 % 60,
-               second % 60, (int)(ms - s * 1000));
-}
-
 /* As much of v as fits, where a bare word does not fit whole. */
 static void put_value_cut(struct buf *out, struct str v)
 {
@@ -181,7 +146,7 @@ static void write_lost(void)
     struct buf line;
 
     buf_init_fixed(&line, memory, sizeof memory);
-    put_time(&line, clock_wall_ns());
+    calendar_put_iso(&line, clock_wall_ns(), true);
     buf_printf(&line, " warn log-lost lines=%" PRIu64 "\n", standard_error.lost);
     write_line(&line);
     standard_error.lost = 0;
@@ -221,7 +186,7 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
         return;
     int saved_errno = errno; /* a caller may log between its call and its look at errno */
     buf_init_fixed(&line, memory, LOG_LINE_MAX - cut.n);
-    put_time(&line, clock_wall_ns());
+    calendar_put_iso(&line, clock_wall_ns(), true);
     buf_printf(&line, " %s ", level_names[level]);
     put_value_cut(&line, str_of(event));
     for (; fields->key != NULL; fields++)

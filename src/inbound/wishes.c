@@ -3,8 +3,8 @@
  * session's task.
  */
 #include "inbound/wishes.h"
+#include "base/calendar.h"
 #include "inbound/session_internal.h"
-#include "mail/date.h"
 #include <inttypes.h>
 
 /* Strangers may not fill our queue with mail for later, nor overtake others. */
@@ -15,7 +15,7 @@ bool wishes_offer_holding(const struct session *s) { return is_ours(s) && s->con
 void wishes_put_holding(const struct session *s, struct buf *out)
 {
     buf_printf(out, "%" PRId64 " ", s->conf->future_release_max_ns / NS_PER_S);
-    date_put_iso(out, clock_wall_ns() + s->conf->future_release_max_ns, false);
+    calendar_put_iso(out, clock_wall_ns() + s->conf->future_release_max_ns, false);
 }
 
 /* RFC 8689, 3: what came in the clear already needs no such promise. */

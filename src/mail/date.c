@@ -1,8 +1,8 @@
 /*
- * Dates. The calendar is counted in days since 0000-03-01, so that the leap day is the last of its year; everything else
- * is division.
+ * Dates as text, and back: see date.h. The calendar is base/calendar's.
  */
 #include "mail/date.h"
+#include "base/calendar.h"
 
 #include <assert.h>
 #include <string.h>
@@ -13,83 +13,27 @@
 #define YEAR_MAX    2262 /* int64_t ends in April */
 #define NESTING_MAX 50   /* of comments */
 
-struct civil {
-    int64_t year;
-    int month, day; /* from 1 */
-};
-
 static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
 static const char weekdays[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
-
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
-}
-
-/* Days since 1970-01-01. 719468 days lie between 0000-03-01 and then; 400 years have 146097. */
-static int64_t days_from_civil(struct civil c)
-{
-    int64_t year = c.month <= 2 ? c.year - 1 : c.year;
-    int64_t era = floor_div(year, 400);
-    int64_t of_era = year - era * 400;
-    int64_t of_year = (153 * (c.month > 2 ? c.month - 3 : c.month + 9) + 2) / 5 + c.day - 1;
-
-    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
-}
-
-static struct civil civil_from_days(int64_t days)
-{
-    days += 719468;
-    int64_t era = floor_div(days, 146097);
-    int64_t day = days - era * 146097;
-    int64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
-    int64_t of_year = day - (365 * year + year / 4 - year / 100);
-    int month = (int)((5 * of_year + 2) / 153);
-    struct civil c = { .day = (int)(of_year - (153 * month + 2) / 5) + 1, .month = month < 10 ? month + 3 : month - 9 };
-
-    c.year = year + era * 400 + (c.month <= 2);
-    return c;
-}
-
-static int days_in_month(int64_t year, int month)
-{
-    static const int days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-
-    return month == 2 && leap ? 29 : days[month - 1];
-}
 
 void date_put(struct buf *out, int64_t wall_ns, int offset_minutes)
 {
     assert(offset_minutes > -24 * 60 && offset_minutes < 24 * 60);
-    int64_t local_s = floor_div(wall_ns, NS) + (int64_t)offset_minutes * 60;
-    int64_t days = floor_div(local_s, DAY_S);
-    int s = (int)(local_s - days * DAY_S);
-    int offset = offset_minutes < 0 ? -offset_minutes : offset_minutes;
-    struct civil c = civil_from_days(days);
+    int64_t utc_s = wall_ns / NS - (wall_ns % NS < 0), days;
+    int offset = offset_minutes < 0 ? -offset_minutes : offset_minutes, s;
+
+    calendar_split(utc_s + (int64_t)offset_minutes * 60, &days, &s);
+    struct calendar_date c = calendar_date(days);
     const char *weekday = weekdays[((days + 4) % 7 + 7) % 7]; /* 1970-01-01 was a Thursday */
 
     buf_printf(out, "%s, %d %s %lld %02d:%02d:%02d %c%02d%02d", weekday, c.day, months[c.month - 1], (long long)c.year, s / 3600,
                s / 60 % 60, s % 60, offset_minutes < 0 ? '-' : '+', offset / 60, offset % 60);
 }
 
-void date_put_iso(struct buf *out, int64_t wall_ns, bool milliseconds)
-{
-    int64_t total_s = floor_div(wall_ns, NS);
-    int64_t days = floor_div(total_s, DAY_S);
-    int s = (int)(total_s - days * DAY_S);
-    struct civil c = civil_from_days(days);
-
-    buf_printf(out, "%04lld-%02d-%02dT%02d:%02d:%02d", (long long)c.year, c.month, c.day, s / 3600, s / 60 % 60, s % 60);
-    if (milliseconds)
-        buf_printf(out, ".%03d", (int)((wall_ns - total_s * NS) / 1000000));
-    buf_put_char(out, 'Z');
-}
-
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
 struct moment {
-    struct civil date;
+    struct calendar_date date;
     int hour, minute, second, offset_minutes;
     int64_t fraction_ns;
 };
@@ -102,10 +46,10 @@ static bool moment_to_ns(struct moment m, int64_t *out)
     if (m.second == 60)
         m.second = 59;
     if (m.date.year < YEAR_MIN || m.date.year > YEAR_MAX || m.date.month < 1 || m.date.month > 12 || m.date.day < 1 ||
-        m.date.day > days_in_month(m.date.year, m.date.month) || m.hour > 23 || m.minute > 59 || m.second > 59)
+        m.date.day > calendar_month_days(m.date.year, m.date.month) || m.hour > 23 || m.minute > 59 || m.second > 59)
         return false;
-    s = days_from_civil(m.date) * DAY_S + m.hour * 3600 + m.minute * 60 + m.second - m.offset_minutes * 60;
-    if (s < days_from_civil((struct civil){ YEAR_MIN, 1, 1 }) * DAY_S || __builtin_mul_overflow(s, NS, &ns) ||
+    s = calendar_days(m.date) * DAY_S + m.hour * 3600 + m.minute * 60 + m.second - m.offset_minutes * 60;
+    if (s < calendar_days((struct calendar_date){ YEAR_MIN, 1, 1 }) * DAY_S || __builtin_mul_overflow(s, NS, &ns) ||
         __builtin_add_overflow(ns, m.fraction_ns, &ns))
         return false;
     *out = ns;
@@ -196,7 +140,7 @@ static int month_of(struct str name)
     return 0;
 }
 
-static bool take_date(struct str *s, struct civil *out)
+static bool take_date(struct str *s, struct calendar_date *out)
 {
     (void)take_word(s); /* the weekday; unchecked, since what it should be can be computed */
     (void)take_char(s, ',');

@@ -16,8 +16,7 @@ void date_put(struct buf *out, int64_t wall_ns, int offset_minutes);
  * Years 1900 to 2262 (the end of the type). False, out untouched, otherwise. The offset may be NULL. */
 bool date_parse(struct str text, int64_t *out_wall_ns, int *out_offset_minutes);
 
-/* "2003-07-01T08:52:37Z", with milliseconds if asked; and any RFC 3339 date-time back. */
-void date_put_iso(struct buf *out, int64_t wall_ns, bool milliseconds);
+/* Any RFC 3339 date-time (calendar_put_iso writes one). */
 bool date_parse_iso(struct str text, int64_t *out_wall_ns);
 
 #endif

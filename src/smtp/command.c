@@ -2,6 +2,7 @@
  * Commands. Two tables say which parameters there are; reading one is a function from its value to the arguments.
  */
 #include "smtp/command.h"
+#include "base/calendar.h"
 #include "base/utf8.h"
 #include "mail/date.h"
 #include "mail/envelope.h"
@@ -555,7 +556,7 @@ static const char *body_name(enum smtp_body body)
 static void put_time(struct buf *out, const char *keyword, int64_t wall_ns)
 {
     buf_put_z(out, keyword);
-    date_put_iso(out, wall_ns, false);
+    calendar_put_iso(out, wall_ns, false);
 }
 
 static void put_by(struct buf *out, const struct mail_args *args)

@@ -3,6 +3,7 @@
  * first eight are a time to be written, too.
  */
 #include "mail/date.h"
+#include "base/calendar.h"
 
 #include <assert.h>
 #include <string.h>
@@ -26,10 +27,10 @@ static void check_put(int64_t ns, int offset)
     int64_t floor_ns = ns - ((ns % second) + second) % second;
     assert(date_parse(buf_str(&out), &back, &back_offset) && back == floor_ns && back_offset == offset);
     buf_clear(&out);
-    date_put_iso(&out, ns, false);
+    calendar_put_iso(&out, ns, false);
     assert(date_parse_iso(buf_str(&out), &back) && back == floor_ns);
     buf_clear(&out);
-    date_put_iso(&out, ns, true);
+    calendar_put_iso(&out, ns, true);
     assert(date_parse_iso(buf_str(&out), &back) && back / 1000000 == (ns - ((ns % 1000000) + 1000000) % 1000000) / 1000000);
 }
 
