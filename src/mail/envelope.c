@@ -96,6 +96,7 @@ void envelope_put(struct buf *out, const struct envelope *env)
     put_u8(out, ENVELOPE_TAG_BODY_8BIT, env->body_8bit);
     put_u8(out, ENVELOPE_TAG_SMTPUTF8, env->smtputf8);
     put_u8(out, ENVELOPE_TAG_REQUIRETLS, env->requiretls);
+    put_u8(out, ENVELOPE_TAG_TLS_OPTIONAL, env->tls_optional);
     put_text(out, ENVELOPE_TAG_ENVID, env->envid);
     put_u8(out, ENVELOPE_TAG_RET, env->ret);
     put_u64(out, ENVELOPE_TAG_SIZE, env->size);
@@ -248,6 +249,7 @@ static enum entry_kind read_envelope_entry(const struct entry *e, struct envelop
     case ENVELOPE_TAG_BODY_8BIT:      return kind(get_flag(e->value, &env->body_8bit));
     case ENVELOPE_TAG_SMTPUTF8:       return kind(get_flag(e->value, &env->smtputf8));
     case ENVELOPE_TAG_REQUIRETLS:     return kind(get_flag(e->value, &env->requiretls));
+    case ENVELOPE_TAG_TLS_OPTIONAL:   return kind(get_flag(e->value, &env->tls_optional));
     case ENVELOPE_TAG_ENVID:          return kind(get_text(e->value, &env->envid));
     case ENVELOPE_TAG_RET:            return kind(get_ret(e->value, &env->ret));
     case ENVELOPE_TAG_SIZE:           return kind(get_u64(e->value, &env->size));

@@ -40,6 +40,7 @@ enum envelope_tag {
     ENVELOPE_TAG_PRIORITY       = 0x0013,                      /* i32, -9 .. 9 (RFC 6710) */
     ENVELOPE_TAG_SOURCE_ADDRESS = 0x0014 | ENVELOPE_CRITICAL,  /* text, IP or name of the pool to send from */
     ENVELOPE_TAG_BODY_BINARY    = 0x0015 | ENVELOPE_CRITICAL,  /* u8, 1: BODY=BINARYMIME (RFC 3030) */
+    ENVELOPE_TAG_TLS_OPTIONAL   = 0x0016,                      /* u8, 1: "TLS-Required: No" (RFC 8689) */
 };
 
 /* Entries inside one recipient. */
@@ -79,7 +80,7 @@ struct envelope {
     struct recipient *rcpts;
     size_t            rcpt_count;
     struct str        client_ip, client_name, helo, login, protocol;
-    bool              body_8bit, body_binary, smtputf8, requiretls;
+    bool              body_8bit, body_binary, smtputf8, requiretls, tls_optional;
     struct str        envid;
     uint8_t           ret;          /* enum envelope_ret */
     uint64_t          size;

@@ -48,6 +48,7 @@ static struct envelope full_envelope(struct recipient rcpts[2])
         .protocol = STR("ESMTPSA"),
         .body_8bit = true,
         .body_binary = true,
+        .tls_optional = true,
         .smtputf8 = true,
         .requiretls = true,
         .envid = STR("QQ"),
@@ -80,7 +81,7 @@ static void check_full(const struct envelope *e)
     assert_str(e->helo, STR("h"));
     assert_str(e->login, STR("me"));
     assert_str(e->protocol, STR("ESMTPSA"));
-    assert_true(e->body_8bit && e->body_binary && e->smtputf8 && e->requiretls && e->ret == RET_HDRS && e->priority == -9);
+    assert_true(e->body_8bit && e->body_binary && e->smtputf8 && e->requiretls && e->tls_optional && e->ret == RET_HDRS && e->priority == -9);
     assert_str(e->envid, STR("QQ"));
     assert_true(e->hold_until_ns == 1 && e->deliver_by_ns == 2 && e->by_mode == ('R' | 0x80));
     assert_str(e->source_address, STR("pool1"));

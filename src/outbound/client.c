@@ -165,6 +165,8 @@ static void note_extensions(struct client *c)
             note_extension(c, line);
         first = false;
     }
+    if (c->by_data)
+        c->extensions &= ~(unsigned)(CLIENT_CHUNKING | CLIENT_BINARYMIME);
 }
 
 static bool greets_as_ourselves(const struct client *c)
@@ -357,6 +359,8 @@ static struct client *client_new(struct stream *stream, const struct client_serv
         return NULL;
     put_remote(c->remote, server);
     c->lmtp = server->lmtp;
+    c->by_data = server->by_data;
+    c->level = server->security != NULL ? server->security->level : CONF_CLIENT_TLS_NONE;
     c->stream = stream;
     c->conf = conf_ref(conf);
     c->usable = true;
@@ -444,9 +448,13 @@ int client_open(const struct client_server *server, struct conf *conf, struct ar
         else
             explain(c, r, a, out_failure);
         client_close(c);
-        return again ? client_open(&plain, conf, a, out, out_failure) : r;
+        r = again ? client_open(&plain, conf, a, out, out_failure) : r;
+        if (again && r == 0)
+            (*out)->level = CONF_CLIENT_TLS_MAY;
+        return r;
     }
-    c->verified = server->security != NULL && server->security->level >= CONF_CLIENT_TLS_VERIFY && stream_is_tls(c->stream);
+    c->verified = c->level >= CONF_CLIENT_TLS_VERIFY && stream_is_tls(c->stream);
+    c->vouched = c->verified && (server->vouched || c->level == CONF_CLIENT_TLS_SECURE);
     *out = c;
     return 0;
 }
@@ -465,6 +473,8 @@ void client_close(struct client *c)
     conf_unref(c->conf);
     free(c);
 }
+
+bool client_keeps_private(const struct client *c) { return c->vouched && (c->extensions & CLIENT_REQUIRETLS); }
 
 bool client_is_good(const struct client *c)
 {

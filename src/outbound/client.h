@@ -42,7 +42,11 @@ struct client {
     int64_t           due_ns;            /* the opening, and then each transaction, must have ended by then */
     bool              usable;
     enum client_privacy { CLIENT_PLAIN, CLIENT_SHAKING, CLIENT_PRIVATE } privacy;   /* shaking: TLS is begun, and not seen to work yet */
+    enum conf_client_tls level;          /* that was asked of it */
     bool              verified;          /* under TLS, and its certificate is that of the name we asked for */
+    bool              vouched;           /* likewise, and that name is the destination's for sure */
+    bool              by_data;           /* what it says of CHUNKING is not to be believed */
+    bool              bdat_unknown;      /* it offered BDAT and does not know it: those accepted have no outcome, and DATA may do */
     char              tls_error[256];    /* why the handshake failed */
     char              auth_error[256];   /* why we could not log in */
     bool              lmtp;
@@ -57,6 +61,8 @@ struct client_server {
     const char            *path;
     struct str             host;         /* its name, for the log and DSNs */
     bool                   lmtp;         /* it speaks LMTP (RFC 2033): a reply for each recipient after the text */
+    bool                   vouched;      /* its name is the destination's for sure: by DNSSEC, or by our own configuration */
+    bool                   by_data;      /* it has offered BDAT and did not know it */
     const struct client_security *security;   /* NULL: no TLS */
 };
 
@@ -68,6 +74,9 @@ int  client_open(const struct client_server *server, struct conf *conf, struct a
 
 /* Closes; with QUIT if it is usable still (waits a moment for 221). NULL is fine. */
 void client_close(struct client *c);
+
+/* It promises TLS on all the way, and we know that it is the one to promise that (RFC 8689, 2). */
+bool client_keeps_private(const struct client *c);
 
 /* True if a further transaction may begin on it. */
 bool client_is_good(const struct client *c);
@@ -83,7 +92,7 @@ struct client_mail {
 };
 
 enum client_sent {
-    CLIENT_SENT,                         /* every outcome is written */
+    CLIENT_SENT,                         /* every outcome is written, but where the server is bdat_unknown */
     CLIENT_MORE,                         /* likewise, but for those beyond what the server takes at a time: mail holds them for the next one */
     CLIENT_STALE,                        /* the connection ended before the server answered anything: nothing written, try a new one */
     CLIENT_CANCELED,                     /* we are stopping; outcomes that were known are written */

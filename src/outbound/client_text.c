@@ -216,9 +216,7 @@ static int settle_refused(struct transaction *t, bool whole)
         end_refused(t);
         return r;
     }
-    struct outcome o = outcome_of_reply(t->a, &t->c->reply, t->remote);
-    o.state = RCPT_PENDING;
-    transaction_settle(t, &o);
+    t->c->bdat_unknown = true;
     (void)client_lost(t->c, -EBADMSG);                        /* and the octets were read as commands, perhaps */
     return 0;
 }

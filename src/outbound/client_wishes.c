@@ -32,7 +32,7 @@ void client_put_wishes(const struct client *c, const struct envelope *env, struc
         args->by_trace = env->by_mode & ENVELOPE_BY_TRACE;
         args->by_s = seconds_left(env);
     }
-    if (env->requiretls && !c->lmtp)
+    if (env->requiretls && !c->lmtp && client_keeps_private(c))
         args->seen |= PARAM_REQUIRETLS;
     if ((c->extensions & CLIENT_MT_PRIORITY) && env->priority != 0) {
         args->seen |= PARAM_MT_PRIORITY;
@@ -40,10 +40,10 @@ void client_put_wishes(const struct client *c, const struct envelope *env, struc
     }
 }
 
-/* RFC 8689, 4.2.1. LMTP is the mailbox's door: there is no way behind it. */
+/* RFC 8689, 4.2.1; a bounce goes all the same (5). LMTP is the mailbox's door: there is no way behind it. */
 static bool refuses_tls(const struct client *c, const struct envelope *env, struct outcome *out)
 {
-    if (!env->requiretls || c->lmtp || (c->verified && (c->extensions & CLIENT_REQUIRETLS)))
+    if (!env->requiretls || env->null_sender || c->lmtp || client_keeps_private(c))
         return false;
     *out = outcome_of_ours(RCPT_BOUNCED, "5.7.30", NO_REQUIRETLS);
     return true;

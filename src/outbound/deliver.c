@@ -6,8 +6,8 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
+#include "outbound/connect.h"
 #include "outbound/dsn.h"
-#include "outbound/mx.h"
 #include "outbound/retry.h"
 #include "policy/route.h"
 #include <assert.h>
@@ -17,9 +17,6 @@
 #define PARTS_AT_A_TIME 20               /* routes of one message tried side by side */
 #define DSN_RCPTS       1000             /* that one DSN tells of; more would make it larger than senders take */
 #define DETAILS_MEMORY  (16 * 1024 * 1024)   /* the record of a message with its recipients, to look at */
-#define LOOKUP_MEMORY   (1024 * 1024)    /* for the answers about one destination */
-#define HOSTS_TRIED_MAX 5                /* addresses of a destination tried in one attempt */
-#define DOWN_MAX_NS     (60 * NS_PER_S)  /* a dead site is probed again at least this often */
 #define MEMORY_PAUSE_NS (1 * NS_PER_S)
 #define CROWDED_PAUSE_NS (10 * NS_PER_S)
 
@@ -59,142 +56,71 @@ static void give_all(const struct part *p, const struct outcome *o)
             outcome_assign(p->outcomes[i], o);
 }
 
-static struct outcome loops_to_us(void)
+/* Those without an outcome, moved to the front of what the part has. */
+static size_t keep_untold(struct part *p)
 {
-    return outcome_of_ours(RCPT_BOUNCED, "5.4.6", "the destination is this server itself, which does not know the domain as its own");
-}
-
-/* Over before the first retry comes, which may be a tenth early: else that one would be spent on hearing that the site is down. */
-static int64_t down_time(const struct conf *conf)
-{
-    int64_t pause = conf->retry.delays_ns[0];
-    pause = pause < DOWN_MAX_NS ? pause : DOWN_MAX_NS;
-    return pause - pause / 5;
-}
-
-/* Those who wait for the site, one after the other, need not all find out for themselves. */
-static void set_down_for_now(const struct part *p, struct site *site, const struct outcome *failure)
-{
-    if (failure->state == RCPT_PENDING)
-        site_set_down(site, failure, down_time(p->attempt->conf));
-}
-
-/* Without a packet sent: we have no IPv6, or none to there. Such addresses must not use up the tries of those that could work. */
-static bool is_no_way(int error)
-{
-    return error == -ENETUNREACH || error == -EAFNOSUPPORT || error == -EADDRNOTAVAIL;
-}
-
-/* RFC 8689. LMTP is the mailbox's door. */
-static bool requires_tls(const struct part *p)
-{
-    return p->attempt->c->env.requiretls && !route_is_lmtp(&p->route);
-}
-
-/* Awaits a connection to the first address that answers. NULL with every outcome given, or when cancelled. */
-static struct client *connect_to_one_of(struct part *p, struct site *site, const struct mx_list *list)
-{
-    struct outcome failure;
-    struct client_security security = client_security_for(p->attempt->context->tls, p->attempt->conf, &p->route);
-    bool must = requires_tls(p);
-    if (must && security.level < CONF_CLIENT_TLS_VERIFY)
-        security.level = CONF_CLIENT_TLS_VERIFY;
-    for (size_t i = 0, tried = 0; i < list->count && tried < HOSTS_TRIED_MAX; i++) {
-        struct client *client;
-        struct outcome reason;
-        struct client_server server = { .addr = &list->items[i].addr, .host = list->items[i].host, .lmtp = route_is_lmtp(&p->route),
-                                        .security = &security };
-        int r = client_open(&server, p->attempt->conf, &p->attempt->c->arena, &client, &reason);
-        if (r == 0) {
-            site_set_up(site);
-            return client;
-        }
-        if (r == -ECANCELED)
-            return NULL;
-        tried += !is_no_way(r);
-        if (r == -ELOOP && i > 0)                             /* we are its backup under another name: the better ones must come back */
-            break;
-        failure = r == -ELOOP ? loops_to_us() : reason;
-        if (r == -ELOOP)
-            break;
+    size_t count = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        struct outcome *o = p->outcomes[i];
+        if (outcome_is_set(o))
+            continue;
+        p->outcomes[i] = p->outcomes[count];
+        p->outcomes[count++] = o;
     }
-    if (!must)                                                /* for others it may do */
-        set_down_for_now(p, site, &failure);
-    give_all(p, &failure);
-    return NULL;
+    return count;
 }
 
-/* Likewise, to the one server on this machine. */
-static struct client *connect_to_socket(struct part *p, struct site *site)
+static struct client *connect_part(const struct connect *w, const struct part *p)
 {
-    struct client_server server = { .path = p->route.path, .host = str_of(p->attempt->conf->hostname), .lmtp = true };
-    struct client *client;
     struct outcome failure;
-    int r = client_open(&server, p->attempt->conf, &p->attempt->c->arena, &client, &failure);
-    if (r == 0) {
-        site_set_up(site);
-        return client;
-    }
-    if (r == -ECANCELED)
-        return NULL;
-    set_down_for_now(p, site, &failure);
-    give_all(p, &failure);
-    return NULL;
-}
-
-/* Likewise, from the beginning. */
-static struct client *connect_to(struct part *p, struct site *site)
-{
-    struct arena answers;
-    struct mx_list list;
-    struct outcome failure;
-    struct client *client = NULL;
-
-    if (site_is_down(site, &p->attempt->c->arena, &failure)) {
+    struct client *client = connect_open(w, &failure);
+    if (client == NULL && outcome_is_set(&failure))
         give_all(p, &failure);
-        return NULL;
-    }
-    if (p->route.kind == ROUTE_LMTP_UNIX)
-        return connect_to_socket(p, site);
-    arena_init(&answers, LOOKUP_MEMORY);                      /* not the claim's: a message may have a thousand destinations */
-    switch (mx_lookup(&answers, p->attempt->conf, &p->route, &list, &failure)) {
-    case MX_CANCELED: break;
-    case MX_FAILED:
-        set_down_for_now(p, site, &failure);
-        give_all(p, &failure);
-        break;
-    case MX_FOUND:
-        if (!list.secure && requires_tls(p)) {
-            failure = outcome_of_ours(RCPT_BOUNCED, "5.7.30", "the sender requires TLS on all the way, and nothing vouches for the names of the "
-                                                              "domain's mail servers (no DNSSEC)");
-            give_all(p, &failure);
-            break;
-        }
-        client = connect_to_one_of(p, site, &list);
-        break;
-    }
-    arena_reset(&answers);
     return client;
 }
 
 /* Awaits. The connection, which may be another than the one given, or NULL. */
-static struct client *send_on(struct part *p, struct site *site, struct client *client)
+static struct client *send_on(struct part *p, struct connect *w, struct client_mail *mail, struct client *client)
 {
-    struct client_mail mail = { .claim = p->attempt->c, .outcomes = p->outcomes, .count = p->count };
+    if (client != NULL && !connect_suits(w, client)) {
+        client_close(client);                                 /* kept from a message that asked for less */
+        client = NULL;
+    }
     if (client == NULL)
-        client = connect_to(p, site);
+        client = connect_part(w, p);
     while (client != NULL) {
-        switch (client_send(client, &mail)) {
+        switch (client_send(client, mail)) {
         case CLIENT_SENT: case CLIENT_CANCELED: return client;
         case CLIENT_MORE: break;
         case CLIENT_STALE: assert(!client->usable); break;    /* the kept connection had ended: a new one cannot be stale */
         }
         if (client_is_good(client))
             continue;
+        if (client->bdat_unknown)
+            return client;
         client_close(client);
-        client = connect_to(p, site);
+        client = connect_part(w, p);
     }
     return NULL;
+}
+
+/* Likewise. To a server that offers BDAT and does not know it the text goes once more, by DATA: such a one stands behind a firewall, say,
+ * that changes what is said, and would refuse it for ever. */
+static struct client *send_to(struct part *p, struct site *site, struct client *client)
+{
+    for (bool again = true; again;) {
+        struct client_mail mail = { .claim = p->attempt->c, .outcomes = p->outcomes, .count = keep_untold(p) };
+        struct connect w = { .tls = p->attempt->context->tls, .conf = p->attempt->conf, .route = &p->route, .site = site, .mail = &mail };
+        client = send_on(p, &w, &mail, client);
+        again = client != NULL && client->bdat_unknown && !task_canceled();
+        if (again) {
+            log_event(LOG_WARN, "bdat-unknown", LOG_Z("remote", client->remote), LOG_Z("text", "once more by DATA"));
+            site_set_by_data(site);
+            client_close(client);
+            client = NULL;
+        }
+    }
+    return client;
 }
 
 static void deliver_remote(struct part *p)
@@ -210,11 +136,7 @@ static void deliver_remote(struct part *p)
     at->crowded |= r == -EBUSY;
     if (r < 0)
         return;
-    if (client != NULL && requires_tls(p) && !client->verified) {
-        client_close(client);                                 /* kept from a message that asked for less */
-        client = NULL;
-    }
-    client = send_on(p, site, client);
+    client = send_to(p, site, client);
     site_leave(site, client);
 }
 

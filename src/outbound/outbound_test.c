@@ -772,6 +772,154 @@ static void tls_to_a_relay_host(void *arg)
     end();
 }
 
+/* -- what a server offers, and does not know ----------------------------------------------------------------------------------------- */
+
+static const char *know_no_bdat(struct fake *f, enum fake_stage stage, struct str line)
+{
+    (void)f;
+    return stage == AT_DOT && str_find_str(line, STR("LAST")) >= 0 ? "502 5.5.1 BDAT? never heard\r\n" : NULL;
+}
+
+/* BDAT is offered, and not known: the text goes by DATA then, at once, on a new connection; and so does the next message's. */
+static void by_data_after_all(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].chunking = true;
+    w.fakes[0].say = know_no_bdat;
+    start();
+    put("ann@us.example", "a@a.example,550.b@a.example,c@a.example");
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 1);
+    assert_string_equal(w.fakes[0].mails[0].rcpts, "<a@a.example>,<c@a.example>");
+    assert_int_equal(w.fakes[0].connections, 2);
+    (void)task_sleep(600 * NS_PER_S);
+    put("ann@us.example", "d@a.example");
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 2);
+    assert_int_equal(w.fakes[0].connections, 3);
+    check_bounce("<550.b@a.example>");
+    end();
+}
+
+#define UTF8_EHLO "250-x\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"
+
+/* The better server has no SMTPUTF8: what has no ASCII form goes to the next, and all else to the better one as ever. */
+static void utf8_by_the_next_mx(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[1].words[AT_EHLO] = UTF8_EHLO;
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "j\xc3\xbcrg@two.example,b@two.example", STR(MESSAGE), .smtputf8 = true });
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[1], "j\xc3\xbcrg@two.example"), 1);
+    assert_int_equal(w.fakes[0].mail_count, 0);
+    (void)task_sleep(10 * NS_PER_S);                          /* the connection is not kept longer */
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "c@two.example", STR(MESSAGE), .smtputf8 = true });
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "c@two.example"), 1);
+    assert_int_equal(mails_of("ann"), 0);
+    end();
+}
+
+/* None of them has it: it comes back, and who can be reached in ASCII is. */
+static void utf8_by_none(void *arg)
+{
+    (void)arg;
+    begin();
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "j\xc3\xbcrg@two.example,b@two.example", STR(MESSAGE), .smtputf8 = true });
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(w.fakes[0].connections, 1);
+    assert_int_equal(w.fakes[1].connections, 1);
+    assert_int_equal(fake_count(&w.fakes[0], "b@two.example"), 1);
+    check_bounce("Status: 5.6.7\n");
+    end();
+}
+
+/* The only one that has it does not answer now: too early to give up. */
+static void utf8_by_one_that_is_away(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[1].words[AT_CONNECT] = "421 4.3.2 not now\r\n";
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "j\xc3\xbcrg@two.example", STR(MESSAGE), .smtputf8 = true });
+    (void)task_sleep(30 * NS_PER_S);
+    assert_int_equal(queue_count(w.q), 1);
+    w.fakes[1].words[AT_CONNECT] = NULL;
+    w.fakes[1].words[AT_EHLO] = UTF8_EHLO;
+    (void)drain(HOUR);
+    assert_int_equal(fake_count(&w.fakes[1], "j\xc3\xbcrg@two.example"), 1);
+    assert_int_equal(mails_of("ann"), 0);
+    end();
+}
+
+/* Every reply is in time, and there is no end of them. */
+static void a_server_that_takes_its_time(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].no_pipelining = true;
+    w.fakes[0].think_ns = 250 * NS_PER_S;
+    w.conf->delivery_timeout_ns = HOUR;
+    w.conf->expire_ns = DAY;
+    start();
+    struct buf rcpts;
+    buf_init(&rcpts, 1 << 20);
+    for (unsigned i = 0; i < 30; i++)
+        buf_printf(&rcpts, "%su%u@a.example", i > 0 ? "," : "", i);
+    buf_put_char(&rcpts, '\0');
+    put("ann@us.example", rcpts.p);
+    buf_free(&rcpts);
+    (void)task_sleep(HOUR + 20 * 60 * NS_PER_S);
+    assert_int_equal(w.fakes[0].connections, 2);
+    assert_int_equal(w.fakes[0].mail_count, 0);
+    assert_int_equal(queue_count(w.q), 1);
+    end();
+}
+
+/* "TLS-Required: No": in plain text where a policy asks for more, unless it came with REQUIRETLS; and the connection is not for others. */
+static void tls_is_optional(void *arg)
+{
+    static enum conf_client_tls encrypt = CONF_CLIENT_TLS_ENCRYPT;
+    (void)arg;
+    begin();
+    assert_int_equal(map_str_put(&w.conf->outbound_tls_by_domain, STR("a.example"), &encrypt), 0);
+    w.conf->connection_idle_ns = 60 * NS_PER_S;
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .tls_optional = true });
+    (void)drain(10 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@a.example"), 1);
+    put("ann@us.example", "y@a.example");
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 1);
+    assert_int_equal(queue_count(w.q), 1);
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "w@a.example", STR(MESSAGE), .tls_optional = true });
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "w@a.example"), 1);                /* down for others only */
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "z@a.example", STR(MESSAGE), .tls_optional = true, .requiretls = true });
+    (void)task_sleep(150 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 2);
+    check_bounce("Status: 5.7.30\n");
+    end();
+}
+
+/* RFC 8689, 5: what is told of such a message goes under the same promise where there is one, and is not lost where there is none. */
+static void a_bounce_goes_without_the_promise(void *arg)
+{
+    (void)arg;
+    begin();
+    start();
+    (void)scene_put(w.q, &(struct scene_message){ "sender@b.example", "x@a.example", STR(MESSAGE), .requiretls = true });
+    (void)drain(30 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 0);
+    assert_int_equal(fake_count(&w.fakes[1], "sender@b.example"), 1);
+    assert_true(str_find_str(buf_str(&w.fakes[1].mails[0].wire), STR("Status: 5.7.30")) > 0);
+    end();
+}
+
 /* What an operator must look after is named by its queue id. */
 static void trouble_line(void *arg, enum log_level level, struct str line)
 {
@@ -1040,6 +1188,13 @@ TEST(limits_of_a_site)
 TEST(a_stale_connection)
 TEST(a_connection_of_before)
 TEST(a_level_by_domain)
+TEST(by_data_after_all)
+TEST(utf8_by_the_next_mx)
+TEST(utf8_by_none)
+TEST(utf8_by_one_that_is_away)
+TEST(a_server_that_takes_its_time)
+TEST(tls_is_optional)
+TEST(a_bounce_goes_without_the_promise)
 TEST(stopping)
 TEST(stopping_at_any_time)
 
@@ -1080,6 +1235,13 @@ int main(void)
         cmocka_unit_test(test_bounces_have_an_end), cmocka_unit_test(test_a_dead_site),   cmocka_unit_test(test_limits_of_a_site),
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_a_connection_of_before),
         cmocka_unit_test(test_a_level_by_domain),
+        cmocka_unit_test(test_by_data_after_all),
+        cmocka_unit_test(test_utf8_by_the_next_mx),
+        cmocka_unit_test(test_utf8_by_none),
+        cmocka_unit_test(test_utf8_by_one_that_is_away),
+        cmocka_unit_test(test_a_server_that_takes_its_time),
+        cmocka_unit_test(test_tls_is_optional),
+        cmocka_unit_test(test_a_bounce_goes_without_the_promise),
         cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
         cmocka_unit_test(test_trouble_is_named),    cmocka_unit_test(test_a_receipt_is_asked_for),

@@ -13,6 +13,7 @@
 #define SITE_KEY_MAX     320
 #define REAP_EVERY_NS    (1 * NS_PER_S)
 #define DOWN_TEXT_MAX    300
+#define BY_DATA_NS       (3600 * NS_PER_S)
 #define CROWD_FRACTION   4               /* of all deliveries, so many may wait before sites that are not proven get no further ones */
 
 struct waiter {
@@ -31,6 +32,7 @@ struct site {
     struct client *idle;                 /* newest first */
     int64_t        idle_for_ns;
     int64_t        down_until_ns;        /* monotonic; 0: up */
+    int64_t        by_data_until_ns;     /* monotonic; 0: BDAT where it is offered */
     char           down_text[DOWN_TEXT_MAX], down_remote[DOWN_TEXT_MAX];
     char           key_bytes[SITE_KEY_MAX];
 };
@@ -91,7 +93,8 @@ static struct site *find_or_add(struct sites *s, const struct route *route)
 
 static void forget_if_unused(struct site *site)
 {
-    if (site->inside > 0 || site->first != NULL || site->idle != NULL || site->down_until_ns > clock_mono_ns())
+    int64_t now = clock_mono_ns();
+    if (site->inside > 0 || site->first != NULL || site->idle != NULL || site->down_until_ns > now || site->by_data_until_ns > now)
         return;
     (void)map_str_remove(&site->sites->by_key, site->key);
     free(site);
@@ -328,3 +331,14 @@ void site_set_up(struct site *site)
     site->proven = true;
     admit_waiters(site);
 }
+
+/* -- without BDAT -------------------------------------------------------------------------------------------------------- */
+
+void site_set_by_data(struct site *site)
+{
+    if (site->sites->by_key.used <= SITES_DOWN_MAX)
+        site->by_data_until_ns = task_deadline_in(BY_DATA_NS);
+    (void)start_reaper(site->sites);                          /* if not: it is forgotten when the next one starts */
+}
+
+bool site_is_by_data(const struct site *site) { return site->by_data_until_ns > clock_mono_ns(); }

@@ -182,7 +182,7 @@ struct scene_message {
     int64_t hold_ns, by_ns;       /* from now; 0: none */
     uint8_t by_mode;
     int priority;
-    bool requiretls;
+    bool requiretls, tls_optional;
 };
 
 /* Awaits. The id. */
@@ -201,7 +201,8 @@ static inline uint64_t scene_put(struct queue *q, const struct scene_message *m)
                             .protocol = STR("ESMTP"),
                             .by_mode = m->by_mode,
                             .priority = m->priority,
-                            .requiretls = m->requiretls };
+                            .requiretls = m->requiretls,
+                            .tls_optional = m->tls_optional };
     env.hold_until_ns = m->hold_ns > 0 ? env.arrived_ns + m->hold_ns : 0;
     env.deliver_by_ns = m->by_mode != 0 ? env.arrived_ns + m->by_ns : 0;
     bool ok = env.null_sender || address_parse_with(&a, str_of(m->sender), ADDRESS_UTF8, &env.sender);

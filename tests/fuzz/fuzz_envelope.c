@@ -15,7 +15,8 @@ static void check_same(const struct envelope *a, const struct envelope *b)
     assert(a->id == b->id && a->arrived_ns == b->arrived_ns && a->null_sender == b->null_sender && address_eq(&a->sender, &b->sender));
     assert(a->rcpt_count == b->rcpt_count && str_eq(a->client_ip, b->client_ip) && str_eq(a->client_name, b->client_name));
     assert(str_eq(a->helo, b->helo) && str_eq(a->login, b->login) && str_eq(a->protocol, b->protocol) && str_eq(a->envid, b->envid));
-    assert(a->body_8bit == b->body_8bit && a->body_binary == b->body_binary && a->smtputf8 == b->smtputf8 && a->requiretls == b->requiretls && a->ret == b->ret);
+    assert(a->body_8bit == b->body_8bit && a->body_binary == b->body_binary && a->smtputf8 == b->smtputf8);
+    assert(a->requiretls == b->requiretls && a->tls_optional == b->tls_optional && a->ret == b->ret);
     assert(a->size == b->size && a->hold_until_ns == b->hold_until_ns && a->deliver_by_ns == b->deliver_by_ns);
     assert(a->by_mode == b->by_mode && a->priority == b->priority && str_eq(a->source_address, b->source_address));
     assert(str_eq(a->unknown, b->unknown));
