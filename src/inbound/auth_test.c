@@ -10,68 +10,43 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
-#include "conf/conf.h"
-#include "inbound/inbound.h"
 #include "run/file.h"
 #include "run/keeper.h"
-#include "run/sim.h"
-#include "run/stream.h"
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SERVER "192.0.2.1:587"
 #define SOON   task_deadline_in(600 * NS_PER_S)
+#include "inbound/test_scene.h"
+
 #define RIGHT  "AUTH PLAIN AGFsaWNlQGhlcmUuZXhhbXBsZQBwZW5jaWw=\r\n"        /* alice@here.example, pencil */
 #define WRONG  "AUTH PLAIN AGFsaWNlQGhlcmUuZXhhbXBsZQBQZW5jaWw=\r\n"
 #define ALICE  "alice@here.example:$5$rounds=1000$saltsalt$1E80wIeNUk6Tw.cvgykgsGLDhE7YCS/mO7gtCEoKze9\n"
 
-static struct queue   *queue;
-static struct inbound *inbound;
-
-static void load_conf(const char *more)
-{
-    char path[] = "/tmp/auth-test-XXXXXX", text[4096];
-    struct conf *c;
-    struct buf error;
-
-    snprintf(text, sizeof text,
-             "hostname = mx.here.example\ndata_dir = /data\nlocal_domains = {here.example}\nusers_file = /dev/null\naccounts_file = /accounts\n"
-             "listen a { address = \"" SERVER "\" service = submission auth_allow_cleartext = yes }\ncommand_timeout = 20s\n%s\n", more);
-    int fd = mkstemp(path);
-    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-    close(fd);
-    buf_init(&error, 4096);
-    if (conf_load(path, &c, &error) < 0)
-        fail_msg("%.*s", (int)error.n, error.p);
-    unlink(path);
-    conf_set_current(c);
-}
+#define CONF                                                                                                                                \
+    "accounts_file = /accounts\nlisten a { address = \"" SERVER "\" service = submission auth_allow_cleartext = yes }\n"                     \
+    "command_timeout = 20s\n"
 
 static void start(unsigned waiting_max)
 {
-    struct queue_options options = { .dir = "/data", .segment_size = 1 << 20, .unsafe_file_system = true };
     struct keeper_options accounts = { .accounts_file = "/accounts", .checks_at_a_time = 1, .checks_waiting_max = waiting_max };
-    struct queue_recovery found;
     char error[256];
     CLEANUP_FILE int root = file_open_dir("/");
     CLEANUP_FILE int file = file_open_at(root, "accounts", FILE_WRITE | FILE_CREATE | FILE_TRUNCATE);
 
     assert_int_equal(file_write_at(file, ALICE, strlen(ALICE), 0), 0);
-    if (keeper_start(&accounts, error) < 0 || queue_open(&options, &queue, &found, error) < 0 || inbound_start(queue, &inbound, error) < 0)
+    if (keeper_start(&accounts, error) < 0 || scene_start(error) < 0)
         fail_msg("%s", error);
 }
 
 static void stop(void)
 {
-    inbound_stop(inbound);
-    queue_close(queue);
+    scene_stop();
     keeper_stop();
 }
 
 static void run_at(int64_t latency_ns, const char *conf, task_fn *fn)
 {
-    load_conf(conf);
+    scene_conf(CONF, conf);
     sim_begin(&(struct sim_options){ .seed = 3, .latency_max_ns = latency_ns, .split = latency_ns > 0, .sync_ns = NS_PER_MS });
     assert_int_equal(sim_run(fn, NULL), 0);
     sim_end();
@@ -80,44 +55,7 @@ static void run_at(int64_t latency_ns, const char *conf, task_fn *fn)
 
 static void run(const char *conf, task_fn *fn) { run_at(NS_PER_MS, conf, fn); }
 
-/* -- a client -------------------------------------------------------------------------------------------------------------- */
-
-/* The code of the next reply; 0 at the end of input, or when the connection broke. */
-static int hear(struct stream *s)
-{
-    for (;;) {
-        struct str text = stream_pending(s), line, rest;
-        if (str_cut(text, '\n', &line, &rest)) {
-            int code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + line.p[2] - '0';
-            bool last = line.p[3] == ' ';
-            stream_consume(s, line.n + 1);
-            if (last)
-                return code;
-            continue;
-        }
-        if (stream_fill(s, SOON) <= 0)
-            return 0;
-    }
-}
-
-static int say(struct stream *s, const char *text)
-{
-    if (stream_put(s, str_of(text)) < 0 || stream_flush(s, SOON) < 0)
-        return 0;
-    return hear(s);
-}
-
-static struct stream *greeted(void)
-{
-    struct net_addr to, from;
-    struct stream *s;
-
-    assert_true(net_addr_parse(STR(SERVER), 587, &to) && net_addr_parse(STR("198.51.100.1"), 0, &from));
-    assert_int_equal(net_connect(&to, &from, SOON, &s), 0);
-    assert_int_equal(hear(s), 220);
-    assert_int_equal(say(s, "EHLO tester.example\r\n"), 250);
-    return s;
-}
+static struct stream *greeted(void) { return scene_greeted(SERVER, "198.51.100.1"); }
 
 /* -- tests ------------------------------------------------------------------------------------------------------------------- */
 

@@ -11,21 +11,20 @@
 
 #include "base/log.h"
 #include "inbound/certificates.h"
-#include "inbound/inbound.h"
-#include "run/sim.h"
-#include "run/stream.h"
 #include "run/tls_test_scene.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SERVER "192.0.2.1:465"
 #define SOON   task_deadline_in(60 * NS_PER_S)
+#include "inbound/test_scene.h"
 
-static struct queue   *queue;
-static struct inbound *inbound;
-static unsigned        alarms, loads;
+#define CONF                                                                                                                                \
+    "listen a { address = \"" SERVER "\" tls = implicit }\ncommand_timeout = 2h\ntls_check_interval = 60s\n"                                \
+    "tls_certificate a { certificate = \"/a.pem\" key = \"/a.key\" }\n"
+
+static unsigned alarms, loads;
 
 static void count_lines(void *arg, enum log_level level, struct str line)
 {
@@ -34,45 +33,10 @@ static void count_lines(void *arg, enum log_level level, struct str line)
     loads += str_find_str(line, STR(" certificates-loaded ")) >= 0;
 }
 
-static void load_conf(const char *more)
-{
-    char path[] = "/tmp/certificates-test-XXXXXX", text[2048];
-    struct conf *c;
-    struct buf error;
-
-    snprintf(text, sizeof text,
-             "hostname = mx.here.example\ndata_dir = /data\nlisten a { address = \"" SERVER "\" tls = implicit }\nlocal_domains = {here.example}\n"
-             "users_file = /dev/null\ncommand_timeout = 2h\ntls_check_interval = 60s\ntls_certificate a { certificate = \"/a.pem\" key = \"/a.key\" }\n%s\n", more);
-    int fd = mkstemp(path);
-    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-    close(fd);
-    buf_init(&error, 4096);
-    if (conf_load(path, &c, &error) < 0)
-        fail_msg("%.*s", (int)error.n, error.p);
-    unlink(path);
-    conf_set_current(c);
-}
-
-static int start(char error[256])
-{
-    struct queue_options options = { .dir = "/data", .segment_size = 1 << 20, .unsafe_file_system = true };
-    struct queue_recovery found;
-
-    if (queue_open(&options, &queue, &found, error) < 0)
-        fail_msg("%s", error);
-    return inbound_start(queue, &inbound, error);
-}
-
-static void stop(void)
-{
-    inbound_stop(inbound);
-    queue_close(queue);
-}
-
 static void run(task_fn *fn)
 {
     alarms = loads = 0;
-    load_conf("");
+    scene_conf(CONF, "");
     log_redirect(count_lines, NULL);
     sim_begin(&(struct sim_options){ .seed = 5, .latency_max_ns = NS_PER_MS, .sync_ns = NS_PER_MS });
     assert_int_equal(sim_run(fn, NULL), 0);
@@ -83,32 +47,20 @@ static void run(task_fn *fn)
 
 /* -- a client ---------------------------------------------------------------------------------------------------------------- */
 
-static bool hears(struct stream *s, const char *code)
-{
-    while (str_find(stream_pending(s), '\n') < 0)
-        if (stream_fill(s, SOON) <= 0)
-            return false;
-    bool right = str_starts(stream_pending(s), str_of(code));
-    stream_discard_pending(s);
-    return right;
-}
-
 /* A session that trusts only this certificate; NULL when another is shown. */
 static struct stream *visit(const struct test_identity *expected)
 {
     struct tls_context *context;
-    struct net_addr to;
     struct stream *s;
     char error[256];
 
     test_identity_write(expected, "/", "expected.pem", NULL);
     assert_int_equal(tls_client_new(&(struct tls_client_options){ .verify = true, .ca_file = "/expected.pem" }, &context, error), 0);
-    assert_true(net_addr_parse(STR(SERVER), 465, &to));
-    assert_int_equal(net_connect(&to, NULL, SOON, &s), 0);
+    s = scene_connect(SERVER, NULL);
     int r = stream_tls_connect(s, context, "mx.here.example", SOON);
     tls_unref(context);
     if (r == 0)
-        assert_true(hears(s, "220"));
+        assert_int_equal(hear(s), 220);
     else
         stream_close(s);
     return r == 0 ? s : NULL;
@@ -124,8 +76,7 @@ static bool shows(const struct test_identity *expected)
 
 static bool still_talks(struct stream *s)
 {
-    assert_int_equal(stream_put(s, STR("NOOP\r\n")), 0);
-    return stream_flush(s, SOON) == 0 && hears(s, "250");
+    return say(s, "NOOP\r\n") == 250;
 }
 
 static void put_text(const char *name, const char *text)
@@ -145,7 +96,7 @@ static void replaced(void *arg)
 
     (void)arg;
     test_identity_write(&first, "/", "a.pem", "a.key");
-    assert_int_equal(start(error), 0);
+    assert_int_equal(scene_start(error), 0);
     struct stream *old = visit(&first);
     assert_non_null(old);
     assert_false(shows(&second));
@@ -177,7 +128,7 @@ static void replaced(void *arg)
     assert_int_equal(loads, 2);
     assert_int_equal(alarms, 2);
     stream_close(old);
-    stop();
+    scene_stop();
 }
 
 static void new_files_are_taken(void **state)
@@ -194,22 +145,22 @@ static void told(void *arg)
     (void)arg;
     test_identity_write(&first, "/", "a.pem", "a.key");
     test_identity_write(&second, "/", "b.pem", "b.key");
-    assert_int_equal(start(error), 0);
+    assert_int_equal(scene_start(error), 0);
     (void)task_sleep(NS_PER_S);
     inbound_reload_certificates(inbound);
     (void)task_sleep(NS_PER_S);
     assert_int_equal(loads, 1);
-    load_conf("tls_certificate 0 { certificate = \"/b.pem\" key = \"/b.key\" }\ntls_min_protocol = TLSv1.3");
+    scene_conf(CONF, "tls_certificate 0 { certificate = \"/b.pem\" key = \"/b.key\" }\ntls_min_protocol = TLSv1.3");
     inbound_reload_certificates(inbound);
     (void)task_sleep(NS_PER_S);
     assert_int_equal(loads, 2);
     assert_true(shows(&first));              /* the first of those that have the name */
-    load_conf("tls_certificate 0 { certificate = \"/gone.pem\" key = \"/b.key\" }");
+    scene_conf(CONF, "tls_certificate 0 { certificate = \"/gone.pem\" key = \"/b.key\" }");
     inbound_reload_certificates(inbound);
     (void)task_sleep(NS_PER_S);
     assert_int_equal(alarms, 1);
     assert_true(shows(&first));
-    stop();
+    scene_stop();
 }
 
 static void a_reload_takes_them_at_once(void **state)
@@ -224,7 +175,7 @@ static void broken_at_the_start(void *arg)
 
     (void)arg;
     put_text("a.pem", "rubbish");
-    assert_int_equal(start(error), -EINVAL);
+    assert_int_equal(scene_start(error), -EINVAL);
     assert_non_null(strstr(error, "/a.pem: no certificate in it"));
     queue_close(queue);
 }

@@ -9,61 +9,31 @@
 #include <cmocka.h>
 
 #include "base/metrics.h"
-#include "conf/conf.h"
-#include "inbound/inbound.h"
 #include "run/loop.h"
-#include "run/sim.h"
-#include "run/stream.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SERVER "192.0.2.1:25"
 #define SOON   task_deadline_in(60 * NS_PER_S)
+#include "inbound/test_scene.h"
 
-static struct queue   *queue;
-static struct inbound *inbound;
-
-static void load_conf(const char *more)
-{
-    char path[] = "/tmp/inbound-test-XXXXXX", text[4096];
-    struct conf *c;
-    struct buf error;
-
-    snprintf(text, sizeof text,
-             "hostname = mx.here.example\ndata_dir = /data\nlisten a { address = \"" SERVER "\" }\nlocal_domains = {here.example}\n"
-             "users_file = /dev/null\ntrusted_networks = {10.0.0.0/8}\ncommand_timeout = 20s\n%s\n", more);
-    int fd = mkstemp(path);
-    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-    close(fd);
-    buf_init(&error, 4096);
-    if (conf_load(path, &c, &error) < 0)
-        fail_msg("%.*s", (int)error.n, error.p);
-    unlink(path);
-    conf_set_current(c);
-}
+#define CONF "listen a { address = \"" SERVER "\" }\ntrusted_networks = {10.0.0.0/8}\ncommand_timeout = 20s\n"
 
 static void start(void)
 {
-    struct queue_options options = { .dir = "/data", .segment_size = 1 << 20, .unsafe_file_system = true };
-    struct queue_recovery found;
     char error[256];
 
-    if (queue_open(&options, &queue, &found, error) < 0 || inbound_start(queue, &inbound, error) < 0)
+    if (scene_start(error) < 0)
         fail_msg("%s", error);
 }
 
-static void stop(void)
-{
-    inbound_stop(inbound);
-    queue_close(queue);
-}
+static void stop(void) { scene_stop(); }
 
 static void run(const char *conf, task_fn *fn)
 {
-    load_conf(conf);
+    scene_conf(CONF, conf);
     sim_begin(&(struct sim_options){ .seed = 3, .latency_max_ns = NS_PER_MS, .split = true, .sync_ns = NS_PER_MS });
     assert_int_equal(sim_run(fn, NULL), 0);
     sim_end();
@@ -72,50 +42,8 @@ static void run(const char *conf, task_fn *fn)
 
 /* -- a client -------------------------------------------------------------------------------------------------------------- */
 
-static struct stream *connect_from(const char *ip)
-{
-    struct net_addr to, from;
-    struct stream *s;
-
-    assert_true(net_addr_parse(STR(SERVER), 25, &to));
-    assert_true(net_addr_parse(str_of(ip), 0, &from));
-    assert_int_equal(net_connect(&to, &from, SOON, &s), 0);
-    return s;
-}
-
-/* The code of the next reply; 0 at the end of input, or when the connection broke. */
-static int hear(struct stream *s)
-{
-    for (;;) {
-        struct str text = stream_pending(s), line, rest;
-        if (str_cut(text, '\n', &line, &rest)) {
-            int code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + line.p[2] - '0';
-            bool last = line.p[3] == ' ';
-            stream_consume(s, line.n + 1);
-            if (last)
-                return code;
-            continue;
-        }
-        if (stream_fill(s, SOON) <= 0)
-            return 0;
-    }
-}
-
-static int say(struct stream *s, const char *text)
-{
-    if (stream_put(s, str_of(text)) < 0 || stream_flush(s, SOON) < 0)
-        return 0;
-    return hear(s);
-}
-
-static struct stream *greeted_from(const char *ip)
-{
-    struct stream *s = connect_from(ip);
-
-    assert_int_equal(hear(s), 220);
-    assert_int_equal(say(s, "EHLO tester.example\r\n"), 250);
-    return s;
-}
+static struct stream *connect_from(const char *ip) { return scene_connect(SERVER, ip); }
+static struct stream *greeted_from(const char *ip) { return scene_greeted(SERVER, ip); }
 
 /* A whole message; the code after the final dot, or the first that is no welcome. */
 static int send_message(struct stream *s)
@@ -266,7 +194,7 @@ static void text_must_come_fast_enough(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof paces / sizeof paces[0]; i++) {
-        load_conf(paces[i].conf);
+        scene_conf(CONF, paces[i].conf);
         sim_begin(&(struct sim_options){ .seed = i, .latency_max_ns = NS_PER_MS, .split = true, .sync_ns = NS_PER_MS });
         assert_int_equal(sim_run(with_a_slow_client, (void *)(uintptr_t)&paces[i]), 0);
         sim_end();
@@ -505,7 +433,7 @@ static void without_a_free_address_on_two_loops(void *arg)
 static void loops_share_with_nobody_else(void **state)
 {
     (void)state;
-    load_conf("submit_socket = \"\"");
+    scene_conf(CONF, "submit_socket = \"\"");
     struct conf *c = conf_current();
     c->listeners[0].address = STR("127.0.0.1:0");
     conf_unref(c);
