@@ -6,7 +6,6 @@
  * One message to a user of the first server and one of the second. Wherever it breaks: if the client heard 250, both users get it, whole;
  * if he did not, both or nobody; and the next client is served as if nothing had been. Under ASan, nothing leaks.
  */
-#include "base/log.h"
 #include "servers.h"
 
 static const struct variant {
@@ -106,11 +105,7 @@ static uint64_t play(const struct variant *v, uint64_t at)
     w.b.conf->listeners[0].terms.extensions_off = v->chunks ? 0 : UINT32_C(1) << CONF_CHUNKING;    /* what the first says to the second is cut, too */
     for (int i = 0; i < 2; i++) {
         struct letter *l = i == 0 ? &w.first : &w.second;
-        char *text = w.texts[i] = malloc(v->size);
-        for (size_t k = 0; k < v->size; k++)
-            text[k] = k % 50 == 48 ? '\r' : k % 50 == 49 ? '\n' : (char)('a' + (k / 50 + k + (size_t)i) % 26);
-        memcpy(text, i == 0 ? "X: first" : "X: other", 8);
-        memcpy(text + v->size - 4, "\r\n\r\n", 4);
+        char *text = w.texts[i] = letter_text(v->size, i);
         *l = (struct letter){
             .rcpts = {v->lmtp ? "u0@b.example" : "u1@a.example", "u1@b.example"},
               .pipelined = v->pipelined, .chunks = v->chunks, .text = { text,          v->size       }
@@ -131,11 +126,6 @@ static uint64_t play(const struct variant *v, uint64_t at)
     return bytes;
 }
 
-static void drop_log(void *arg, enum log_level level, struct str line)
-{
-    (void)arg, (void)level, (void)line;
-}
-
 int main(int argc, char **argv)
 {
     uint64_t cuts = 0, failed = 0;
@@ -148,7 +138,7 @@ int main(int argc, char **argv)
         }
         return failed > 0;
     }
-    log_redirect(drop_log, NULL);
+    servers_be_quiet();
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
         uint64_t bytes = play(&variants[i], UINT64_MAX);
         failed += w.failed != NULL;

@@ -7,7 +7,6 @@
  * served, who did not, is not; when the disk is well again, the next message is accepted and everything is delivered, once. And then, since a
  * failed sync may be forgotten too easily: the power fails, and what was delivered is still there.
  */
-#include "base/log.h"
 #include "servers.h"
 
 #define HEALED_AFTER_NS (600 * NS_PER_S)
@@ -115,11 +114,7 @@ static uint64_t play(const struct variant *v, uint64_t at)
     servers_init(&w.a, &w.b);
     for (int i = 0; i < 2; i++) {
         struct letter *l = i == 0 ? &w.first : &w.second;
-        char *text = w.texts[i] = malloc(v->size);
-        for (size_t k = 0; k < v->size; k++)
-            text[k] = k % 50 == 48 ? '\r' : k % 50 == 49 ? '\n' : (char)('a' + (k / 50 + k + (size_t)i) % 26);
-        memcpy(text, i == 0 ? "X: first" : "X: other", 8);
-        memcpy(text + v->size - 4, "\r\n\r\n", 4);
+        char *text = w.texts[i] = letter_text(v->size, i);
         *l = (struct letter){
             .rcpts = {"u1@a.example", "u1@b.example"},
               .pipelined = true, .text = { text,          v->size       }
@@ -146,11 +141,6 @@ static uint64_t play(const struct variant *v, uint64_t at)
     return ops;
 }
 
-static void drop_log(void *arg, enum log_level level, struct str line)
-{
-    (void)arg, (void)level, (void)line;
-}
-
 int main(int argc, char **argv)
 {
     uint64_t faults = 0, failed = 0;
@@ -163,7 +153,7 @@ int main(int argc, char **argv)
         }
         return failed > 0;
     }
-    log_redirect(drop_log, NULL);
+    servers_be_quiet();
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
         uint64_t ops = play(&variants[i], UINT64_MAX);
         failed += w.failed[0] != '\0';

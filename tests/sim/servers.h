@@ -5,6 +5,7 @@
 #ifndef SIM_SERVERS_H
 #define SIM_SERVERS_H
 
+#include "base/log.h"
 #include "base/cleanup.h"
 #include "inbound/inbound.h"
 #include "mail/line_end.h"
@@ -284,5 +285,26 @@ static inline void servers_init(struct server *a, struct server *b)
         scene_user(b->conf, i == 0 ? "u0" : "u1");
     }
 }
+
+/* A text of so many bytes, to be freed: the first message's or the other's. */
+static inline char *letter_text(size_t size, int which)
+{
+    char *text = malloc(size);
+
+    assert(text != NULL);
+    for (size_t k = 0; k < size; k++)
+        text[k] = k % 50 == 48 ? '\r' : k % 50 == 49 ? '\n' : (char)('a' + (k / 50 + k + (size_t)which) % 26);
+    memcpy(text, which == 0 ? "X: first" : "X: other", 8);
+    memcpy(text + size - 4, "\r\n\r\n", 4);
+    return text;
+}
+
+static inline void servers_drop_line(void *arg, enum log_level level, struct str line)
+{
+    (void)arg, (void)level, (void)line;
+}
+
+/* Nothing of the log is shown. */
+static inline void servers_be_quiet(void) { log_redirect(servers_drop_line, NULL); }
 
 #endif
