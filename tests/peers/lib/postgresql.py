@@ -41,10 +41,6 @@ class Postgresql(Rooted):
         """It listens a moment before it serves."""
         return listens(self.address, self.port) and self.command(f"{BIN}/pg_isready", "-h", self.address, "-p", str(self.port)).returncode == 0
 
-    def stop(self):
-        super().stop()
-        self.init = None                                # it may be started again
-
     def sql(self, text):
         """Runs statements as the superuser; the rows as text."""
         r = self.command("/usr/bin/env", f"PGPASSWORD={self.password}", f"{BIN}/psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self.address,

@@ -122,7 +122,7 @@ class Rooted:
             kill_tree_of(self.init)
         end(self.process)
         self.errors.close()
-        self.process = None
+        self.process = self.init = None                 # it may be started again
 
     def __enter__(self):
         return self.start()
