@@ -165,7 +165,7 @@ arm64:
 arm64-test: arm64
 	@$(MAKE) --no-print-directory ARCH=arm64 SAN= $(if $(ARM64_UNIT),UNIT="$(ARM64_UNIT:%=src/%_test.c)") unit
 
-## make peers           mail to and from other people's programs: Postfix, swaks, msmtp, curl, smtplib; PEERS="-k swaks" picks some
+## make peers           mail to and from other people's programs: Postfix, Exim, Dovecot, curl, nodemailer; PEERS="-k swaks" picks some
 # In a network namespace with nothing but loopback; its PID namespace ends whatever a test left.
 .PHONY: peers
 peers: $B/nightmail $B/tests/dns/dns_query

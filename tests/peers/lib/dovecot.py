@@ -61,7 +61,7 @@ hostname = dovecot.example
 auth_mechanisms = {mechanisms}
 submission_relay_host = {hop[0]}
 submission_relay_port = {hop[1]}
-submission_relay_trusted = no
+submission_relay_trusted = {trusted}
 service submission-login {{
   chroot =
   inet_listener submission {{
@@ -76,7 +76,8 @@ class Dovecot(Rooted):
     """
     `port` takes LMTP, as does the socket `self.lmtp_socket`; `self.imap_port` gives the mailboxes to any user with `password`.
     `users` are all that it knows, each with the size of his mailbox in KiB or None, {"bob@here.example": None}; without them it knows everybody.
-    With a `hop`, (address, port), `self.submission_port` takes mail for it from whoever logs in by one of `mechanisms`.
+    With a `hop`, (address, port), `self.submission_port` takes mail for it from whoever logs in by one of `mechanisms`;
+    a hop that trusts it is told by XCLIENT who that is.
     """
     NAME, PACKAGES = "dovecot", ("dovecot-core", "dovecot-lmtpd", "dovecot-imapd", "dovecot-submissiond")
     FOLDERS = ("/usr/bin", "/usr/sbin", "/usr/lib/dovecot")
@@ -84,7 +85,7 @@ class Dovecot(Rooted):
               f"dovenull:x:{DOVENULL_UID}:{DOVENULL_UID}::/nonexistent:/bin/false\nmail:x:{MAIL_UID}:{MAIL_UID}::/mail:/bin/false\n")
     GROUP = f"root:x:0:\ndovecot:x:{DOVECOT_UID}:\ndovenull:x:{DOVENULL_UID}:\nmail:x:{MAIL_UID}:\n"
 
-    def __init__(self, folder, address, port, password, users=None, hop=None, mechanisms="plain"):
+    def __init__(self, folder, address, port, password, users=None, hop=None, mechanisms="plain", hop_trusts=False):
         super().__init__(folder, address, port)
         self.imap_port = free_port(address)
         self.lmtp_socket = self.root / "run/dovecot/lmtp"
@@ -93,7 +94,8 @@ class Dovecot(Rooted):
         (self.root / "etc/dovecot/dovecot.conf").write_text(CONFIGURATION.format(
             address=address, port=port, imap_port=self.imap_port, password=password,
             userdb=LISTED_USERS if users is not None else ALL_USERS.format(uid=MAIL_UID)) + (QUOTA if users is not None else "")
-            + (SUBMISSION.format(hop=hop, mechanisms=mechanisms, address=address, port=self.submission_port) if hop else ""))
+            + (SUBMISSION.format(hop=hop, mechanisms=mechanisms, address=address, port=self.submission_port,
+                                   trusted="yes" if hop_trusts else "no") if hop else ""))
         (self.root / "etc/dovecot/users").write_text("".join(
             f"{user}::{MAIL_UID}:{MAIL_UID}::/mail/{user}::" + (f"userdb_quota_rule=*:storage={size}K" if size else "") + "\n"
             for user, size in (users or {}).items()))
