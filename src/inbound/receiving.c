@@ -21,10 +21,17 @@
 
 #define PIECE_MAX (STREAM_INPUT_MAX + 16)   /* what one input buffer can decode to, with a CR or dot held back before */
 #define NO_MATCH  UINT8_MAX
+#define WHOLE_HEADER_MAX (128 * 1024)       /* of a login's message: it is held as a whole, and no session may grow without end */
 #define ADDED_MAX 8192                      /* bytes of the fields that a login's header lacked */
 
 static int          put_received(struct receiving *r);
 static struct reply cannot_keep(int error);
+
+static size_t header_max(const struct receiving *r)
+{
+    size_t max = r->s->conf->header_size_max;
+    return !r->header_kept && max > WHOLE_HEADER_MAX ? WHOLE_HEADER_MAX : max;
+}
 
 void receiving_begin(struct receiving *r, struct session *s)
 {
@@ -32,8 +39,8 @@ void receiving_begin(struct receiving *r, struct session *s)
     r->id = queue_new_id(s->shared->queue);
     codec_id_format(r->id, s->transaction.id);
     buf_init(&r->piece, PIECE_MAX);
-    buf_init(&r->header, s->conf->header_size_max + PIECE_MAX);
     r->header_kept = !s->authenticated;
+    buf_init(&r->header, header_max(r) + PIECE_MAX);
     r->body = body_new(s->shared->queue, r->id);
     int error = r->body == NULL ? -ENOMEM : put_received(r);
     if (error < 0)
@@ -140,7 +147,7 @@ static void watch_header(struct receiving *r, uint64_t before)
     count_received(r, fields);
     if (r->decoder.binary && str_find(fields, '\0') >= 0)       /* RFC 3030, 3: the body may be binary, the header not */
         receiving_give_up(r, holds_nul());
-    else if (size > c->header_size_max)
+    else if (size > header_max(r))
         receiving_give_up(r, reply(552, "5.3.4", "The header of the message is too big"));
     else if (r->received > c->received_max)      /* a loop is caught by the traces of the hosts it went through (RFC 5321, 6.3) */
         receiving_give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));

@@ -13,6 +13,8 @@
 #include "run/offload.h"
 #include <errno.h>
 
+#define STRANGERS_ARENA_MAX (96 * 1024)  /* a message's recipients are a thousand, or so many bytes; */
+#define STRANGERS_RCPTS     100          /* but that many there may be in any case (RFC 5321, 4.5.3.1.8) */
 #define WAY_MAX 4096                     /* of a circle in the log */
 
 /* -- mailboxes --------------------------------------------------------------------------------------------------------------- */
@@ -186,6 +188,13 @@ static struct reply too_many(void)
     return reply(452, "4.5.3", "Too many recipients; send the rest in another transaction");   /* RFC 5321, 4.5.3.1.10 */
 }
 
+/* Ten thousand strangers may each name as many as they like, with names as long as they like. */
+static bool is_out_of_room(const struct session *s)
+{
+    const struct transaction *t = &s->transaction;
+    return !s->trusted && !s->authenticated && t->named.used >= STRANGERS_RCPTS && t->arena.used > STRANGERS_ARENA_MAX;
+}
+
 static struct reply add_expanded(struct session *s, struct expansion *x, const struct rcpt_args *named)
 {
     struct transaction *t = &s->transaction;
@@ -218,7 +227,7 @@ struct reply recipient_add(struct session *s, const struct rcpt_args *named, boo
         return harvested(s);
     if (transaction_was_named(t, &named->rcpt))      /* one copy is what the sender meant */
         return reply(250, "2.1.5", "Recipient ok, named before");
-    if (t->named.used >= s->conf->recipients_max)
+    if (t->named.used >= s->conf->recipients_max || is_out_of_room(s))
         return too_many();
     expand_begin(&x, s->conf, trusted, &named->rcpt);
     struct reply r = add_expanded(s, &x, named);

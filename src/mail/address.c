@@ -339,10 +339,11 @@ struct str address_key(struct arena *a, const struct address *addr)
 
     if (address_is_postmaster(addr))
         canonical.local = STR("postmaster");
-    canonical.domain = str_lower(a, addr->domain);
-    if (canonical.domain.p == NULL)
-        return canonical.domain;
-    return address_text(a, &canonical);
+    struct str key = address_text(a, &canonical);
+    char *bytes = (char *)(uintptr_t)key.p;      /* ours, just made; one copy only, as a message may have a thousand */
+    for (size_t i = key.p == NULL ? 0 : key.n - addr->domain.n; i < key.n; i++)
+        bytes[i] = char_lower(bytes[i]);
+    return key;
 }
 
 bool address_copy(struct arena *a, const struct address *addr, struct address *out)

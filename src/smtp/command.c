@@ -345,7 +345,10 @@ static bool read_rfc822_address(struct arena *a, struct str xtext, struct str *t
 /* addr-type ";" xtext (RFC 3461, 4.2) */
 static bool read_orcpt(struct arena *a, struct str value, void *args)
 {
+    struct arena_mark before = arena_mark(a);
+    char bytes[2 * SMTP_ORCPT_MAX];
     struct str type, text;
+    struct buf whole;
 
     if (value.n > SMTP_ORCPT_MAX || !str_cut(value, ';', &type, &text) || type.n == 0 || text.n == 0)
         return false;
@@ -354,8 +357,14 @@ static bool read_orcpt(struct arena *a, struct str value, void *args)
             return false;
     if (is_utf8_type(type) ? !read_utf8_address(a, text, &text) : !read_rfc822_address(a, text, &type, &text))
         return false;
-    struct str orcpt = str_printf(a, "%" STR_FMT ";%" STR_FMT, STR_ARG(str_lower(a, type)), STR_ARG(text));
-    if (orcpt.p == NULL)
+    buf_init_fixed(&whole, bytes, sizeof bytes);
+    for (size_t i = 0; i < type.n; i++)
+        buf_put_char(&whole, char_lower(type.p[i]));
+    buf_put_char(&whole, ';');
+    buf_put_str(&whole, text);
+    arena_rewind(a, before);             /* one copy of it stays: a message may have a thousand */
+    struct str orcpt = buf_ok(&whole) ? str_copy(a, buf_str(&whole)) : STR("");
+    if (orcpt.n == 0)
         return false;
     ((struct rcpt_args *)args)->orcpt = orcpt;
     return true;
