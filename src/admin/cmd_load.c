@@ -40,7 +40,7 @@ struct load {
 
 static void usage(FILE *to)
 {
-    fputs("usage: nightmail load --server HOST:PORT [OPTION]...\n\n"
+    fputs("usage: nightmail load --server IP[:PORT] [OPTION]...\n\n"
           "Sends messages from many sessions and prints throughput and latency.\n\n"
           "  -s, --server IP[:PORT]     where to (port 25)\n"
           "  -f, --from ADDRESS         sender (load@load.example)\n"

@@ -38,7 +38,8 @@ static void usage(FILE *to)
           "  -c, --config FILE   finds the control socket (default: $NIGHTMAIL_CONF, else " CLI_DEFAULT_CONF ")\n"
           "  -s, --socket PATH   the control socket itself\n"
           "  -j, --json          one JSON object a line\n\n"
-          "Exit: 0 done, 1 some messages could not be changed, 64 wrong use, 69 no server answers, 78 bad configuration\n", to);
+          "Exit: 0 done, 1 some messages could not be changed, 64 wrong use, 69 no server answers,\n"
+          "77 only operators may, 78 bad configuration\n", to);
 }
 
 /* -- printing ---------------------------------------------------------------------------------------------------------------- */
@@ -138,8 +139,10 @@ static void list(struct job *job)
                 print_item(item);
             (void)snprintf(after, sizeof(after), "%s", text(item, "id"));
         }
-        if (n == 0 && !job->json)
-            printf("%lld messages\n", (long long)number(answer, "total"));
+        if (n == 0 && !job->json) {
+            long long total = number(answer, "total");
+            printf("%lld message%s\n", total, total == 1 ? "" : "s");
+        }
         json_decref(answer);
         if (n == 0)
             return;
@@ -186,7 +189,10 @@ static void queue_task(void *arg)
     struct job *job = arg;
     int r = control_connect(job->socket, &job->client);
     if (r < 0) {
-        job->code = cli_fail("queue", EX_UNAVAILABLE, "no server answers at %s: %s", job->socket, strerror(-r));
+        if (r == -EACCES)
+            job->code = cli_fail("queue", EX_NOPERM, "only operators may use %s: %s", job->socket, strerror(-r));
+        else
+            job->code = cli_fail("queue", EX_UNAVAILABLE, "no server answers at %s: %s", job->socket, strerror(-r));
         return;
     }
     if (strcmp(job->verb, "list") == 0)

@@ -1,0 +1,241 @@
+"""
+The commands at work: the queue by hand, the journal of a live and of a copied directory, a configuration that is wrong, what load and sink
+do when asked, and what is seen on a terminal only.
+"""
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from nightmail import PROGRAM, Nightmail
+from proc import BUILD, TOP, end, spawn, wait_until
+from sink import OwnSink
+
+BOB = "bob@here.example"
+
+
+@pytest.fixture
+def server(folder, addresses, start):
+    return start(Nightmail(folder, addresses[0], users=[BOB]))
+
+
+@pytest.fixture
+def waiting(folder, addresses, start):
+    """A server with a message that waits: nobody listens where it should go."""
+    zone = f"@ 60 IN SOA ns h 1 2 3 4 5\n@ 60 IN NS ns\nfar 60 IN A {addresses[1]}\n"
+    server = start(Nightmail(folder, addresses[0], users=[BOB], zone=zone, smtp_port=1, retry=["1h"]))
+    assert server.command("sendmail", "-f", BOB, "carol@far.example", input=b"Subject: later\n\ntext\n").returncode == 0
+    wait_until(lambda: server.queued() and server.queued()[0]["attempts"] == 1, 20, server.said)
+    return server
+
+
+def run(*argv, **options):
+    return subprocess.run([PROGRAM, *map(str, argv)], capture_output=True, timeout=60, **options)
+
+
+def on_a_terminal(*argv, **env):
+    """(exit status, what was seen)."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(PROGRAM, [str(PROGRAM), *map(str, argv)], dict(os.environ, TERM="xterm", **env))
+    seen = b""
+    while True:
+        try:
+            some = os.read(fd, 4096)
+        except OSError:                                 # the other end is closed
+            break
+        if not some:
+            break
+        seen += some
+    os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen
+
+
+# -- the queue ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_held_released_tried_and_deleted_by_hand(waiting):
+    def queue(*argv):
+        return waiting.command("queue", *argv)
+
+    message = waiting.queued()[0]
+    name = message["id"]
+    assert message["state"] == "waiting" and message["recipients"] == message["pending"] == 1
+    listed = queue("list").stdout.decode()
+    assert name in listed and listed.endswith("\n1 message\n")
+    shown = queue("show", name).stdout.decode()
+    assert "carol@far.example" in shown and BOB in shown and "Connection refused" in shown
+    assert json.loads(queue("show", "--json", name).stdout)["recipients"][0]["to"] == "carol@far.example"
+    assert queue("hold", name).returncode == 0 and waiting.queued()[0]["state"] == "held"
+    assert queue("release", name).returncode == 0 and waiting.queued()[0]["state"] == "waiting"
+    assert queue("retry", name).returncode == 0
+    wait_until(lambda: waiting.queued()[0]["attempts"] == 2, 20, waiting.said)
+    assert queue("delete", name).returncode == 0 and waiting.queued() == []
+    assert queue("list").stdout == b"0 messages\n"
+    r = queue("show", name)
+    assert r.returncode == 1 and r.stderr == f"nightmail queue: {name}: no such message\n".encode()
+    assert not waiting.mails(BOB)                       # and no bounce
+
+
+def test_the_control_socket_is_for_operators(waiting):
+    socket = waiting.data / "control"
+    assert socket.stat().st_mode & 0o777 == 0o660
+    waiting.data.chmod(0o711)
+    r = run("queue", "list", "-s", socket, user=65534, group=65534, extra_groups=[])
+    assert r.returncode == 77 and b"Permission denied" in r.stderr
+
+
+def test_two_servers_never_share_a_directory(server):
+    r = run("serve", "-c", server.conf)
+    assert r.returncode == 75 and b"in use by another server" in r.stderr
+
+
+# -- the journal ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_journal_of_a_live_and_of_a_copied_directory(waiting, folder):
+    name = waiting.queued()[0]["id"]
+    copy = folder / "copy"
+    shutil.copytree(waiting.data / "journal", copy / "journal")
+    shutil.copytree(waiting.data / "body", copy / "body")
+    for directory in (waiting.data, copy):
+        assert run("journal", "verify", directory).returncode == 0
+        report = json.loads(run("journal", "verify", "--json", directory).stdout)
+        assert report["records"] >= 2 and report["bad_records"] == 0
+        records = [json.loads(line) for line in run("journal", "dump", "--json", "--id", name, directory).stdout.splitlines()]
+        assert [r["type"] for r in records[:2]] == ["accepted", "outcome"]
+    assert waiting.queued()                             # looking has changed nothing
+    assert b"carol@far.example" in run("journal", "dump", copy).stdout
+    segment = next((copy / "journal").glob("*.seg"))
+    bytes_ = bytearray(segment.read_bytes())
+    bytes_[bytes_.index(b"carol")] ^= 1
+    segment.write_bytes(bytes_)
+    r = run("journal", "verify", copy)
+    assert r.returncode == 65 and b"damaged" in r.stderr and segment.name.encode() in r.stderr
+
+
+# -- the configuration ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_is_told_with_file_and_line(server):
+    shown = server.command("config", "show")
+    assert shown.returncode == 0 and b'hostname = "nightmail.example"' in shown.stdout and b"message_size_max" in shown.stdout
+    assert server.command("config", "check").returncode == 0
+    lines = server.conf.read_text().count("\n")
+    with open(server.conf, "a", encoding="ascii") as conf:
+        conf.write("expire = soon\n")
+    for argv in (["config", "check"], ["config", "show"], ["serve"], ["queue", "list"]):
+        r = server.command(*argv)
+        assert r.returncode == 78 and f"{server.conf}:{lines + 1}: ".encode() in r.stderr, r.stderr
+
+
+# -- load and sink --------------------------------------------------------------------------------------------------------------
+
+
+def test_load_keeps_to_the_rate_and_to_messages_a_connection(server):
+    at = f"{server.address}:{server.port}"
+    began = time.monotonic()
+    r = run("load", "-s", at, "-t", BOB, "--messages", 21, "--rate", 20, "--sessions", 3, "--per-connection", 3, "--size", "2KiB", "--json")
+    took = time.monotonic() - began
+    result = json.loads(r.stdout)
+    assert r.returncode == 0 and result["accepted"] == 21 and result["refused"] == result["broken"] == 0
+    assert result["connections"] >= 7 and took >= 1 and result["per_second"] < 22
+    latency = result["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
+    wait_until(lambda: len(server.mails(BOB)) == 21, 20, server.said)
+    assert all(2048 <= len(mail) < 3000 for mail in server.mails(BOB))
+
+
+def test_load_shows_progress_on_a_terminal(server):
+    status, seen = on_a_terminal("load", "-s", f"{server.address}:{server.port}", "-t", BOB, "-m", 20, "-r", 15)
+    assert status == 0 and re.search(rb"\r\d+ of 20 accepted, \d+/s, 0 refused, 0 broken", seen) and b"20 accepted" in seen
+    r = run("load", "-s", f"{server.address}:{server.port}", "-t", BOB, "-m", 20, "-r", 15)
+    assert b"\r" not in r.stdout + r.stderr
+
+
+@pytest.mark.parametrize("rule, status, said", [
+    ("CONNECT=554", 69, b"554"),
+    ("MAIL=450", 75, b"450"),
+    ("RCPT=550", 67, b"550"),
+    ("DOT=552", 69, b"552"),
+    ("DATA=drop", 76, b""),
+])
+def test_sink_refuses_and_hangs_up_when_told(folder, addresses, start, rule, status, said):
+    sink = start(OwnSink(folder / "sink", addresses[1], args=["--at", rule]))
+    r = run("send", "-s", f"{sink.address}:{sink.port}", "-f", BOB, "-t", "carol@far.example")
+    assert r.returncode == status and said in r.stdout, (r.stdout, r.stderr)
+
+
+def test_sink_waits_and_stops_after_so_many(folder, addresses):
+    sink = spawn([PROGRAM, "sink", "-l", f"{addresses[1]}:0", "--at", "DOT=wait:300ms", "--stop-after", "1", "--json"], stdout=subprocess.PIPE)
+    try:
+        at = sink.stdout.readline().split()[-1].decode()
+        began = time.monotonic()
+        assert run("send", "-s", at, "-f", BOB, "-t", "carol@far.example").returncode == 0
+        assert time.monotonic() - began >= 0.3
+        assert sink.wait(20) == 0
+        counts = json.loads(sink.stdout.read())
+        assert (counts["connections"], counts["messages"], counts["recipients"]) == (1, 1, 1)
+    finally:
+        end(sink, 20)
+        sink.stdout.close()
+
+
+# -- terminals ------------------------------------------------------------------------------------------------------------------
+
+
+def test_colour_is_for_terminals(server):
+    argv = ["send", "-s", f"{server.address}:{server.port}", "-f", BOB, "-t", BOB]
+    assert b"\033[" in on_a_terminal(*argv)[1]
+    assert b"\033" not in on_a_terminal(*argv, NO_COLOR="1")[1]
+    assert b"\033" not in run(*argv).stdout
+
+
+# -- gdb ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_gdb_shows_where_parked_tasks_wait(folder, addresses):
+    """The server is gdb's own child: to look at others' takes a right that containers do not give."""
+    conf = Nightmail(folder, addresses[0], users=[BOB]).conf
+    log = folder / "gdb.log"
+    script = TOP / "tools" / "gdb" / "nightmail_gdb.py"
+    words = ["set pagination off", "set startup-with-shell off", "run", f"source {script}", "nightmail tasks",
+             "nightmail bt scheduler", "kill"]
+    argv = ["gdb", "-q", "-nx", "-batch", *(x for w in words for x in ("-ex", w)), "--args", str(PROGRAM), "serve", "-c", str(conf)]
+    with open(log, "wb") as out:
+        gdb = spawn(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        wait_until(lambda: b" ready" in log.read_bytes() or b"Could not trace" in log.read_bytes(), 60,
+                   lambda: log.read_text(errors="replace"))
+        if b"Could not trace" in log.read_bytes():
+            pytest.skip("nobody may be traced here")
+        [inferior] = [int(p) for p in subprocess.run(["pgrep", "-P", str(gdb.pid), "nightmail"], capture_output=True, check=True).stdout.split()]
+        os.kill(inferior, signal.SIGABRT)         # not SIGINT, which the server takes by signalfd
+        gdb.wait(60)
+    finally:
+        end(gdb, 20)
+    seen = log.read_text(errors="replace")
+    assert re.search(r"parked +scheduler .*queue_claim < scheduler_task", seen), seen
+    assert re.search(r"#\d+ .* in scheduler_task ", seen), seen
+
+
+# -- make install ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(PROGRAM != BUILD.absolute() / "native/nightmail", reason="another build than make's")
+def test_make_install_keeps_to_destdir_and_prefix(folder):
+    subprocess.run(["make", "-s", "install", f"DESTDIR={folder}/dest", "PREFIX=/usr"], cwd=TOP, check=True, capture_output=True, timeout=300)
+    there = {str(f.relative_to(folder / "dest")): f for f in (folder / "dest").rglob("*") if not f.is_dir()}
+    assert set(there) == {"usr/bin/nightmail", "usr/sbin/sendmail", "usr/sbin/nightmail-backup", "usr/share/man/man1/nightmail.1",
+                          "usr/share/man/man5/nightmail.conf.5", "usr/share/doc/nightmail/example.conf", "usr/share/doc/nightmail/journal.md"}
+    for name, f in there.items():
+        assert f.stat().st_mode & 0o777 == (0o755 if "bin/" in name else 0o644)
+    for name in ("usr/bin/nightmail", "usr/sbin/sendmail"):
+        r = subprocess.run([there[name], "--help"], capture_output=True, check=True)
+        assert r.stdout.startswith(b"usage: " + name.rsplit("/", maxsplit=1)[1].encode())
