@@ -78,10 +78,14 @@ void session_put_mechanisms(const struct session *s, struct buf *out)
             buf_printf(out, "%s%s", count++ > 0 ? " " : "", sasl_name(known[i]));
 }
 
+/* A password may be in whatever a client says until it has logged in. */
+void session_guard_login(struct session *s) { stream_guard(s->stream, is_for_logins(s) && !s->authenticated); }
+
 void session_forget_login(struct session *s)
 {
     s->authenticated = false;
     s->login[0] = '\0';
+    session_guard_login(s);
 }
 
 /* -- the exchange --------------------------------------------------------------------------------------------------------------- */
@@ -328,5 +332,7 @@ struct reply session_on_auth(struct session *s, struct str args)
     begin(&x, s, m);
     r = run(&x, str_trim(initial));
     arena_wipe(&x.arena);                /* a password does not go back to the heap */
+    session_take_line(s);                /* the last line too */
+    session_guard_login(s);
     return r;
 }

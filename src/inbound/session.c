@@ -83,6 +83,7 @@ struct session *session_new(struct session_shared *shared, struct stream *stream
     s->client = *client;
     s->conf = conf_current();
     session_begin_due(s);
+    session_guard_login(s);
     transaction_init(&s->transaction, s->conf->recipients_max + s->conf->alias_recipients_max);
     if (client->local) {
         s->trusted = true;       /* the kernel vouches for the uid, and each message carries it */

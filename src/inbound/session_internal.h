@@ -128,6 +128,7 @@ struct reply session_on_auth(struct session *s, struct str args);        /* awai
 bool         session_offers_auth(const struct session *s);
 bool         session_needs_auth(const struct session *s);                /* before anything but a few commands (RFC 6409, 4.3) */
 void         session_put_mechanisms(const struct session *s, struct buf *out);   /* "PLAIN LOGIN" */
+void         session_guard_login(struct session *s);                     /* until it has logged in, what comes is wiped behind us */
 void         session_forget_login(struct session *s);                    /* TLS has begun: what was said in the clear does not count */
 
 /* -- recipient.c */

@@ -83,6 +83,7 @@ static void begin_again(struct session *s, const struct xclient_args *args)
     session_forget_login(s);             /* the proxy's own is not its client's */
     KEEP(s->login, args->login);
     s->authenticated = args->login.n > 0;
+    session_guard_login(s);
     KEEP(s->helo, args->helo);           /* with a name it has said hello; else it will */
     s->esmtp = args->esmtp;
     transaction_reset(&s->transaction);  /* and with it the strings of args */

@@ -311,7 +311,9 @@ static int log_in(struct client *c)
         .reply = &c->reply,
     };
 
+    stream_guard(c->stream, true);
     int r = c->conf->relay_host_oauth_token_url[0] != '\0' ? log_in_by_token(c, &how) : log_in_by_password(c, &how);
+    stream_guard(c->stream, false);
     if (r == -EACCES)
         log_event(LOG_ERROR, "login-out-failed", LOG_Z("remote", c->remote), LOG_Z("login", c->conf->relay_host_user), LOG_Z("error", c->auth_error));
     return r;

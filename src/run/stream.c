@@ -28,16 +28,35 @@ static size_t buffer_count(const struct stream_buffer *b)
 
 static void buffer_free(struct stream_buffer *b)
 {
+    if (b->secret && b->p != NULL)
+        explicit_bzero(b->p, b->cap);
     free(b->p);
-    *b = (struct stream_buffer){ 0 };
+    *b = (struct stream_buffer){ .secret = b->secret };
 }
 
 static void buffer_take(struct stream_buffer *b, size_t n)
 {
     assert(n <= buffer_count(b));
+    if (b->secret)
+        explicit_bzero(b->p + b->start, n);
     b->start += (uint32_t)n;
     if (b->start == b->end)
         buffer_free(b);
+}
+
+static char *buffer_grow(struct stream_buffer *b, size_t cap)
+{
+    if (!b->secret)
+        return realloc(b->p, cap);
+    char *p = malloc(cap);
+    if (p == NULL)
+        return NULL;
+    if (b->p != NULL) {
+        memcpy(p, b->p, b->end);
+        explicit_bzero(b->p, b->cap);
+        free(b->p);
+    }
+    return p;
 }
 
 /* Room for at least one more byte behind the end, for `wish` if max allows; the caller knows that there are less than max. */
@@ -55,7 +74,7 @@ static int buffer_reserve(struct stream_buffer *b, size_t wish, size_t max)
         cap *= 2;
     if (cap == b->cap)
         return 0;
-    char *p = realloc(b->p, cap);
+    char *p = buffer_grow(b, cap);
     if (p == NULL)
         return b->end < b->cap ? 0 : -ENOMEM;
     b->p = p;
@@ -144,6 +163,8 @@ static ssize_t read_into_nothing(struct stream *s, size_t max)
         return -ENOMEM;   /* the bytes are lost, so this one is final too */
     memcpy(s->in.p, scratch, (size_t)n);
     s->in.end = (uint32_t)n;
+    if (s->in.secret)
+        explicit_bzero(scratch, (size_t)n);
     return n;
 }
 
@@ -219,6 +240,13 @@ void stream_consume(struct stream *s, size_t n)
 void stream_discard_pending(struct stream *s)
 {
     buffer_free(&s->in);
+}
+
+void stream_guard(struct stream *s, bool on)
+{
+    s->in.secret = s->out.secret = on;
+    if (s->tls != NULL)
+        tls_stream_guard(s->tls, on);
 }
 
 /* Writing. */

@@ -32,6 +32,9 @@ struct str stream_pending(const struct stream *s);                   /* valid un
 void       stream_consume(struct stream *s, size_t n);
 void       stream_discard_pending(struct stream *s);                 /* at STARTTLS, both sides: nothing injected before it survives */
 
+/* From now on what passes through is wiped behind it, for passwords may be in it; in plain text and under TLS, a handshake to come too. */
+void       stream_guard(struct stream *s, bool on);
+
 /* Buffer bytes to send; awaits only when the buffer is full, with the deadline of the last stream_write_deadline (forever at start). */
 int        stream_put(struct stream *s, struct str bytes);
 int        stream_flush(struct stream *s, int64_t deadline_ns);      /* awaits until everything is handed to the kernel */

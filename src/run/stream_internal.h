@@ -10,6 +10,7 @@
 struct stream_buffer {
     char    *p;                      /* owned; NULL when empty */
     uint32_t start, end, cap;
+    bool     secret;                 /* what is taken out is wiped */
 };
 
 struct tls_transport;
@@ -23,6 +24,9 @@ struct stream {
     bool                 ended;      /* the peer has said all */
     unsigned             turns;      /* transfers since this task last let others run */
 };
+
+/* TLS's part of stream_guard: OpenSSL's own copies of what was read. */
+void tls_stream_guard(struct tls_transport *t, bool on);
 
 /* An error of the transport; from now on every call says so. Gives it back. */
 int stream_fail(struct stream *s, int error);

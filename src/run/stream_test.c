@@ -171,6 +171,45 @@ static void test_at_most(void **state)
     over_both(at_most);
 }
 
+/* What a guarded stream gave out does not stay in its buffer, and what is still pending does, when the buffer grows too. */
+static void guarded(struct stream *a, struct stream *b)
+{
+    static char long_line[10000];
+
+    memset(long_line, 'p', sizeof long_line);
+    stream_guard(b, true);
+    CHECK_IS(stream_put(a, STR("AUTH secret\r\nNOOP\r\n")), 0);
+    CHECK_IS(stream_flush(a, soon()), 0);
+    expect(b, "AUTH secret\r\n");
+    CHECK(b->in.p != NULL);
+    for (uint32_t i = 0; i < b->in.start; i++)
+        CHECK_IS(b->in.p[i], 0);
+    expect(b, "NOOP\r\n");
+    expect_nothing_held(b);
+
+    CHECK_IS(stream_put(a, STR("NOOP\r\n")), 0);
+    CHECK_IS(stream_put(a, (struct str){ long_line, sizeof long_line }), 0);
+    CHECK_IS(stream_flush(a, soon()), 0);
+    while (stream_pending(b).n < sizeof long_line + 6)
+        CHECK(stream_fill_at_most(b, 1000, soon()) > 0);
+    expect(b, "NOOP\r\n");
+    CHECK(memcmp(stream_pending(b).p, long_line, sizeof long_line) == 0);
+    stream_guard(b, false);
+    stream_discard_pending(b);
+
+    stream_guard(a, true);
+    say(a, "secret");
+    expect_nothing_held(a);
+    expect(b, "secret");
+    close_both(a, b);
+}
+
+static void test_guarded(void **state)
+{
+    (void)state;
+    over_both(guarded);
+}
+
 static void end_of_input(struct stream *a, struct stream *b)
 {
     say(a, "QUIT\r\n");
@@ -555,6 +594,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_split_writes),
         cmocka_unit_test(test_at_most),
+        cmocka_unit_test(test_guarded),
         cmocka_unit_test(test_end_of_input),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_last_words),

@@ -356,6 +356,14 @@ static struct tls_transport *tls_transport_new(struct transport *plain, struct t
     return t;
 }
 
+void tls_stream_guard(struct tls_transport *t, bool on)
+{
+    if (on)
+        SSL_set_options(t->ssl, SSL_OP_CLEANSE_PLAINTEXT);
+    else
+        SSL_clear_options(t->ssl, SSL_OP_CLEANSE_PLAINTEXT);
+}
+
 SSL *tls_stream_ssl(const struct stream *s)
 {
     return s->tls != NULL ? s->tls->ssl : NULL;
@@ -411,6 +419,7 @@ static int begin(struct stream *s, struct tls_context *context, const char *serv
         return stream_fail(s, -ENOMEM);
     s->transport = &t->base;
     s->tls = t;
+    tls_stream_guard(t, s->in.secret);
     if (tls_context_is_server(context))
         SSL_set_accept_state(t->ssl);
     else
