@@ -3,12 +3,13 @@ Our own tools as people and scripts meet them: what they say when something is w
 """
 import json
 import os
+import re
 import subprocess
 
 import pytest
 
 from nightmail import PROGRAM, Nightmail
-from proc import wait_until
+from proc import TOP, wait_until
 
 BOB = "bob@here.example"
 
@@ -47,6 +48,16 @@ def test_every_command_has_help(command):
     r = run(command, "--help")
     assert r.returncode == 0 and r.stdout.startswith(b"usage: ") and not r.stderr
     assert b"\033" not in r.stdout
+
+
+@pytest.mark.parametrize("command", ["send", "sink", "load", "queue", "user", "resolve", "journal", "sendmail"])
+def test_the_manual_has_every_option(command):
+    """Those of all commands are in its beginning."""
+    manual = (TOP / "docs" / "nightmail.1").read_text(encoding="utf-8")
+    section = re.search(rf"^\.Ss {command}$(.*?)^\.S[sh] ", manual, re.M | re.S).group(1)
+    told = {"-" + word for line in re.findall(r"^\.(?:It )?Fl (.*)", section, re.M) for word in line.split()}
+    options = set(re.findall(r"^ +(?:-\w, +)?(--?[a-zA-Z][-\w]*)", run(command, "--help").stdout.decode(), re.M))
+    assert options - {"-c", "-C", "--config"} <= told
 
 
 def test_quiet_send_says_the_refusal_and_nothing_else(server):
