@@ -239,11 +239,57 @@ static void test_encode(void **state)
     }
 }
 
+/* Bare CR or LF, or a line that is a dot: what some next hop takes for a line end, or for the end (CVE-2023-51764, -51765, -51766). */
+static bool is_lax_end(struct str text)
+{
+    size_t line = 0;
+
+    for (size_t i = 0; i < text.n; i++) {
+        bool end = i + 1 < text.n && text.p[i] == '\r' && text.p[i + 1] == '\n';
+        if (!end && (text.p[i] == '\r' || text.p[i] == '\n'))
+            return true;
+        if (end && str_eq((struct str){ text.p + line, i - line }, STR(".")))
+            return true;
+        if (end)
+            line = ++i + 1;
+    }
+    return false;
+}
+
+/* Every text of up to seven of these, divided at each place: its end on the wire is its end for everybody. */
+static void test_nothing_but_the_end_looks_like_it(void **state)
+{
+    static const char alphabet[] = "\r\n.a";
+    char text[7];
+    CLEANUP_BUF struct buf out;
+
+    (void)state;
+    buf_init(&out, 1 << 10);
+    for (size_t n = 0; n <= sizeof text; n++)
+        for (unsigned number = 0; number < 1u << 2 * n; number++)
+            for (size_t split = 0; split <= n; split++) {
+                struct data_encoder e = { .converted = false };
+                struct data_decoder d = { .bytes = 0 };
+                size_t consumed;
+                for (size_t i = 0; i < n; i++)
+                    text[i] = alphabet[number >> 2 * i & 3];
+                buf_clear(&out);
+                data_encode(&e, (struct str){ text, split }, &out);
+                data_encode(&e, (struct str){ text + split, n - split }, &out);
+                data_encode_end(&e, &out);
+                assert_true(str_ends_nocase(buf_str(&out), STR(".\r\n")));
+                assert_false(is_lax_end(str_head(buf_str(&out), out.n - 3)));
+                assert_int_equal(data_decode(&d, buf_str(&out), &consumed, NULL), DATA_END);
+                assert_int_equal(consumed, out.n);
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode),          cmocka_unit_test(test_observations), cmocka_unit_test(test_without_buffer),
         cmocka_unit_test(test_many_violations), cmocka_unit_test(test_encode),       cmocka_unit_test(test_counted),
+        cmocka_unit_test(test_nothing_but_the_end_looks_like_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
