@@ -84,6 +84,7 @@ struct job {
     int         maildir, file;
     bool        not_whole;               /* result says so: the Maildir is to be made first */
     bool        no_maildir;              /* likewise: it is not there, and not some other file that is missing */
+    bool        was_here;                /* likewise: it has been in this mailbox, and comes round again */
     int         result;
 };
 
@@ -232,6 +233,13 @@ static struct str file_lines(const struct claim *c, struct buf *b)
 }
 
 /* Awaits. 0 delivered, 1 was there already, negative errno. */
+/* Somebody sends on what comes here, and it comes here again: without this it would until Received fields count a hundred, each time kept. */
+static int check_loop(struct job *job, struct str text, const struct recipient *rcpt)
+{
+    job->was_here = str_find_str(text, STR("\r\nDelivered-To:")) >= 0 && trace_was_delivered_to(text, &rcpt->addr);
+    return job->was_here ? -EEXIST : 0;
+}
+
 static int write_small(struct local *l, struct job *job, struct claim *c, const struct recipient *rcpt)
 {
     CLEANUP_BUF struct buf content;
@@ -249,11 +257,13 @@ static int write_small(struct local *l, struct job *job, struct claim *c, const 
     buf_added(&content, got);
     if (!buf_ok(&content))
         return -ENOMEM;
+    if ((r = check_loop(job, str_from(buf_str(&content), content.n - got), rcpt)) < 0)
+        return r;
     job->content = file_lines(c, &content);
     return run(l, job_whole, job);
 }
 
-static int copy_body(struct local *l, struct job *job, struct claim *c, struct buf *chunk)
+static int copy_body(struct local *l, struct job *job, struct claim *c, const struct recipient *rcpt, struct buf *chunk)
 {
     uint64_t offset = 0;
     while (offset < c->body_size) {
@@ -268,6 +278,8 @@ static int copy_body(struct local *l, struct job *job, struct claim *c, struct b
         /* What its last CR belongs to only the next piece shows. */
         if (got > 1 && room[got - 1] == '\r' && offset + got < c->body_size)
             got--;
+        if (offset == 0 && (r = check_loop(job, (struct str){ room, got }, rcpt)) < 0)    /* where it would stand is within the first piece */
+            return r;
         offset += got;
         buf_added(chunk, got);
         job->content = file_lines(c, chunk);
@@ -288,7 +300,7 @@ static int write_large(struct local *l, struct job *job, struct claim *c, const 
         r = run(l, job_write, job);
     }
     if (r == 0)
-        r = copy_body(l, job, c, &chunk);
+        r = copy_body(l, job, c, rcpt, &chunk);
     if (r == 0)
         r = run(l, job_publish, job);
     job->result = r;
@@ -366,6 +378,8 @@ struct outcome local_deliver(struct local *l, const struct conf *conf, struct cl
         if (error == 0)
             error = write_file(l, &job, c, r);
     }
+    if (job.was_here)
+        return outcome_of_ours(RCPT_BOUNCED, "5.4.6", "a mail loop: it has been in this mailbox already");
     if (error < 0)
         return job.no_maildir ? no_such_mailbox() : outcome_of_error(&c->arena, error);
     return outcome_of_ours(RCPT_DELIVERED, "2.0.0", error > 0 ? "was in the mailbox already" : "delivered to the mailbox");

@@ -385,6 +385,36 @@ static void durable(void *arg)
     }
 }
 
+/* Sent on by whoever reads the mailbox, and come back. */
+static void a_loop(void *arg)
+{
+    (void)arg;
+    struct scene s;
+    struct buf large;
+    begin(&s);
+    struct claim *c = put_and_claim(&s, "bob@us.example,alice@us.example", STR("Received: x\r\nDelivered-To: <Bob@US.example>\r\nDelivered-To: bob@us.example\r\n\r\nx\r\n"));
+    struct outcome o = deliver(&s, c, 0);
+    assert_int_equal(o.state, RCPT_BOUNCED);
+    assert_true(str_eq(o.status, STR("5.4.6")));
+    assert_int_equal(deliver(&s, c, 1).state, RCPT_DELIVERED);       /* somebody else's */
+    assert_int_equal(scene_list(MAILBOX "/new", NULL), 0);
+    queue_settle(c, (struct outcome[]){ { .rcpt = 0, .state = RCPT_DELIVERED, .text = STR("ok") }, { .rcpt = 1, .state = RCPT_DELIVERED, .text = STR("ok") } }, 2, 0);
+    c = put_and_claim(&s, "bob@us.example", STR("Received: x\r\n\r\nDelivered-To: bob@us.example\r\n"));
+    assert_int_equal(deliver(&s, c, 0).state, RCPT_DELIVERED);       /* that is text */
+    queue_settle(c, &(struct outcome){ .state = RCPT_DELIVERED, .text = STR("ok") }, 1, 0);
+    buf_init(&large, 1 << 20);
+    buf_put_z(&large, "Received: x\r\nDelivered-To: bob@us.example\r\n\r\n");
+    for (unsigned i = 0; i < 5000; i++)
+        buf_put_z(&large, "one of the many lines of a large message, as it is\r\n");
+    c = put_and_claim(&s, "bob@us.example", buf_str(&large));
+    assert_int_equal(deliver(&s, c, 0).state, RCPT_BOUNCED);
+    assert_int_equal(scene_list(MAILBOX "/new", NULL), 1);
+    assert_int_equal(scene_list(MAILBOX "/tmp", NULL), 0);
+    queue_unclaim(c);
+    buf_free(&large);
+    end(&s);
+}
+
 #define TEST(name)                                                                                                                         \
     static void test_##name(void **state)                                                                                                  \
     {                                                                                                                                      \
@@ -400,6 +430,7 @@ TEST(no_mailbox)
 TEST(disk_trouble)
 TEST(something_else_is_missing)
 TEST(durable)
+TEST(a_loop)
 
 int main(void)
 {
@@ -408,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_a_leftover_in_tmp), cmocka_unit_test(test_no_mailbox),   cmocka_unit_test(test_disk_trouble),
         cmocka_unit_test(test_durable),           cmocka_unit_test(test_something_else_is_missing),
         cmocka_unit_test(test_found_is_durable),  cmocka_unit_test(test_line_ends),
+        cmocka_unit_test(test_a_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
