@@ -87,6 +87,8 @@ static int give_owner(const struct user *u, int file)
 
     if (before >= 0)
         return file_own_like(file, before);
+    if (!u->fresh)
+        return before;                   /* a link: with a file of ours in its place the server could read neither */
     return data_dir >= 0 ? file_own_like(file, data_dir) : 0;
 }
 

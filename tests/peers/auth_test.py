@@ -107,6 +107,16 @@ def test_a_password_changes_and_a_login_goes(server, certificate):
     assert server.command("user", "list").stdout == b""
 
 
+def test_a_password_file_behind_a_link_is_left_alone(server, folder):
+    link = folder / "link"
+    link.symlink_to(folder / "accounts")
+    before = (folder / "accounts").read_bytes()
+    refused = server.command("user", "passwd", "-f", link, ALICE, input=b"other\n")
+    assert refused.returncode == 73 and b"symbolic links" in refused.stderr
+    assert link.is_symlink() and (folder / "accounts").read_bytes() == before and not (folder / "link.new").exists()
+    assert server.command("user", "passwd", "-f", folder / "accounts", ALICE, input=b"other\n").returncode == 0
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 def test_swaks(server, folder, mechanism):
     (folder / "mail").write_bytes(own("plain").replace(b"\r\n", b"\n")[:-1])
