@@ -697,6 +697,27 @@ static void check_state(struct check *c, const struct entry *e, const struct mes
         wrong(c, "message %u: held is %d", m->number, e->life == LIFE_HELD);
 }
 
+/* What an old segment says that is back was true once, and no message that was never put is in it. */
+static void check_past(struct check *c, const struct entry *e, const struct message *m)
+{
+    unsigned begun = 0;
+    bool held_once = e->life != LIFE_HELD;
+
+    if (fact_at(&m->put, c->at) == MUST_NOT)
+        wrong(c, "message %u is there: it is not put yet", m->number);
+    for (unsigned i = 0; i < m->rcpts; i++)
+        if (e->states[i] != RCPT_PENDING && (fact_at(&m->end[i], c->at) == MUST_NOT || e->states[i] != m->end[i].value))
+            wrong(c, "message %u: recipient %u was never in state %u", m->number, i, e->states[i]);
+    for (unsigned i = 0; i < m->attempts.count; i++)
+        begun += fact_at(&m->attempts.list[i], c->at) != MUST_NOT;
+    if (e->attempts > begun)
+        wrong(c, "message %u: %u attempts of %u", m->number, e->attempts, begun);
+    for (unsigned i = 0; i < m->held.count; i++)
+        held_once |= m->held.list[i].value && fact_at(&m->held.list[i], c->at) != MUST_NOT;
+    if (!held_once)
+        wrong(c, "message %u was never held", m->number);
+}
+
 static void check_entry(struct check *c, struct queue *q, const struct entry *e)
 {
     struct message *m = ledger_find(c->ledger, e->id);
@@ -706,7 +727,9 @@ static void check_entry(struct check *c, struct queue *q, const struct entry *e)
         return;
     }
     m->seen = true;
-    if (!names_lost(c))
+    if (names_lost(c))
+        check_past(c, e, m);
+    else
         check_state(c, e, m);
     check_content(c, q, e, m);
 }
