@@ -23,7 +23,10 @@ void secrets_check(const struct conf *c)
     check("accounts_file", c->accounts_file);
     check("accounts_sqlite", c->accounts_sqlite);
     check("accounts_pgsql_password", c->accounts_pgsql_password_file);
+    check("oauth_client_secret", c->oauth_client_secret_file);
     check("relay_host_password", c->relay_host_password_file);
+    check("relay_host_oauth_client_secret", c->relay_host_oauth_client_secret_file);
+    check("relay_host_oauth_refresh_token", c->relay_host_oauth_refresh_token_file);
     for (size_t i = 0; i < c->certificate_count; i++)
         check("tls_certificate", c->certificates[i].key_file);
 }
