@@ -136,7 +136,8 @@ static void plain_host(struct str host, char out[DOMAIN_MAX + 1])
             host = str_from(host, 5);
     }
     host = str_head(host, DOMAIN_MAX);
-    memcpy(out, host.p, host.n);
+    if (host.n > 0)                      /* a relay host is for no domain: .p is NULL */
+        memcpy(out, host.p, host.n);
     out[host.n] = '\0';
 }
 
