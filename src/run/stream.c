@@ -37,7 +37,7 @@ static void buffer_free(struct stream_buffer *b)
 static void buffer_take(struct stream_buffer *b, size_t n)
 {
     assert(n <= buffer_count(b));
-    if (b->secret)
+    if (b->secret && n > 0)              /* of nothing p may be NULL */
         explicit_bzero(b->p + b->start, n);
     b->start += (uint32_t)n;
     if (b->start == b->end)
