@@ -72,12 +72,23 @@ service submission-login {{
 """
 
 
+AUTH = """
+auth_mechanisms = {mechanisms}
+service auth {{
+  inet_listener {{
+    address = {address}
+    port = {port}
+  }}
+}}
+"""
+
+
 class Dovecot(Rooted):
     """
     `port` takes LMTP, as does the socket `self.lmtp_socket`; `self.imap_port` gives the mailboxes to any user with `password`.
     `users` are all that it knows, each with the size of his mailbox in KiB or None, {"bob@here.example": None}; without them it knows everybody.
     With a `hop`, (address, port), `self.submission_port` takes mail for it from whoever logs in by one of `mechanisms`;
-    a hop that trusts it is told by XCLIENT who that is.
+    a hop that trusts it is told by XCLIENT who that is. Without one, servers may ask at `self.auth_port` who may log in.
     """
     NAME, PACKAGES = "dovecot", ("dovecot-core", "dovecot-lmtpd", "dovecot-imapd", "dovecot-submissiond")
     FOLDERS = ("/usr/bin", "/usr/sbin", "/usr/lib/dovecot")
@@ -96,6 +107,10 @@ class Dovecot(Rooted):
             userdb=LISTED_USERS if users is not None else ALL_USERS.format(uid=MAIL_UID)) + (QUOTA if users is not None else "")
             + (SUBMISSION.format(hop=hop, mechanisms=mechanisms, address=address, port=self.submission_port,
                                    trusted="yes" if hop_trusts else "no") if hop else ""))
+        self.auth_port = free_port(address)
+        if not hop:
+            with open(self.root / "etc/dovecot/dovecot.conf", "a", encoding="ascii") as conf:
+                conf.write(AUTH.format(mechanisms=mechanisms, address=address, port=self.auth_port))
         (self.root / "etc/dovecot/users").write_text("".join(
             f"{user}::{MAIL_UID}:{MAIL_UID}::/mail/{user}::" + (f"userdb_quota_rule=*:storage={size}K" if size else "") + "\n"
             for user, size in (users or {}).items()))

@@ -3,7 +3,7 @@ Debian's Postfix, as a peer (see rooted.py), with its smtp-source and smtp-sink 
 """
 import os
 
-from proc import greets
+from proc import greets, listens
 from rooted import Rooted, unpack
 
 POSTFIX_UID, POSTDROP_GID, MAIL_UID = 64101, 64102, 64103
@@ -104,6 +104,7 @@ class Postfix(Rooted):
     def __init__(self, folder, address, port, main=None, users=(), hostname="postfix.example", smtpd_limit="-", log=True, env=None,
                  master=""):
         super().__init__(folder, address, port, env)
+        self.implicit = (main or {}).get("smtpd_tls_wrappermode") == "yes"
         settings = dict(MAIN, myhostname=hostname)
         if users:
             settings["virtual_mailbox_domains"] = ", ".join(sorted({u.split("@")[1] for u in users}))
@@ -132,7 +133,7 @@ class Postfix(Rooted):
         return ["/usr/lib/postfix/sbin/master", "-i", "-c", "/etc/postfix"]
 
     def is_up(self):
-        return greets(self.address, self.port)
+        return (listens if self.implicit else greets)(self.address, self.port)
 
     def maildir(self, user):
         return self.root / "mail" / user

@@ -89,7 +89,7 @@ class Rooted:
         (etc / "group").write_text(self.GROUP)
         (etc / "hosts").write_text("127.0.0.1 localhost\n")
         (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\nservices: files\n")
-        (etc / "services").write_text("smtp 25/tcp\n")
+        (etc / "services").write_text("smtp 25/tcp\nsmtps 465/tcp\n")
         (etc / "resolv.conf").write_text("")
 
     def start(self):
