@@ -182,6 +182,7 @@ static enum sasl_step ask_endpoint(struct exchange *x)
 {
     struct token_answer answer;
 
+    _Static_assert(SASL_TOKEN_MAX <= OAUTH_TOKEN_MAX && KEEPER_LOGIN_MAX >= SASL_LOGIN_MAX, "what the mechanism takes can be asked about");
     enum keeper_verdict v = lookup_token_check(x->s->conf, x->sasl.token, x->sasl.login, &answer);
     switch (v) {
     case KEEPER_YES: memcpy(x->login, answer.login, sizeof x->login); break;
