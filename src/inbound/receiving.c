@@ -20,7 +20,6 @@
 #include <string.h>
 
 #define PIECE_MAX (STREAM_INPUT_MAX + 16)   /* what one input buffer can decode to, with a CR or dot held back before */
-#define NO_MATCH  UINT8_MAX
 #define WHOLE_HEADER_MAX (128 * 1024)       /* of a login's message: it is held as a whole, and no session may grow without end */
 #define ADDED_MAX 8192                      /* bytes of the fields that a login's header lacked */
 
@@ -38,6 +37,8 @@ void receiving_begin(struct receiving *r, struct session *s)
     r->s = s;
     r->id = queue_new_id(s->shared->queue);
     codec_id_format(r->id, s->transaction.id);
+    r->received.name = "received";
+    r->tls_required.name = "tls-required";
     buf_init(&r->piece, PIECE_MAX);
     r->header_kept = !s->authenticated;
     buf_init(&r->header, header_max(r) + PIECE_MAX);
@@ -112,27 +113,6 @@ static struct reply cannot_keep(int error)
     return reply(451, "4.3.0", "The message cannot be kept now; try again later");
 }
 
-/* Counts the fields of that name as they pass by: the header is not kept, for ten thousand sessions may each have a long one. */
-static void count_received(struct receiving *r, struct str text)
-{
-    static const char name[] = "received";
-
-    for (size_t i = 0; i < text.n; i++) {
-        char c = char_lower(text.p[i]);
-        bool name_over = r->matched == sizeof name - 1;
-        if (c == '\n')
-            r->matched = 0;
-        else if (name_over && (c == ' ' || c == '\t'))          /* before the colon, as in old times (RFC 5322, 4.5.8) */
-            continue;
-        else if (!name_over && r->matched != NO_MATCH && c == name[r->matched])
-            r->matched++;
-        else {
-            r->received += name_over && c == ':';
-            r->matched = NO_MATCH;
-        }
-    }
-}
-
 static struct reply holds_nul(void) { return reply(550, "5.6.11", "The message holds a NUL"); }
 
 static void watch_header(struct receiving *r, uint64_t before)
@@ -144,12 +124,13 @@ static void watch_header(struct receiving *r, uint64_t before)
     r->header_done = r->decoder.header_end > 0;
     uint64_t size = r->header_done ? r->decoder.header_end : r->decoder.bytes;
     struct str fields = str_head(buf_str(&r->piece), (size_t)(size - before));
-    count_received(r, fields);
+    field_watch(&r->received, fields);                           /* the header is not kept: ten thousand sessions may each have a long one */
+    field_watch(&r->tls_required, fields);
     if (r->decoder.binary && str_find(fields, '\0') >= 0)       /* RFC 3030, 3: the body may be binary, the header not */
         receiving_give_up(r, holds_nul());
     else if (size > header_max(r))
         receiving_give_up(r, reply(552, "5.3.4", "The header of the message is too big"));
-    else if (r->received > c->received_max)      /* a loop is caught by the traces of the hosts it went through (RFC 5321, 6.3) */
+    else if (r->received.count > c->received_max)      /* a loop is caught by the traces of the hosts it went through (RFC 5321, 6.3) */
         receiving_give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));
 }
 
@@ -321,12 +302,16 @@ static struct reply put_message(struct receiving *r)
     if (!env.null_sender)
         (void)alias_rewrite(&s->conf->sender_rewrites, &env.sender, &env.sender);
     wishes_fill(&t->wishes, &env);
+    /* RFC 8689, 4.1: the parameter is stronger than the field. Who does not offer the one knows nothing of the other. */
+    env.tls_optional = !env.requiretls && !(s->extensions_off & UINT32_C(1) << CONF_REQUIRETLS) && field_watch_is(&r->tls_required, STR("No"));
     /* The server may stop meanwhile: what is complete here is still kept, and the client told so. */
     task_shield_begin();
     bool held = s->authenticated && submission_is_too_much(s);
     int error = held ? queue_put_held(s->shared->queue, &env, r->body) : queue_put(s->shared->queue, &env, r->body);
     if (error == 0)
         log_accepted(r, &env);
+    if (error == 0 && env.tls_optional)
+        log_event(LOG_INFO, "tls-not-required", LOG_Z("id", t->id), LOG_Z("text", "the sender prefers that it arrives"));
     if (error == 0)
         told_log_origin(s);
     if (error == 0 && held)

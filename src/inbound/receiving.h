@@ -7,6 +7,7 @@
 #ifndef INBOUND_RECEIVING_H
 #define INBOUND_RECEIVING_H
 
+#include "mail/field_watch.h"
 #include "queue/queue.h"
 #include "smtp/data.h"
 #include "smtp/reply.h"
@@ -22,8 +23,8 @@ struct receiving {
     bool                header_done;
     struct buf          header;          /* of a login's message, until it has been looked at as a whole */
     bool                header_kept;
-    uint8_t             matched;         /* how much of "received" this line of the header has been so far; NO_MATCH */
-    uint32_t            received;        /* fields of that name */
+    struct field_watch  received;
+    struct field_watch  tls_required;    /* RFC 8689, 3 */
     int64_t             patience_ns;     /* until then the client must have sent `wanted` bytes more; then both begin anew */
     uint64_t            wanted;
     bool                slow;            /* some of them have come */

@@ -3,6 +3,7 @@
  * a written field reads back as one field; a list of addresses written reads back as the same addresses.
  */
 #include "base/cleanup.h"
+#include "mail/field_watch.h"
 #include "mail/header.h"
 #include "mail/mime.h"
 #include "mail/trace.h"
@@ -26,6 +27,17 @@ static void check_fields(struct arena *a, struct str message)
         (void)header_decode(a, field.value);
     }
     assert(at == end || at + 2 == end);
+}
+
+/* However it is cut. */
+static void check_watch(struct str message)
+{
+    struct field_watch whole = { .name = "tls-required" }, pieces = whole;
+
+    field_watch(&whole, message);
+    for (size_t at = 0, n = 1; at < message.n; at += n, n = n % 7 + 1)
+        field_watch(&pieces, str_head(str_from(message, at), n));
+    assert(whole.count == pieces.count && field_watch_is(&whole, STR("no")) == field_watch_is(&pieces, STR("no")));
 }
 
 static void check_remove(struct str message)
@@ -107,6 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     arena_init(&a, 1 << 26);
     check_fields(&a, in);
+    check_watch(in);
     check_remove(in);
     check_writers(in);
     check_addresses(&a, in, 0);
