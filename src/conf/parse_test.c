@@ -86,7 +86,7 @@ static const struct { const char *text, *error; } refused[] = {
     { H "listen a {\naddress = \"unix:x\" service = lmtp\ntls = starttls }\ntls_certificate a { certificate = /c key = /k }\n", "conf:4: tls: a Unix socket has none" },
     { H "listen a { address = \"127.0.0.1:1\" proxy_protocol = yes }\n", "proxy_protocol: needs proxy_networks" },
     { H "listen a { address = \"127.0.0.1:1\"\nextensions_off = \"DSN CHUNKIN\" }\n", "conf:3: extensions_off: \"CHUNKIN\" is none of PIPELINING" },
-    { H "listen a { address = \"127.0.0.1:1\" extensions_off = STARTTLS }\n", "extensions_off: \"STARTTLS\" is none of" },
+    { H "listen a { address = \"127.0.0.1:1\" extensions_off = HELP }\n", "extensions_off: \"HELP\" is none of" },
     { H "client_network a { extensions_off = DSN }\n", "client_network \"a\" needs a network" },
     { H "client_network a { network = \"192.0.2.1/24\" }\n", "client_network \"a\" needs a network" },
     { H "listen a { address = \"127.0.0.1:1\" hide_client = perhaps }\n", "hide_client: \"perhaps\" is neither yes nor no" },

@@ -8,6 +8,7 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include "lookup/token_check.h"
 #include "smtp/sasl.h"
@@ -287,7 +288,7 @@ static struct reply verdict(struct exchange *x, enum sasl_step step, struct repl
 /* Code 0: it may come now (RFC 4954, 4). */
 static struct reply check_auth(struct session *s, struct str name, enum sasl_mechanism *out)
 {
-    if (!is_for_logins(s))
+    if (!is_for_logins(s) || extension_is_off(s, EXTENSION_AUTH))
         return reply(502, "5.5.1", "That command is not offered here");
     if (s->helo[0] == '\0' || !s->esmtp)
         return reply(503, "5.5.1", "Say EHLO first");

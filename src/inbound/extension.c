@@ -37,25 +37,27 @@ static const struct extension_row {
     [EXTENSION_SMTPUTF8]            = { "SMTPUTF8",            OFF(CONF_SMTPUTF8),      NULL,                 NULL,                   PARAM_SMTPUTF8, 0 },
     [EXTENSION_CHUNKING]            = { "CHUNKING",            OFF(CONF_CHUNKING),      NULL,                 NULL,                   0, 0 },
     [EXTENSION_BINARYMIME]          = { "BINARYMIME",          OFF(CONF_BINARYMIME),    offers_chunking,      NULL,                   PARAM_BODY, 0 },
-    [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", 0,                       NULL,                 NULL,                   0, 0 },
-    [EXTENSION_STARTTLS]            = { "STARTTLS",            0,                       session_offers_tls,   NULL,                   0, 0 },
-    [EXTENSION_AUTH]                = { "AUTH",                0,                       session_offers_auth,  session_put_mechanisms, PARAM_AUTH, 0 },
+    [EXTENSION_ENHANCEDSTATUSCODES] = { "ENHANCEDSTATUSCODES", OFF(CONF_ENHANCEDSTATUSCODES), NULL,           NULL,                   0, 0 },
+    [EXTENSION_STARTTLS]            = { "STARTTLS",            OFF(CONF_STARTTLS),      session_offers_tls,   NULL,                   0, 0 },
+    [EXTENSION_AUTH]                = { "AUTH",                OFF(CONF_AUTH),          session_offers_auth,  session_put_mechanisms, PARAM_AUTH, 0 },
     [EXTENSION_FUTURERELEASE]       = { "FUTURERELEASE",       OFF(CONF_FUTURERELEASE), wishes_offer_holding, wishes_put_holding,     PARAM_HOLDFOR | PARAM_HOLDUNTIL, 0 },
     [EXTENSION_DELIVERBY]           = { "DELIVERBY",           OFF(CONF_DELIVERBY),     NULL,                 wishes_put_deliver_by,  PARAM_BY, 0 },
     [EXTENSION_MT_PRIORITY]         = { "MT-PRIORITY",         OFF(CONF_MT_PRIORITY),   NULL,                 NULL,                   PARAM_MT_PRIORITY, 0 },
     [EXTENSION_LIMITS]              = { "LIMITS",              OFF(CONF_LIMITS),        NULL,                 put_limits,             0, 0 },
     [EXTENSION_REQUIRETLS]          = { "REQUIRETLS",          OFF(CONF_REQUIRETLS),    wishes_offer_tls,     NULL,                   PARAM_REQUIRETLS, 0 },
     [EXTENSION_ETRN]                = { "ETRN",                OFF(CONF_ETRN),          inquiry_offers_etrn,  NULL,                   0, 0 },
-    [EXTENSION_EXPN]                = { "EXPN",                0,                       inquiry_offers_expn,  NULL,                   0, 0 },
+    [EXTENSION_EXPN]                = { "EXPN",                OFF(CONF_EXPN),          inquiry_offers_expn,  NULL,                   0, 0 },
     [EXTENSION_XCLIENT]             = { "XCLIENT",             OFF(CONF_XCLIENT),       told_offers_xclient,  put_xclient,            0, 0 },
     [EXTENSION_XFORWARD]            = { "XFORWARD",            OFF(CONF_XFORWARD),      told_offers_xforward, put_xforward,           0, 0 },
     [EXTENSION_HELP]                = { "HELP",                0,                       NULL,                 NULL,                   0, 0 },
 };
 // clang-format on
 
+bool extension_is_off(const struct session *s, enum extension e) { return s->extensions_off & extensions[e].off; }
+
 bool extension_offered(const struct session *s, enum extension e)
 {
-    return !(s->extensions_off & extensions[e].off) && (extensions[e].offered == NULL || extensions[e].offered(s));
+    return !extension_is_off(s, e) && (extensions[e].offered == NULL || extensions[e].offered(s));
 }
 
 /* RFC 3030, 3: BINARYMIME is nothing without CHUNKING. */

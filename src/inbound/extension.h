@@ -36,6 +36,7 @@ enum extension {
     EXTENSION_COUNT
 };
 
+bool     extension_is_off(const struct session *s, enum extension e);        /* switched off by the listener, or for the client's network */
 bool     extension_offered(const struct session *s, enum extension e);       /* to this client, now */
 void     extensions_put(const struct session *s, struct buf *out);           /* "\nPIPELINING\nSIZE 52428800..." */
 

@@ -10,6 +10,7 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include "inbound/submission.h"
 #include "inbound/told.h"
@@ -303,7 +304,7 @@ static struct reply put_message(struct receiving *r)
         (void)alias_rewrite(&s->conf->sender_rewrites, &env.sender, &env.sender);
     wishes_fill(&t->wishes, &env);
     /* RFC 8689, 4.1: the parameter is stronger than the field. Who does not offer the one knows nothing of the other. */
-    env.tls_optional = !env.requiretls && !(s->extensions_off & UINT32_C(1) << CONF_REQUIRETLS) && field_watch_is(&r->tls_required, STR("No"));
+    env.tls_optional = !env.requiretls && !extension_is_off(s, EXTENSION_REQUIRETLS) && field_watch_is(&r->tls_required, STR("No"));
     /* The server may stop meanwhile: what is complete here is still kept, and the client told so. */
     task_shield_begin();
     bool held = s->authenticated && submission_is_too_much(s);

@@ -8,6 +8,7 @@
 #include "inbound/session.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include "policy/access.h"
 #include "smtp/foreign.h"
@@ -285,8 +286,12 @@ static int put_reply(struct session *s, const struct reply *r)
     char bytes[REPLY_BYTES_MAX];
     struct buf out;
 
+    struct reply plain = *r;
+
+    if (extension_is_off(s, EXTENSION_ENHANCEDSTATUSCODES))
+        plain.enhanced = NULL;
     buf_init_fixed(&out, bytes, sizeof bytes);
-    reply_put(&out, r);
+    reply_put(&out, &plain);
     /* A client that does not read its replies is waited for here, up to the deadline. */
     stream_write_deadline(s->stream, send_deadline(s));
     return stream_put(s->stream, buf_str(&out));

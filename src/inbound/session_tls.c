@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "inbound/certificates.h"
+#include "inbound/extension.h"
 #include "inbound/session_internal.h"
 #include <errno.h>
 #include <stdio.h>
@@ -56,7 +57,7 @@ static struct reply check_starttls(const struct session *s, struct str args)
 {
     if (stream_is_tls(s->stream))
         return reply(503, "5.5.1", "This is TLS already");
-    if (!session_offers_tls(s))
+    if (!extension_offered(s, EXTENSION_STARTTLS))
         return reply(502, "5.5.1", "That command is not offered here");
     if (args.n > 0)
         return reply(501, "5.5.4", "This command takes no argument");
