@@ -4,10 +4,12 @@
 #include "base/codec.h"
 #include "base/scram.h"
 #include "base/cleanup.h"
+#include "lookup/relay_token.h"
 #include "outbound/client.h"
 #include "outbound/client_auth.h"
 #include "outbound/test_scene.h"
 #include "run/file.h"
+#include "run/https.h"
 #include "run/sim.h"
 #include <errno.h>
 #include <setjmp.h>
@@ -281,6 +283,84 @@ static void relay_hosts(void **state)
     }
 }
 
+/* By a token: a refused one is renewed once, and no more. */
+static const struct token_case {
+    const char *name, *ehlo, *auth;
+    int         endpoint;                /* what asking for a token gives */
+    int         result;
+    unsigned    asked;
+    const char *text;                    /* a part of the failure's */
+} token_hosts[] = {
+    { "lets us in",          "250-x\r\n250 AUTH XOAUTH2\r\n",             "235 2.7.0 ok\r\n",   0,             0,       1, NULL               },
+    { "refuses each token",  "250-x\r\n250 AUTH XOAUTH2 PLAIN\r\n",       "535 5.7.8 no\r\n",   0,             -EACCES, 2, "535 5.7.8 no"     },
+    { "not now",             "250-x\r\n250 AUTH OAUTHBEARER XOAUTH2\r\n", "454 4.7.0 busy\r\n", 0,             -EACCES, 1, "454 4.7.0 busy"   },
+    { "no endpoint",         "250-x\r\n250 AUTH XOAUTH2\r\n",             "235 2.7.0 ok\r\n",   -ECONNREFUSED, -EACCES, 1, "token endpoint: " },
+    { "passwords only",      "250-x\r\n250 AUTH PLAIN LOGIN\r\n",         "235 2.7.0 ok\r\n",   0,             -EACCES, 1, "no mechanism"     },
+};
+
+struct endpoint {
+    int      result;
+    unsigned asked;
+};
+
+static int grant(void *self, const struct https_request *r, unsigned *out_status, struct buf *out_body, char error[HTTPS_ERROR_MAX])
+{
+    struct endpoint *e = self;
+
+    (void)r;
+    e->asked++;
+    *out_status = 200;
+    snprintf(error, HTTPS_ERROR_MAX, "planted");
+    buf_printf(out_body, "{\"access_token\":\"t.%u\",\"token_type\":\"Bearer\"}", e->asked);
+    return e->result;
+}
+
+static void meet_token_host(void *arg)
+{
+    const struct token_case *c = arg;
+    struct conf *conf = scene_conf("us.example", "us");
+    struct client_security security = { .login = true };
+    struct fake fake = { .words = { [AT_EHLO] = c->ehlo, [AT_OTHER] = c->auth } };
+    struct endpoint endpoint = { .result = c->endpoint };
+    struct client *client = NULL;
+    struct outcome failure = { .text = STR("") };
+    struct net_addr to;
+    struct arena a;
+
+    arena_init(&a, 1 << 20);
+    put_secret("r1\n");
+    https_replace(grant, &endpoint);
+    conf->relay_host_user = "tim";
+    conf->relay_host_oauth_token_url = "https://192.0.2.9/token";
+    conf->relay_host_oauth_client_id = conf->relay_host_oauth_scope = conf->relay_host_oauth_ca_file = "";
+    conf->relay_host_oauth_refresh_token_file = "/secret";
+    conf->relay_host_oauth_timeout_ns = NS_PER_S;
+    conf->relay_host_auth_allow_cleartext = true;
+    assert_int_equal(lookup_relay_token_start(conf), 0);
+    fake_begin(&fake, SERVER);
+    assert_true(net_addr_parse(STR(SERVER), 25, &to));
+    int r = client_open(&(struct client_server){ .addr = &to, .host = STR("fake.example"), .security = &security }, conf, &a, &client, &failure);
+    if (r != c->result || endpoint.asked != c->asked || (r < 0 && str_find_str(failure.text, str_of(c->text)) < 0))
+        fail_msg("%s: %d, asked %u times, %.*s", c->name, r, endpoint.asked, (int)failure.text.n, failure.text.p);
+    client_close(client);
+    fake_end(&fake);
+    fake_forget(&fake);
+    lookup_relay_token_stop();
+    https_replace(NULL, NULL);
+    arena_reset(&a);
+    conf_unref(conf);
+}
+
+static void relay_hosts_by_token(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof token_hosts / sizeof *token_hosts; i++) {
+        sim_begin(&(struct sim_options){ .seed = i + 1 });
+        assert_int_equal(sim_run(meet_token_host, (void *)(uintptr_t)&token_hosts[i]), 0);
+        sim_end();
+    }
+}
+
 static void mechanisms(void **state)
 {
     (void)state;
@@ -292,7 +372,7 @@ static void mechanisms(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(conversations), cmocka_unit_test(scram), cmocka_unit_test(relay_hosts),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(conversations), cmocka_unit_test(scram), cmocka_unit_test(relay_hosts), cmocka_unit_test(relay_hosts_by_token),
                                         cmocka_unit_test(mechanisms) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
