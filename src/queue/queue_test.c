@@ -9,6 +9,7 @@
 
 #include "queue/queue_internal.h"
 #include "base/cleanup.h"
+#include "run/file_internal.h"
 #include "run/loop.h"
 #include <dirent.h>
 #include <errno.h>
@@ -375,6 +376,76 @@ static void one_at_a_time(void *arg)
     queue_close(open_queue());
 }
 
+static enum file_system fake_kind;
+
+static int fake_open(const char *path)
+{
+    (void)path;
+    return 7;
+}
+
+static int fake_success(int file)
+{
+    (void)file;
+    return 0;
+}
+
+static int fake_mkdir_at(int at, const char *name)
+{
+    (void)at;
+    (void)name;
+    return -EEXIST;
+}
+
+static int fake_system_of(int file, enum file_system *out, uint64_t *out_free_bytes)
+{
+    (void)file;
+    *out = fake_kind;
+    *out_free_bytes = 1 << 30;
+    return 0;
+}
+
+/* Behind the check, the disk is of no use: -EROFS. */
+static int fake_open_at(int at, const char *name, unsigned flags)
+{
+    (void)at;
+    (void)name;
+    (void)flags;
+    return -EROFS;
+}
+
+static void where_a_queue_may_be(void **state)
+{
+    static const struct file_ops fake = {
+        .open_dir = fake_open, .open_at = fake_open_at, .close = fake_success,
+        .mkdir_at = fake_mkdir_at, .sync = fake_success, .system_of = fake_system_of,
+    };
+    static const struct {
+        enum file_system kind;
+        bool             unsafe;
+        int              result;
+        const char      *said;
+    } cases[] = {
+        { FILE_SYSTEM_MEMORY,  false, -ENOTSUP, "in memory" },
+        { FILE_SYSTEM_NETWORK, false, -ENOTSUP, "a network file system" },
+        { FILE_SYSTEM_MEMORY,  true,  -EROFS,   ""          },
+        { FILE_SYSTEM_NETWORK, true,  -EROFS,   ""          },
+        { FILE_SYSTEM_LOCAL,   false, -EROFS,   ""          },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct queue_options where = { .dir = "/data", .unsafe_file_system = cases[i].unsafe };
+        struct queue *q;
+        char error[256];
+        fake_kind = cases[i].kind;
+        file_replace(&fake);
+        int r = queue_open(&where, &q, NULL, error);
+        file_replace(NULL);
+        assert_int_equal(r, cases[i].result);
+        assert_non_null(strstr(error, cases[i].said));
+    }
+}
+
 static void run(void (*fn)(void *))
 {
     dir_make();
@@ -441,6 +512,7 @@ int main(void)
         cmocka_unit_test(test_ids_never_come_again),
         cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(due_times),
+        cmocka_unit_test(where_a_queue_may_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
