@@ -11,7 +11,9 @@
 #include "base/cleanup.h"
 #include "conf/conf.h"
 #include "mail/date.h"
+#include "mail/envelope.h"
 #include "mail/header.h"
+#include "smtp/command.h"
 #include <errno.h>
 #include <pwd.h>
 #include <stdlib.h>
@@ -25,6 +27,8 @@
 struct sendmail {
     const char    *from, *full_name, *conf_path;
     bool           from_header, dots_are_text;
+    uint8_t        notify, ret;           /* of RFC 3461; 0: not said */
+    struct str     envid;
     const char    *socket;
     struct arena   arena;
     struct buf     message;
@@ -39,14 +43,17 @@ struct sendmail {
 
 static void usage(FILE *to)
 {
-    fputs("usage: sendmail [-t] [-i] [-f SENDER] [-F NAME] [RECIPIENT]...\n\n"
+    fputs("usage: sendmail [-t] [-i] [-f SENDER] [-F NAME] [-N WORDS] [-R full|hdrs] [-V ENVID] [RECIPIENT]...\n\n"
           "Takes a message from standard input and gives it to the server's submit socket.\n\n"
           "  -t          recipients from To, Cc and Bcc; Bcc is removed\n"
           "  -i, -oi     a line with a single dot does not end the message\n"
           "  -f SENDER   the envelope sender; '<>' is nobody\n"
           "  -F NAME     the full name in a From that has to be added\n"
+          "  -N WORDS    what to report to the sender: never, or some of success,failure,delay\n"
+          "  -R WHAT     what of the message a report of failure holds: full or hdrs\n"
+          "  -V ENVID    a name of the sender's own for the message, to stand in the reports\n"
           "  -C FILE     the configuration (default: $NIGHTMAIL_CONF, else " CLI_DEFAULT_CONF ")\n"
-          "Other options of old are taken and ignored (-o..., -B, -m, -n, -v, -N, -R, -V). $NIGHTMAIL_SUBMIT names the socket itself.\n\n"
+          "Other options of old are taken and ignored (-o..., -B, -m, -n, -v). $NIGHTMAIL_SUBMIT names the socket itself.\n\n"
           "Exit: 0 in the queue, 64 wrong use, 65 no recipients or bad data, 67 a recipient was refused, 69 refused, 75 try again\n"
           "later (the server is down, or says so), 78 bad configuration\n", to);
 }
@@ -58,6 +65,51 @@ static const char *value_of(const char *word, int argc, char **argv, int *i)
     if (word[2] != '\0')
         return word + 2;
     return *i + 1 < argc ? argv[++*i] : "";
+}
+
+/* "never", "success,failure,delay" in any case. */
+static int take_notify(struct sendmail *s, struct str words)
+{
+    static const struct {
+        const char *word;
+        uint8_t     bit;
+    } known[] = { { "never", NOTIFY_NEVER }, { "success", NOTIFY_SUCCESS }, { "failure", NOTIFY_FAILURE }, { "delay", NOTIFY_DELAY } };
+    struct str word, rest = words;
+
+    for (bool more = true; more;) {
+        uint8_t bit = 0;
+        more = str_cut(rest, ',', &word, &rest);
+        for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+            if (str_eq_nocase(str_trim(word), str_of(known[i].word)))
+                bit = known[i].bit;
+        if (bit == 0)
+            return cli_fail("sendmail", EX_USAGE, "-N takes never, or some of success,failure,delay");
+        s->notify |= bit;
+    }
+    bool never = s->notify & NOTIFY_NEVER;
+    return never && s->notify != NOTIFY_NEVER ? cli_fail("sendmail", EX_USAGE, "-N never stands alone") : -1;
+}
+
+static int take_ret(struct sendmail *s, struct str word)
+{
+    s->ret = str_eq_nocase(word, STR("full")) ? RET_FULL : str_eq_nocase(word, STR("hdrs")) ? RET_HDRS : RET_UNSET;
+    return s->ret == RET_UNSET ? cli_fail("sendmail", EX_USAGE, "-R takes full or hdrs") : -1;
+}
+
+/* What can stand in a report; as long as the server takes it, encoded (RFC 3461, 4.4). */
+static int take_envid(struct sendmail *s, struct str text)
+{
+    char bytes[SMTP_ENVID_MAX];
+    struct buf encoded;
+
+    buf_init_fixed(&encoded, bytes, sizeof bytes);
+    smtp_put_xtext(&encoded, text);
+    for (size_t i = 0; i < text.n; i++)
+        encoded.failed |= text.p[i] < ' ' || text.p[i] > '~';
+    if (text.n == 0 || !buf_ok(&encoded))
+        return cli_fail("sendmail", EX_USAGE, "-V takes a name of printable ASCII characters, at most %d of them", SMTP_ENVID_MAX);
+    s->envid = text;
+    return -1;
 }
 
 /* -1: go on; else the exit code. */
@@ -77,7 +129,10 @@ static int take_option(struct sendmail *s, const char *word, int argc, char **ar
         if (strcmp(value_of(word, argc, argv, i), "i") == 0)
             s->dots_are_text = true;
         return -1;
-    case 'B': case 'N': case 'R': case 'V': case 'L': case 'O': case 'X': case 'h':
+    case 'N': return take_notify(s, str_of(value_of(word, argc, argv, i)));
+    case 'R': return take_ret(s, str_of(value_of(word, argc, argv, i)));
+    case 'V': return take_envid(s, str_of(value_of(word, argc, argv, i)));
+    case 'B': case 'L': case 'O': case 'X': case 'h':
         (void)value_of(word, argc, argv, i);
         return -1;
     case 'm': case 'n': case 'v': case 'e': case 'G': case 'U': return -1;
@@ -258,6 +313,7 @@ static int hand_over(struct sendmail *s, struct talk *t)
 {
     struct talk_mail mail = {
         .sender = s->sender, .rcpts = s->rcpts, .rcpt_count = s->rcpt_count, .message = buf_str(&s->message), .all = true,
+        .notify = s->notify, .ret = s->ret, .envid = s->envid,
     };
     for (size_t i = 0; i < mail.message.n && !mail.eightbit; i++)
         mail.eightbit = (unsigned char)mail.message.p[i] >= 0x80;

@@ -3,6 +3,7 @@
  */
 #include "admin/talk.h"
 #include "base/cleanup.h"
+#include "mail/envelope.h"
 #include "outbound/client_auth.h"
 #include "smtp/command.h"
 #include "smtp/data.h"
@@ -151,7 +152,7 @@ int talk_starttls(struct talk *t, struct tls_context *tls, const char *server_na
 static void note_extensions(struct talk *t)
 {
     struct str line, rest = buf_str(&t->reply.text);
-    t->pipelining = t->eightbit = t->starttls = t->chunking = t->utf8 = false;
+    t->pipelining = t->eightbit = t->starttls = t->chunking = t->utf8 = t->dsn = false;
     t->mechanisms = 0;
     str_cut(rest, '\n', &line, &rest);                        /* the first is the server's name */
     while (rest.n > 0) {
@@ -165,6 +166,7 @@ static void note_extensions(struct talk *t)
         t->starttls |= str_eq_nocase(word, STR("STARTTLS"));
         t->chunking |= str_eq_nocase(word, STR("CHUNKING"));
         t->utf8 |= str_eq_nocase(word, STR("SMTPUTF8"));
+        t->dsn |= str_eq_nocase(word, STR("DSN"));
     }
 }
 
@@ -265,6 +267,11 @@ static void put_mail(const struct talk *t, const struct talk_mail *mail, struct 
     }
     if (t->utf8 && is_international(mail))
         args.seen |= PARAM_SMTPUTF8;
+    if (t->dsn) {
+        args.seen |= (mail->ret != RET_UNSET ? PARAM_RET : 0u) | (mail->envid.n > 0 ? PARAM_ENVID : 0u);
+        args.ret = mail->ret;
+        args.envid = mail->envid;
+    }
     smtp_put_mail(line, &args);
 }
 
@@ -288,7 +295,7 @@ int talk_mail(struct talk *t, const struct talk_mail *mail, int *rcpt_codes, enu
         return r;
     *out_stage = TALK_RCPT;
     for (size_t i = 0; i < mail->rcpt_count; i++) {
-        struct rcpt_args rcpt = { .rcpt = mail->rcpts[i] };
+        struct rcpt_args rcpt = { .rcpt = mail->rcpts[i], .seen = t->dsn && mail->notify != 0 ? PARAM_NOTIFY : 0, .notify = mail->notify };
         smtp_put_rcpt(&line, &rcpt);
         if ((r = put_line(t, &line)) < 0)
             return r;

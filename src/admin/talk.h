@@ -26,7 +26,7 @@ struct talk {
     talk_show_fn     *show;              /* NULL: nothing is shown */
     void             *show_arg;
     int64_t           started_ns, timeout_ns;
-    bool              pipelining, eightbit, starttls, chunking, utf8;   /* from EHLO */
+    bool              pipelining, eightbit, starttls, chunking, utf8, dsn;   /* from EHLO */
     unsigned          mechanisms;        /* likewise; of outbound/client_auth.h */
 };
 
@@ -57,6 +57,8 @@ struct talk_mail {
     bool                  eightbit;
     bool                  binary;        /* BODY=BINARYMIME; needs chunk */
     bool                  utf8;          /* its header is not ASCII: with SMTPUTF8, if the server offers it; so are addresses that are not */
+    uint8_t               notify, ret;   /* RFC 3461, if the server offers DSN; 0: not said. As in mail/envelope.h */
+    struct str            envid;         /* likewise; empty: not said */
     size_t                chunk;         /* by BDAT, in chunks of so many octets; 0: by DATA */
     bool                  all;           /* or nobody: given up at the first recipient that is refused. Needs t->pipelining off */
 };

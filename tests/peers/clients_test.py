@@ -116,6 +116,17 @@ def test_sendmail_gives_it_to_all_or_to_nobody(server):
         assert subject_of(arrived(server, 1, user)[0]) == "for two"
 
 
+def test_sendmail_asks_for_reports(server):
+    """-N, -R and -V as Postfix's sendmail has them (RFC 3461)."""
+    r = server.command("sendmail", "-i", "-C", server.conf, "-f", CAROL, "-N", "success,delay", "-R", "hdrs", "-V", "order 66+7", BOB,
+                       input=b"Subject: reported\n\nhello\n")
+    assert r.returncode == 0, r.stderr
+    report = arrived(server, 1, CAROL)[0]
+    assert b"\nOriginal-Envelope-Id: order 66+7\n" in report and b"\nAction: delivered\n" in report and b"\nhello\n" not in report
+    for wrong in (["-N", "never,delay"], ["-N", "sometimes"], ["-N", ""], ["-R", "body"], ["-V", ""], ["-V", "a\nb"], ["-V", "x" * 101]):
+        assert server.command("sendmail", "-i", "-C", server.conf, *wrong, BOB, input=b"\n").returncode == 64
+
+
 def test_sendmail_with_the_server_down_says_try_again(server):
     assert server.stop() == 0
     r = server.command("sendmail", "-t", "-i", "-C", server.conf, input=b"To: bob@here.example\n\nhello\n")
