@@ -62,6 +62,6 @@ void calendar_put_iso(struct buf *out, int64_t wall_ns, bool milliseconds)
     struct calendar_date c = calendar_date(days);
     buf_printf(out, "%04" PRId64 "-%02d-%02dT%02d:%02d:%02d", c.year, c.month, c.day, s / 3600, s / 60 % 60, s % 60);
     if (milliseconds)
-        buf_printf(out, ".%03d", (int)((wall_ns - total_s * NS_PER_S) / NS_PER_MS));
+        buf_printf(out, ".%03d", (int)((wall_ns % NS_PER_S + NS_PER_S) % NS_PER_S / NS_PER_MS));
     buf_put_char(out, 'Z');
 }
