@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "base/metrics.h"
 #include "run/loop.h"
 #include <errno.h>
@@ -18,6 +19,7 @@
 #define SERVER "192.0.2.1:25"
 #define SOON   task_deadline_in(60 * NS_PER_S)
 #include "inbound/test_scene.h"
+#include "policy/limit.h"
 
 #define CONF "listen a { address = \"" SERVER "\" }\ntrusted_networks = {10.0.0.0/8}\ncommand_timeout = 20s\n"
 
@@ -287,6 +289,41 @@ static void sessions_are_limited(void **state)
     run("sessions_max = 6\nsessions_per_client_max = 2", with_many_clients);
 }
 
+static void count_refusals(void *arg, enum log_level level, struct str line)
+{
+    unsigned *count = arg;
+
+    (void)level;
+    *count += str_find_str(line, STR("session-refused")) >= 0;
+}
+
+static void with_a_flood(void *arg)
+{
+    unsigned lines = 0;
+
+    (void)arg;
+    start();
+    struct stream *first = greeted_from("198.51.100.1");
+    log_level_set(LOG_INFO);
+    log_redirect(count_refusals, &lines);
+    for (unsigned i = 0; i < 500; i++) {
+        struct stream *s = connect_from("198.51.100.1");
+        assert_int_equal(hear(s), 421);
+        stream_close(s);
+    }
+    log_redirect(NULL, NULL);
+    log_level_set(LOG_ERROR + 1);
+    assert_in_range(lines, 1, LIMIT_LOG_LINES_PER_HOUR + 1);
+    stream_close(first);
+    stop();
+}
+
+static void a_flood_is_few_lines_of_log(void **state)
+{
+    (void)state;
+    run("client_connections_per_minute = 1", with_a_flood);
+}
+
 static void with_many_neighbours(void *arg)
 {
     struct stream *s[5];
@@ -451,6 +488,7 @@ int main(void)
         cmocka_unit_test(sessions_are_limited),
         cmocka_unit_test(a_transaction_has_an_end),
         cmocka_unit_test(a_network_is_limited_too),
+        cmocka_unit_test(a_flood_is_few_lines_of_log),
         cmocka_unit_test(stop_is_polite),
         cmocka_unit_test(connections_may_break_at_every_byte),
         cmocka_unit_test(a_taken_address_is_an_error_with_its_name),

@@ -607,6 +607,50 @@ static void kept_task(void *arg)
     conf_unref(conf);
 }
 
+/* -- a server that says more than it was asked -------------------------------------------------------------------------------- */
+
+static const char *say_more(struct fake *f, enum fake_stage stage, struct str line)
+{
+    (void)f;
+    (void)line;
+    return stage == AT_DOT ? "250 2.0.0 taken\r\n250 2.1.0 and whatever comes next\r\n" : NULL;
+}
+
+/* Its further replies would be taken for those to the next message: to its MAIL, and to its end. */
+static void talkative_task(void *arg)
+{
+    struct kept *k = arg;
+    struct conf *conf = scene_conf(US, "us");
+    struct queue *q = scene_queue(conf);
+    struct client *client;
+    struct outcome failure, outcome;
+    k->fake.say = say_more;
+    fake_begin(&k->fake, SERVER);
+    struct claim *claim = put_and_claim(q, &(struct scene_message){ "s@y.example", ONE, STR(MESSAGE) });
+    assert_int_equal(open_to(SERVER, conf, &claim->arena, &client, &failure), 0);
+    struct client_mail mail = { claim, list_outcomes(claim, &outcome), 1 };
+    k->sent = client_send(client, &mail);
+    write_outcomes(k->got, sizeof k->got, &outcome, 1);
+    assert_int_equal(task_sleep(NS_PER_S), 0);
+    k->alive = client_is_alive(client);
+    client_close(client);
+    queue_settle(claim, &(struct outcome){ .state = RCPT_DELIVERED, .text = STR("ok") }, 1, 0);
+    fake_end(&k->fake);
+    queue_close(q);
+    conf_unref(conf);
+}
+
+static void a_reply_to_nothing(void **state)
+{
+    (void)state;
+    static struct kept k;
+    assert_int_equal(in_world(6, talkative_task, &k), 0);
+    assert_int_equal(k.sent, CLIENT_SENT);
+    assert_string_equal(k.got, "D 2.0.0");
+    assert_false(k.alive);
+    fake_forget(&k.fake);
+}
+
 /* -- a server that answers each time just in time -------------------------------------------------------------------------------- */
 
 struct sluggish {
@@ -867,6 +911,7 @@ int main(void)
         cmocka_unit_test(many_recipients),
         cmocka_unit_test(endless_replies),
         cmocka_unit_test(a_slot_is_kept_for_a_bounded_time),
+        cmocka_unit_test(a_reply_to_nothing),
         cmocka_unit_test(a_kept_connection),
         cmocka_unit_test(stopping_in_the_middle),
         cmocka_unit_test(tls_on_all_the_way),

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -214,6 +215,35 @@ static void right_and_wrong(void **state)
     run(asks_many);
 }
 
+static clock_t time_of(const char *login)
+{
+    clock_t began = clock();
+
+    assert_int_equal(ask(login, "no"), KEEPER_NO);
+    return clock() - began;
+}
+
+/* The hash takes a tenth of a second; a login that is not there, or has no password, as much. */
+static void asks_for_nobody(void *arg)
+{
+    static const char *const others[] = { "nobody", "", "locked" };
+
+    (void)arg;
+    put_file("alice:$5$rounds=200000$saltsalt$1E80wIeNUk6Tw.cvgykgsGLDhE7YCS/mO7gtCEoKze9\n"
+             "locked:!$5$rounds=200000$saltsalt$1E80wIeNUk6Tw.cvgykgsGLDhE7YCS/mO7gtCEoKze9\n");
+    start(10);
+    clock_t known = time_of("alice");
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_in_range(time_of(others[i]), known / 3, known * 3);
+    keeper_stop();
+}
+
+static void nobody_takes_as_long(void **state)
+{
+    (void)state;
+    run(asks_for_nobody);
+}
+
 static void changes_the_file(void *arg)
 {
     (void)arg;
@@ -342,7 +372,7 @@ int main(void)
         cmocka_unit_test(how_lines_read),      cmocka_unit_test(what_is_found),   cmocka_unit_test(what_changes),
         cmocka_unit_test(every_kind_of_hash),  cmocka_unit_test(a_new_line),      cmocka_unit_test(right_and_wrong),
         cmocka_unit_test(a_file_that_changes), cmocka_unit_test(a_flood_is_told_so), cmocka_unit_test(scram),
-        cmocka_unit_test(credentials),
+        cmocka_unit_test(credentials),         cmocka_unit_test(nobody_takes_as_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
