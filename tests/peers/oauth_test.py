@@ -1,5 +1,5 @@
 """
-Logins by access token: curl and smtplib at our server, which asks an identity provider over HTTPS; and our client at a relay host, with
+Logins by access token: curl, msmtp, nodemailer and smtplib at our server, which asks an identity provider over HTTPS; and our client at a relay host, with
 tokens that it gets for a refresh token.
 """
 import base64
@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+import nodemailer
 from certificates import Authority
 from identity import IdentityProvider
 from messages import BODIES, body_of, message
@@ -104,6 +105,35 @@ def test_smtplib(server, authority, provider):
             client.auth("XOAUTH2", lambda challenge=None: f"user={ALICE}\1auth=Bearer bad\1\1" if challenge is None else "")
         assert refused.value.smtp_code == 535
     assert token not in server.said() and SECRET not in server.said()
+
+
+@pytest.mark.parametrize("mechanism", ["oauthbearer", "xoauth2"])
+def test_msmtp(server, folder, authority, provider, mechanism):
+    def hand_over(token):
+        (folder / "token").write_text(token)
+        return subprocess.run(["msmtp", "--file=/dev/null", f"--host={server.address}", f"--port={server.port}", "--tls=on", "--tls-starttls=on",
+                               f"--tls-trust-file={authority.file}", "--tls-host-override=mx.here.example", f"--auth={mechanism}", f"--user={ALICE}",
+                               f"--passwordeval=cat {folder}/token", f"--domain={CLIENT}", f"--from={ALICE}", BOB],
+                              input=own().replace(b"\r\n", b"\n"), capture_output=True, timeout=60)
+
+    sent = hand_over(provider.issue(ALICE))
+    assert sent.returncode == 0, sent.stderr
+    assert body_of(wait_until(lambda: server.mails(BOB), 30, server.said)[0]) == BODIES["plain"]
+    assert f"mechanism={mechanism.upper()}" in server.said()
+    assert hand_over("bad").returncode == 77                     # EX_NOPERM
+
+
+def test_nodemailer(server, authority, provider):
+    def hand_over(token):
+        return nodemailer.send(server.address, server.port, [nodemailer.raw(ALICE, [BOB], own())], requireTLS=True,
+                               tls={"ca": authority.file.read_text(), "servername": "mx.here.example"},
+                               auth={"type": "OAuth2", "user": ALICE, "accessToken": token})[0]
+
+    outcome = hand_over(provider.issue(ALICE))
+    assert outcome.get("accepted") == [BOB], outcome
+    assert body_of(wait_until(lambda: server.mails(BOB), 30, server.said)[0]) == BODIES["plain"]
+    assert "mechanism=XOAUTH2" in server.said()
+    assert hand_over("bad")["code"] == "EAUTH" and 'text="the token is not active"' in server.said()
 
 
 def test_good_answers_are_remembered_and_bad_ones_are_not(server, authority, provider):
