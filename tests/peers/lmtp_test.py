@@ -1,11 +1,12 @@
 """
-LMTP: our mailboxes are Dovecot's, over TCP and through its socket; and Python's LMTP client in front of us.
+LMTP: our mailboxes are Dovecot's, over TCP and through its socket; and LMTP clients in front of us: Python's, swaks and msmtp.
 """
 import email
 import email.policy
 import imaplib
 import secrets
 import smtplib
+import subprocess
 
 import pytest
 
@@ -125,6 +126,32 @@ def test_python_hands_over_by_lmtp(folder, addresses, start):
         assert client.ehlo()[0] == client.helo()[0] == 500
     wait_until(lambda: (len(ours.mails(BOB)), len(ours.mails(ALICE))) == (3, 1), 20, ours.said)
     assert sorted(b"with LMTP" in m for m in ours.mails(BOB)) == [True] * 3
+
+
+@pytest.fixture
+def inner(folder, addresses, start):
+    """Takes LMTP at its port, and at the socket "in" of the folder."""
+    return start(Nightmail(folder / "ours", addresses[0], users=[ALICE, BOB], terms="service = lmtp",
+                           listeners=f'listen socket {{ address = "unix:{folder}/in" service = lmtp }}\n'))
+
+
+@pytest.mark.parametrize("by_socket", [False, True], ids=["tcp", "socket"])
+def test_swaks_hands_over_by_lmtp(inner, folder, by_socket):
+    where = ["--socket", folder / "in"] if by_socket else ["--server", inner.address, "--port", inner.port]
+    argv = ["swaks", "--protocol", "LMTP", *where, "--helo", "tester.example", "--from", CAROL, "--to", f"{ALICE},{GONE},{BOB}", "--pipeline"]
+    r = subprocess.run(list(map(str, argv)), capture_output=True, timeout=60)
+    assert r.returncode == 0 and b"550 5.1.1" in r.stdout and r.stdout.count(b"250 2.0.0 ") == 2, r.stdout
+    for user in (ALICE, BOB):
+        assert b"with LMTP" in wait_until(lambda: inner.mails(user), 20, inner.said)[0]     # noqa: B023: called at once
+
+
+def test_msmtp_hands_over_by_lmtp(inner):
+    argv = ["msmtp", "--file=/dev/null", "--protocol=lmtp", f"--host={inner.address}", f"--port={inner.port}", "--tls=off", "--auth=off",
+            "--domain=tester.example", f"--from={CAROL}", BOB, ALICE]
+    r = subprocess.run(argv, input=message("dots").replace(b"\r\n", b"\n"), capture_output=True, timeout=60)
+    assert r.returncode == 0, r.stderr
+    for user in (ALICE, BOB):
+        assert body_of(wait_until(lambda: inner.mails(user), 20, inner.said)[0]) == BODIES["dots"]    # noqa: B023
 
 
 @pytest.mark.parametrize("by_socket", [False, True], ids=["tcp", "socket"])
