@@ -9,7 +9,8 @@ import pytest
 
 from messages import BODIES, body_of, message, send_all, subject_of
 from nightmail import Nightmail
-from proc import wait_until
+from postfix import Postfix
+from proc import free_port, wait_until
 from sink import OwnSink, Sink
 
 ALICE, BOB = "alice@tester.example", "bob@elsewhere.example"
@@ -131,3 +132,30 @@ def test_smtp_sink(folder, addresses, start):
         name = subject_of(mail)
         text = message_from_bytes(mail).get_payload(decode=True).decode().replace("\r\n", "\n")
         assert text.rstrip("\n") == "\n".join(body_of(message(name))).rstrip("\n"), name      # smtp-sink adds an empty line
+
+
+def decoded(raw):
+    return message_from_bytes(raw).get_payload(decode=True).decode().replace("\r\n", "\n").rstrip("\n")
+
+
+def test_postfix_that_takes_7_bits(folder, addresses, start):
+    """By DATA; what Postfix keeps in the mailbox decodes to what was sent."""
+    postfix = start(Postfix(folder / "postfix", addresses[1], free_port(addresses[1]), users=["bob@theirs.example"],
+                            main={"smtpd_discard_ehlo_keywords": "8bitmime, chunking, smtputf8"}))
+    server = start(Nightmail(folder / "ours", addresses[0], relay_host=f"[{postfix.address}]:{postfix.port}"))
+    send_all(server, "bob@theirs.example")
+    mails = wait_until(lambda: len(postfix.mails("bob@theirs.example")) == len(BODIES) and postfix.mails("bob@theirs.example"), 40, server.said)
+    for mail in mails:
+        mail.decode("ascii")
+        assert decoded(mail) == "\n".join(BODIES[subject_of(mail)]).rstrip("\n"), subject_of(mail)
+
+
+def test_postfix_converts_for_us(folder, addresses, start):
+    """Where our listener does not offer 8BITMIME."""
+    server = start(Nightmail(folder / "ours", addresses[0], users=["bob@here.example"], terms='extensions_off = "8BITMIME SMTPUTF8 BINARYMIME"'))
+    postfix = start(Postfix(folder / "postfix", addresses[1], free_port(addresses[1]), main={"relayhost": f"[{server.address}]:{server.port}"}))
+    send_all(postfix, "bob@here.example")
+    mails = wait_until(lambda: len(server.mails("bob@here.example")) == len(BODIES) and server.mails("bob@here.example"), 40, postfix.said)
+    for mail in mails:
+        mail.decode("ascii")
+        assert decoded(mail) == "\n".join(BODIES[subject_of(mail)]).rstrip("\n"), subject_of(mail)
