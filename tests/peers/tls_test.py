@@ -80,6 +80,34 @@ def test_weak_settings_are_refused(server, weak):
     wait_until(lambda: "tls-failed" in server.said(), 10, server.said)
 
 
+@pytest.mark.parametrize("starttls", [False, True], ids=["implicit", "starttls"])
+@pytest.mark.parametrize("weak", [{"maximum_version": ssl.TLSVersion.TLSv1_1, "ciphers": "ALL:@SECLEVEL=0"},
+                                  {"maximum_version": ssl.TLSVersion.TLSv1_2, "ciphers": "AES128-GCM-SHA256"},
+                                  {"maximum_version": ssl.TLSVersion.TLSv1_2, "ciphers": "ECDHE+AES:!AESGCM:!AESCCM"}],
+                         ids=["TLSv1.1", "no-forward-secrecy", "no-authenticated-encryption"])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_weak_settings_of_python_are_refused(server, weak, starttls):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version, context.maximum_version = ssl.TLSVersion.MINIMUM_SUPPORTED, weak["maximum_version"]
+    context.set_ciphers(weak["ciphers"])
+    with pytest.raises(ssl.SSLError, match="alert protocol version|handshake failure"):
+        if starttls:
+            with smtplib.SMTP(server.address, server.port, timeout=30) as client:
+                client.starttls(context=context)
+        else:
+            smtplib.SMTP_SSL(server.address, server.tls_port, timeout=30, context=context)
+
+
+@pytest.mark.parametrize("version, named", [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])
+def test_openssl_by_starttls(server, authority, version, named):
+    r = subprocess.run(["openssl", "s_client", "-connect", f"{server.address}:{server.port}", "-starttls", "smtp", "-ign_eof", version, "-CAfile",
+                        authority.file, "-verify_return_error", "-servername", "other.example"], input=b"EHLO x\r\nQUIT\r\n",
+                       capture_output=True, timeout=30)
+    said = (r.stdout + r.stderr).decode(errors="replace")
+    assert r.returncode == 0 and f"New, {named}" in said and "subject=CN = other" in said and "221 2.0.0" in said, said
+
+
 def test_no_renegotiation(server):
     """A line that is only an R makes s_client ask for it; its input stays open until it has heard the answer."""
     with subprocess.Popen(["openssl", "s_client", "-connect", f"{server.address}:{server.tls_port}", "-tls1_2"], stdin=subprocess.PIPE,
