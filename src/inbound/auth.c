@@ -1,9 +1,10 @@
 /*
  * AUTH (RFC 4954): who is it?
  *
- * The mechanisms are smtp/sasl's, the secrets the keeper's, tokens lookup/token_check's; here are the lines between them and the client: base64, the initial
- * response, "*" to cancel, and what failures cost. A failed login is answered late, later each time, and too many end the
- * session. Under TLS only, unless the listener says otherwise. Runs in the worker, in the session's task.
+ * The mechanisms are smtp/sasl's, the secrets the keeper's, tokens lookup/token_check's; here are the lines between them and
+ * the client: base64, the initial response, "*" to cancel, and what failures cost. A failed login is answered late, later each
+ * time, and too many end the session. Under TLS only, unless the listener says otherwise. Runs in the worker, in the session's
+ * task.
  */
 #include "base/codec.h"
 #include "base/log.h"
@@ -21,7 +22,8 @@
 #define LOGGED_MAX   100                 /* of a name that failed; it may be a password in the wrong place, but who attacks whom is worth more */
 
 /* The order is the one in which EHLO says them. */
-static const enum sasl_mechanism known[] = { SASL_SCRAM_SHA_256_PLUS, SASL_SCRAM_SHA_256, SASL_PLAIN, SASL_LOGIN, SASL_OAUTHBEARER, SASL_XOAUTH2 };
+static const enum sasl_mechanism known[] = { SASL_SCRAM_SHA_256_PLUS, SASL_SCRAM_SHA_256, SASL_PLAIN, SASL_LOGIN,
+                                             SASL_OAUTHBEARER,        SASL_XOAUTH2 };
 #define KNOWN_COUNT (sizeof known / sizeof known[0])
 
 struct exchange {
@@ -258,7 +260,9 @@ static struct reply refuse(struct exchange *x)
     (void)task_sleep(delay);             /* cancelled: the server stops, and the reply comes at once */
     if (s->auth_failures >= s->conf->auth_failures_max)
         return session_farewell(s, 421, "4.7.0", "Too many failed logins");
-    return reply(535, "5.7.8", x->token_why != NULL ? "That token is not good here" : "Wrong login or password");       /* nobody learns which */
+    if (x->token_why != NULL)
+        return reply(535, "5.7.8", "That token is not good here");
+    return reply(535, "5.7.8", "Wrong login or password");       /* nobody learns which */
 }
 
 static struct reply verdict(struct exchange *x, enum sasl_step step, struct reply from_client)

@@ -62,8 +62,8 @@ static bool has_word(struct str words, struct str wanted)
     return false;
 }
 
-/* Whether a string (of words, or one) or a list of strings has it. RFC 7662 has the scope as a string and the audience as either; some write
- * both as lists. */
+/* Whether a string (of words, or one) or a list of strings has it. RFC 7662 has the scope as a string and the audience as either; some
+ * write both as lists. */
 static bool names(const json_t *value, struct str wanted, bool words)
 {
     struct str text = text_of(value);

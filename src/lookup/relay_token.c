@@ -89,8 +89,8 @@ static void sum_of(const struct minter *m, const struct str *parts, size_t count
 /* Of all that decides which token it is. */
 static void identity(const struct minter *m, const struct conf *c, uint8_t out[DIGEST_SHA256_LEN])
 {
-    const struct str parts[] = { str_of(c->relay_host_oauth_token_url), str_of(c->relay_host_oauth_client_id), str_of(c->relay_host_oauth_scope),
-                                 str_of(c->relay_host_oauth_refresh_token_file), str_of(c->relay_host_user) };
+    const struct str parts[] = { str_of(c->relay_host_oauth_token_url), str_of(c->relay_host_oauth_client_id),
+                                 str_of(c->relay_host_oauth_scope), str_of(c->relay_host_oauth_refresh_token_file), str_of(c->relay_host_user) };
     sum_of(m, parts, sizeof parts / sizeof parts[0], out);
 }
 
@@ -171,7 +171,8 @@ static void keep_refresh(struct minter *m, const char *path, const struct refres
     int r = write_refresh(path, str_of(next));
     if (r == 0) {
         explicit_bzero(m->kept, sizeof m->kept);
-        log_event(LOG_INFO, "relay-token-replaced", LOG_Z("file", path), LOG_Z("text", "the token endpoint has given another refresh token"));
+        log_event(LOG_INFO, "relay-token-replaced", LOG_Z("file", path),
+                  LOG_Z("text", "the token endpoint has given another refresh token"));
         return;
     }
     memcpy(m->kept, next, strlen(next) + 1);
@@ -249,9 +250,14 @@ static enum oauth_granted ask(const struct question *q, const char *refresh, str
     buf_init(&body, HTTPS_BODY_MAX);
     int r = put_form(c, refresh, &form, &user, &password, error);
     bool ok = r == 0 && buf_ok(&form) && buf_ok(&user) && buf_ok(&password);
-    struct https_request request = { .url = c->relay_host_oauth_token_url, .ca_file = c->relay_host_oauth_ca_file, .form = buf_str(&form),
-                                     .user = c->relay_host_oauth_client_secret_file != NULL ? user.p : NULL, .password = password.p,
-                                     .deadline_ns = clock_mono_ns() + c->relay_host_oauth_timeout_ns };
+    struct https_request request = {
+        .url = c->relay_host_oauth_token_url,
+        .ca_file = c->relay_host_oauth_ca_file,
+        .user = c->relay_host_oauth_client_secret_file != NULL ? user.p : NULL,
+        .password = password.p,
+        .form = buf_str(&form),
+        .deadline_ns = clock_mono_ns() + c->relay_host_oauth_timeout_ns,
+    };
     if (ok && https_post(&request, &q->place, &status, &body, words) == 0)
         granted = oauth_read_grant(status, buf_str(&body), out, error);
     else if (r == 0)
@@ -268,7 +274,8 @@ static void remember_failure(struct minter *m, const uint8_t with[DIGEST_SHA256_
 {
     bool again = memcmp(m->failed_with, with, sizeof m->failed_with) == 0;
 
-    m->backoff_ns = !again || m->backoff_ns == 0 ? BACKOFF_FIRST_NS : m->backoff_ns * 2 > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : m->backoff_ns * 2;
+    m->backoff_ns = again && m->backoff_ns > 0 ? m->backoff_ns * 2 : BACKOFF_FIRST_NS;
+    m->backoff_ns = m->backoff_ns > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : m->backoff_ns;
     memcpy(m->failed_with, with, sizeof m->failed_with);
     m->failed_until_ns = clock_mono_ns() + (g == OAUTH_DENIED ? DENIED_NS : m->backoff_ns);
     snprintf(m->failed_error, sizeof m->failed_error, "%s", error);
@@ -276,7 +283,8 @@ static void remember_failure(struct minter *m, const uint8_t with[DIGEST_SHA256_
         log_event(LOG_ERROR, "relay-token-denied", LOG_Z("error", error),
                   LOG_Z("text", "the refresh token is good no more: mail for the relay host waits until its file holds another"));
     else
-        log_event(LOG_WARN, "relay-token-unavailable", LOG_Z("error", error), LOG_I64("again-in-ms", (m->failed_until_ns - clock_mono_ns()) / NS_PER_MS));
+        log_event(LOG_WARN, "relay-token-unavailable", LOG_Z("error", error),
+                  LOG_I64("again-in-ms", (m->failed_until_ns - clock_mono_ns()) / NS_PER_MS));
 }
 
 static int64_t life_ns(int64_t lifetime_s)

@@ -1,8 +1,8 @@
 /*
  * Access tokens for the relay host, by a refresh token (RFC 6749, 6) and conf's relay_host_oauth_ options.
  *
- * One thread asks, so there is one refresh at a time, and whoever waited meanwhile gets what it brought. A token is kept until shortly before
- * its end. An endpoint that fails is asked again at growing intervals, and what it said is everybody's answer in between.
+ * One thread asks, so there is one refresh at a time, and whoever waited meanwhile gets what it brought. A token is kept until shortly
+ * before its end. An endpoint that fails is asked again at growing intervals, and what it said is everybody's answer in between.
  *
  * A refresh token that the endpoint replaces takes the place of the old one in its file, durably, before the access token that came with it
  * is used; where that cannot be written it is kept in memory until the file changes, and the log says so.

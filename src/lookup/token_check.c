@@ -149,8 +149,14 @@ static int post(const struct question *q, unsigned *out_status, struct buf *body
         snprintf(error, 256, "no memory for the question");
         r = -ENOMEM;
     }
-    struct https_request request = { .url = q->conf->oauth_introspection_url, .ca_file = q->conf->oauth_ca_file, .form = buf_str(&form),
-                                     .user = q->conf->oauth_client_id[0] != '\0' ? user.p : NULL, .password = password.p, .deadline_ns = q->deadline_ns };
+    struct https_request request = {
+        .url = q->conf->oauth_introspection_url,
+        .ca_file = q->conf->oauth_ca_file,
+        .user = q->conf->oauth_client_id[0] != '\0' ? user.p : NULL,
+        .password = password.p,
+        .form = buf_str(&form),
+        .deadline_ns = q->deadline_ns,
+    };
     if (r == 0)
         r = https_post(&request, &q->place, out_status, body, error);
     if (form.p != NULL)
@@ -163,7 +169,8 @@ static int post(const struct question *q, unsigned *out_status, struct buf *body
 static void say(struct checks *k, bool works, const char *error)
 {
     if (!works && !atomic_exchange(&k->down, true))
-        log_event(LOG_ERROR, "tokens-unreachable", LOG_Z("error", error), LOG_Z("text", "logins by token get 454 until the endpoint answers"));
+        log_event(LOG_ERROR, "tokens-unreachable", LOG_Z("error", error),
+                  LOG_Z("text", "logins by token get 454 until the endpoint answers"));
     else if (works && atomic_exchange(&k->down, false))
         log_event(LOG_INFO, "tokens-reachable", LOG_Z("text", "the introspection endpoint answers again"));
 }

@@ -284,6 +284,7 @@ static int log_in_by_token(struct client *c, struct client_auth *how)
     buf_init(&tokens[1], OAUTH_TOKEN_MAX + 1);
     for (unsigned i = 0; i < 2; i++) {
         smtp_reply_clear(&c->reply);
+        c->auth_error[0] = '\0';
         r = lookup_relay_token(c->conf, i == 0 ? STR("") : buf_str(&tokens[0]), &tokens[i], c->auth_error);
         how->password = buf_str(&tokens[i]);
         if (r == 0)

@@ -1,6 +1,7 @@
 /*
  * AUTH to a server. The best mechanism that both sides have: SCRAM-SHA-256, which does not show the password, then PLAIN, then
- * LOGIN; with a token OAUTHBEARER, which is a standard, then XOAUTH2. The work that SCRAM asks for runs on a helper thread. Runs in the worker, and in `nightmail send`.
+ * LOGIN; with a token OAUTHBEARER, which is a standard, then XOAUTH2. The work that SCRAM asks for runs on a helper thread.
+ * Runs in the worker, and in `nightmail send`.
  */
 #include "outbound/client_auth.h"
 #include "base/cleanup.h"

@@ -102,7 +102,8 @@ static size_t take(char *p, size_t size, size_t n, void *arg)
 }
 
 /* What must not go wrong in silence is looked at: an option that libcurl does not take leaves the question unasked. */
-static CURLcode set_up(CURL *c, const struct https_request *r, struct curl_slist *place, struct curl_slist *headers, struct buf *body, long left_ms)
+static CURLcode set_up(CURL *c, const struct https_request *r, struct curl_slist *place, struct curl_slist *headers, struct buf *body,
+                       long left_ms)
 {
     CURLcode bad = CURLE_OK;
 #define SET(option, value) (bad = bad != CURLE_OK ? bad : curl_easy_setopt(c, option, value))
@@ -150,8 +151,8 @@ static int error_of(CURLcode code, const struct buf *body)
     return -ECONNREFUSED;
 }
 
-static int perform(CURL *c, const struct https_request *r, struct curl_slist *place, struct curl_slist *headers, unsigned *out_status, struct buf *body,
-                   char error[HTTPS_ERROR_MAX])
+static int perform(CURL *c, const struct https_request *r, struct curl_slist *place, struct curl_slist *headers, unsigned *out_status,
+                   struct buf *body, char error[HTTPS_ERROR_MAX])
 {
     int64_t left_ms = (r->deadline_ns - clock_mono_ns()) / NS_PER_MS;
     char words[CURL_ERROR_SIZE] = "";
@@ -169,14 +170,16 @@ static int perform(CURL *c, const struct https_request *r, struct curl_slist *pl
         code = curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
     if (code != CURLE_OK) {
         int e = error_of(code, body);
-        snprintf(error, HTTPS_ERROR_MAX, "%s", e == -EMSGSIZE ? "the answer is too long" : words[0] != '\0' ? words : curl_easy_strerror(code));
+        const char *why = words[0] != '\0' ? words : curl_easy_strerror(code);
+        snprintf(error, HTTPS_ERROR_MAX, "%s", e == -EMSGSIZE ? "the answer is too long" : why);
         return e;
     }
     *out_status = (unsigned)status;
     return 0;
 }
 
-static int ask(const struct https_request *r, const struct https_place *place, unsigned *out_status, struct buf *body, char error[HTTPS_ERROR_MAX])
+static int ask(const struct https_request *r, const struct https_place *place, unsigned *out_status, struct buf *body,
+               char error[HTTPS_ERROR_MAX])
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct curl_slist *where = NULL, *headers = NULL;

@@ -30,13 +30,14 @@ struct https_request {
 /* Awaits run/dns, IPv4 and IPv6. 0, -EHOSTUNREACH with the reason in error, or -ECANCELED. */
 int https_find(const char *url, int64_t deadline_ns, struct https_place *out, char error[HTTPS_ERROR_MAX]);
 
-/* BLOCKS until the deadline at most. 0: an answer with this status came, whole; its body is appended. -EINVAL: that is no URL to ask; -ETIMEDOUT;
- * -EMSGSIZE: too long an answer; -EACCES: the certificate is not right; -ECONNREFUSED: anything else; with the reason in error. */
+/* BLOCKS until the deadline at most. 0: an answer with this status came, whole; its body is appended. -EINVAL: that is no URL to ask;
+ * -ETIMEDOUT; -EMSGSIZE: too long an answer; -EACCES: the certificate is not right; -ECONNREFUSED: anything else; with the reason in error. */
 int https_post(const struct https_request *r, const struct https_place *place, unsigned *out_status, struct buf *out_body,
                char error[HTTPS_ERROR_MAX]);
 
 /* Instead of asking (tests): called as https_post, with self in front. NULL: the real thing. */
-typedef int https_post_fn(void *self, const struct https_request *r, unsigned *out_status, struct buf *out_body, char error[HTTPS_ERROR_MAX]);
+typedef int https_post_fn(void *self, const struct https_request *r, unsigned *out_status, struct buf *out_body,
+                          char error[HTTPS_ERROR_MAX]);
 void https_replace(https_post_fn *fn, void *self);
 
 #endif

@@ -98,11 +98,14 @@ enum sasl_step oauth_server_answer(struct sasl_server *s, bool right)
 {
     if (right)
         return SASL_DONE;
-    bool bearer = s->mechanism == SASL_OAUTHBEARER, lacks = s->scope_lacks;
+    bool bearer = s->mechanism == SASL_OAUTHBEARER, scope = s->scope.n > 0;
+    const char *status = bearer ? "invalid_token" : "401";
 
+    if (s->scope_lacks)
+        status = bearer ? "insufficient_scope" : "403";
     s->stage = STAGE_TOLD;
-    s->out = str_printf(s->arena, "{\"status\":\"%s\"%s%s%" STR_FMT "%s}", bearer ? lacks ? "insufficient_scope" : "invalid_token" : lacks ? "403" : "401",
-                        bearer ? "" : ",\"schemes\":\"bearer\"", s->scope.n > 0 ? ",\"scope\":\"" : "", STR_ARG(s->scope), s->scope.n > 0 ? "\"" : "");
+    s->out = str_printf(s->arena, "{\"status\":\"%s\"%s%s%" STR_FMT "%s}", status, bearer ? "" : ",\"schemes\":\"bearer\"",
+                        scope ? ",\"scope\":\"" : "", STR_ARG(s->scope), scope ? "\"" : "");
     return s->out.p == NULL ? SASL_NO_MEMORY : SASL_CHALLENGE;
 }
 
