@@ -920,6 +920,26 @@ static void a_bounce_goes_without_the_promise(void *arg)
     end();
 }
 
+/* RFC 6710: of those that wait the more urgent go first, the less urgent last. */
+static void the_urgent_go_first(void *arg)
+{
+    static const struct {
+        const char *rcpt;
+        int         priority;
+    } mails[] = { { "zero@a.example", 0 }, { "low@a.example", -5 }, { "high@a.example", 4 }, { "higher@a.example", 9 }, { "late@a.example", 0 } };
+    static const char *const order[] = { "<higher@a.example>", "<high@a.example>", "<zero@a.example>", "<late@a.example>", "<low@a.example>" };
+    (void)arg;
+    begin();
+    w.conf->deliveries_max = 1;
+    for (size_t i = 0; i < sizeof mails / sizeof mails[0]; i++)
+        (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", mails[i].rcpt, STR(MESSAGE), .priority = mails[i].priority });
+    start();
+    (void)drain(30 * NS_PER_S);
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
+        assert_string_equal(w.fakes[0].mails[i].rcpts, order[i]);
+    end();
+}
+
 /* What an operator must look after is named by its queue id. */
 static void trouble_line(void *arg, enum log_level level, struct str line)
 {
@@ -1189,6 +1209,7 @@ TEST(a_stale_connection)
 TEST(a_connection_of_before)
 TEST(a_level_by_domain)
 TEST(by_data_after_all)
+TEST(the_urgent_go_first)
 TEST(utf8_by_the_next_mx)
 TEST(utf8_by_none)
 TEST(utf8_by_one_that_is_away)
@@ -1236,6 +1257,7 @@ int main(void)
         cmocka_unit_test(test_a_stale_connection),  cmocka_unit_test(test_a_connection_of_before),
         cmocka_unit_test(test_a_level_by_domain),
         cmocka_unit_test(test_by_data_after_all),
+        cmocka_unit_test(test_the_urgent_go_first),
         cmocka_unit_test(test_utf8_by_the_next_mx),
         cmocka_unit_test(test_utf8_by_none),
         cmocka_unit_test(test_utf8_by_one_that_is_away),

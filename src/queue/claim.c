@@ -110,6 +110,7 @@ static int parse(struct claim_held *h, const struct record *record)
         return -ENOMEM;
     if (result != ENVELOPE_OK || c->env.rcpt_count != e->rcpts)
         return -EBADMSG;
+    e->priority = (int8_t)c->env.priority;           /* after a start it was not known */
     c->states = arena_array(&c->arena, e->rcpts, sizeof *c->states);
     if (c->states == NULL)
         return -ENOMEM;

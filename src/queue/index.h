@@ -29,6 +29,7 @@ struct entry {
     uint32_t         attempts;
     uint32_t         rcpts, pending;
     uint8_t          life;                           /* enum life_state */
+    int8_t           priority;                       /* of the envelope (RFC 6710), once it has been seen: after a start, at the first claim */
     bool             writing;                        /* a record about it is on its way to the disk */
     bool             moving;                         /* so is a copy of it; whoever wants to write about it waits */
     bool             body_in_file;

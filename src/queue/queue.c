@@ -20,6 +20,8 @@
 #define BODY_MEMORY_DEFAULT       (UINT64_C(64) << 20)
 #define MESSAGE_SIZE_DEFAULT      (UINT64_C(50) << 20)
 #define FLOOR_CHECK_INTERVAL_NS   NS_PER_S
+#define PRIORITY_OVERTAKES_NS     (60 * NS_PER_S)   /* for each step above 0: what has waited for less is overtaken */
+#define PRIORITY_GIVES_WAY_NS     NS_PER_S          /* for each step below */
 #define DISK_THREADS              4
 #define DISK_JOBS_MAX             4096
 #define ID_COUNTER_BITS           20
@@ -351,11 +353,22 @@ int64_t queue_due_wall(const struct entry *e)
     return never ? INT64_MAX : due_ns;
 }
 
+/* Who is more urgent stands before those who have waited a while longer, who is less gives way for a moment; nobody is passed by for ever
+ * (RFC 6710, 5.1). */
+static int64_t place_in_line(const struct entry *e)
+{
+    bool due = e->due_mono_ns <= clock_mono_ns();
+
+    if (!due)
+        return e->due_mono_ns;
+    return e->due_mono_ns - e->priority * (e->priority > 0 ? PRIORITY_OVERTAKES_NS : PRIORITY_GIVES_WAY_NS);
+}
+
 void queue_schedule(struct queue *q, struct entry *e)
 {
     bool can = e->life == LIFE_WAITING && !e->writing;
 
-    heap_change(&q->index.due, &e->node, can ? e->due_mono_ns : INDEX_NEVER);
+    heap_change(&q->index.due, &e->node, can ? place_in_line(e) : INDEX_NEVER);
     if (can && heap_top(&q->index.due) == &e->node && q->claimer != NULL)
         task_wake(q->claimer);
 }
@@ -468,6 +481,7 @@ static int enter(struct queue *q, const struct envelope *env, const struct body 
     if (e == NULL)
         return -ENOMEM;
     e->life = LIFE_ARRIVING;
+    e->priority = (int8_t)env->priority;
     e->arrived_wall_ns = env->arrived_ns;
     e->body_size = body_size(body);
     e->body_in_file = body_in_file(body);
