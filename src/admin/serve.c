@@ -192,17 +192,22 @@ static int start_parts(struct server *s)
 
 static void say_ready(const struct server *s)
 {
-    char addresses[ADDRESSES_MAX], one[NET_ADDR_TEXT_MAX];
+    char addresses[ADDRESSES_MAX], paths[ADDRESSES_MAX], one[NET_ADDR_TEXT_MAX];
     struct net_addr addr;
-    struct buf list;
+    struct buf list, sockets;                                     /* the latter LMTP's */
 
     buf_init_fixed(&list, addresses, sizeof addresses);
+    buf_init_fixed(&sockets, paths, sizeof paths);
     for (size_t i = 0; i < inbound_listeners(s->inbound); i++) {
         inbound_address(s->inbound, i, &addr);
         buf_put_z(&list, i > 0 ? "," : "");
         buf_put_z(&list, net_addr_format(&addr, one));
     }
+    for (size_t i = 0; i < s->conf->listener_count; i++)
+        if (s->conf->listeners[i].path != NULL)
+            buf_printf(&sockets, "%s%s", sockets.n > 0 ? "," : "", s->conf->listeners[i].path);
     log_event(LOG_INFO, "ready", LOG_Z("version", NIGHTMAIL_VERSION), LOG_Z("host", s->conf->hostname), LOG_STR("listen", buf_str(&list)),
+              LOG_STR("sockets", buf_str(&sockets)),
               LOG_U64("loops", loop_count()));
 }
 

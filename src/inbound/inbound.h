@@ -24,7 +24,7 @@ void inbound_stop(struct inbound *in);
 void inbound_reload_certificates(struct inbound *in);
 
 /* Where it listens really (port 0 in the configuration: the one that was picked), in the order of the configuration. */
-size_t inbound_listeners(const struct inbound *in);
+size_t inbound_listeners(const struct inbound *in);          /* those with an address */
 void   inbound_address(const struct inbound *in, size_t index, struct net_addr *out);
 
 #endif
