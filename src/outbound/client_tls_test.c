@@ -32,6 +32,7 @@ struct tls_case {
     unsigned    connections;
     bool        helo_only;               /* under TLS it knows no EHLO */
     const char *domain;                  /* of the recipients; NULL: not told */
+    bool        lmtp;
 };
 
 // clang-format off
@@ -78,6 +79,13 @@ static const struct tls_case cases[] = {
     { "secure, a relay host",            EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "fake.example", "private", 1 },
     { "secure, another relay host",      EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "x.example",    "4.7.5",   1 },
     { "secure, and not offered",         BARE, GO,                    SHAKE,             CONF_CLIENT_TLS_SECURE,  "fake.example", "4.7.4",   1, .domain = "fake.example" },
+    /* The server of our mailboxes, by LMTP (RFC 2033): it hears LHLO before and behind the handshake. */
+    { "LMTP",                            EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_MAY,     "fake.example", "private", 1, .lmtp = true },
+    { "LMTP, none asked for",            EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_NONE,    "fake.example", "plain",   1, .lmtp = true },
+    { "LMTP, not offered",               BARE, GO,                    SHAKE,             CONF_CLIENT_TLS_MAY,     "fake.example", "plain",   1, .lmtp = true },
+    { "LMTP, a handshake cut off",       EHLO, GO,                    HANG_UP,           CONF_CLIENT_TLS_MAY,     "fake.example", "plain",   2, .lmtp = true },
+    { "LMTP, and must",                  EHLO, GO,                    HANG_UP,           CONF_CLIENT_TLS_ENCRYPT, "fake.example", "4.7.5",   1, .lmtp = true },
+    { "LMTP, an injected reply",         EHLO, GO "250 X\r\n",        SHAKE,             CONF_CLIENT_TLS_MAY,     "fake.example", "4.7.5",   1, .lmtp = true },
     { "verify, the domain's only",       EHLO, GO,                    SHAKE,             CONF_CLIENT_TLS_VERIFY,  "x.example",    "4.7.5",   1, .domain = "fake.example" },
 };
 // clang-format on
@@ -130,7 +138,7 @@ static void serve(struct stream *s, struct scene *scene)
     if (scene->implicit && !shake(s, scene->c))
         return;
     say(s, "220 fake.example\r\n");
-    if (!hear(s, "EHLO "))
+    if (!hear(s, scene->c->lmtp ? "LHLO " : "EHLO "))
         return;
     say(s, scene->c->ehlo);
     for (;;) {
@@ -140,7 +148,7 @@ static void serve(struct stream *s, struct scene *scene)
             say(s, scene->c->starttls);
             if (strncmp(scene->c->starttls, "220", 3) != 0)
                 continue;
-            if (!shake(s, scene->c) || !hear(s, "EHLO "))
+            if (!shake(s, scene->c) || !hear(s, scene->c->lmtp ? "LHLO " : "EHLO "))
                 return;
             if (scene->c->helo_only) {
                 say(s, "500 5.5.2 what?\r\n");
@@ -223,7 +231,7 @@ static void connect_task(void *arg)
     struct client_security security = { .tls = client_tls_new(), .level = scene->c->level, .implicit = scene->implicit,
                                         .domain = str_of(scene->c->domain) };
     assert_true(net_addr_parse(STR(SERVER), 25, &to));
-    int r = client_open(&(struct client_server){ .addr = &to, .host = str_of(scene->c->host), .security = &security }, conf, &a, &c, &failure);
+    int r = client_open(&(struct client_server){ .addr = &to, .host = str_of(scene->c->host), .lmtp = scene->c->lmtp, .security = &security }, conf, &a, &c, &failure);
     describe(scene, r, c, &failure);
     task_group_cancel(&server);
     (void)task_group_wait(&server, TASK_FOREVER);
