@@ -14,6 +14,7 @@ import pytest
 
 import nodemailer
 from certificates import Authority
+from dovecot import Dovecot
 from identity import IdentityProvider
 from messages import BODIES, body_of, message
 from nightmail import Nightmail
@@ -350,3 +351,39 @@ def test_a_refresh_token_that_is_good_no_more_is_an_alarm(server, near, provider
     assert provider.refused == refused                           # not with each attempt
     (folder / "tokens/refresh").write_text("other\n")
     came(server, near, 1)
+
+
+BY_TOKEN = """
+passdb {
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = /etc/dovecot/oauth2.conf
+}
+"""
+
+
+@pytest.mark.parametrize("mechanism", ["oauthbearer", "xoauth2"])
+def test_we_log_in_at_dovecot(folder, addresses, authority, start, mechanism):
+    """Which asks the same provider, and refuses the token that it has revoked."""
+    plainly = start(IdentityProvider(addresses[2]))
+    far = start(Nightmail(folder / "far", addresses[0], users=[BOB]))
+    dovecot = Dovecot(folder / "dovecot", addresses[1], free_port(addresses[1]), "pencil", hop=(far.address, far.port), mechanisms=mechanism, more=BY_TOKEN)
+    (dovecot.root / "etc/dovecot/oauth2.conf").write_text(
+        f"introspection_mode = post\nintrospection_url = http://nightmail:s3cret%3A%25@{addresses[2]}:{plainly.port}/introspect\n"
+        "username_attribute = username\nactive_attribute = active\nactive_value = true\n")
+    start(dovecot)
+    plainly.login, plainly.refresh_tokens = ALICE, {"rt-0"}
+    (folder / "refresh").write_text("rt-0\n")
+    (folder / "client-secret").write_text(SECRET + "\n")
+    near = start(Nightmail(folder / "near", addresses[0], hostname="near.example", trusted_networks=["127.0.0.0/8"], retry=["1s"],
+                           relay_host=f"[{dovecot.address}]:{dovecot.submission_port}", relay_host_user=ALICE, relay_host_auth_allow_cleartext="yes",
+                           relay_host_oauth_token_url=f"http://{addresses[2]}:{plainly.port}/token", relay_host_oauth_client_id="nightmail",
+                           relay_host_oauth_client_secret=f"file:{folder}/client-secret",
+                           relay_host_oauth_refresh_token=f"file:{folder}/refresh", connection_messages_max=1))
+    give(near)
+    wait_until(lambda: len(far.mails(BOB)) == 1, 40, lambda: near.said() + dovecot.said())
+    assert f"method={mechanism.upper()}" in dovecot.said()
+    plainly.revoke()
+    give(near)
+    wait_until(lambda: len(far.mails(BOB)) == 2, 40, lambda: near.said() + dovecot.said())
+    assert plainly.granted == 2

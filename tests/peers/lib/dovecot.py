@@ -89,6 +89,7 @@ class Dovecot(Rooted):
     `users` are all that it knows, each with the size of his mailbox in KiB or None, {"bob@here.example": None}; without them it knows everybody.
     With a `hop`, (address, port), `self.submission_port` takes mail for it from whoever logs in by one of `mechanisms`;
     a hop that trusts it is told by XCLIENT who that is. Without one, servers may ask at `self.auth_port` who may log in.
+    `more` stands at the end of its configuration.
     """
     NAME, PACKAGES = "dovecot", ("dovecot-core", "dovecot-lmtpd", "dovecot-imapd", "dovecot-submissiond")
     FOLDERS = ("/usr/bin", "/usr/sbin", "/usr/lib/dovecot")
@@ -96,7 +97,7 @@ class Dovecot(Rooted):
               f"dovenull:x:{DOVENULL_UID}:{DOVENULL_UID}::/nonexistent:/bin/false\nmail:x:{MAIL_UID}:{MAIL_UID}::/mail:/bin/false\n")
     GROUP = f"root:x:0:\ndovecot:x:{DOVECOT_UID}:\ndovenull:x:{DOVENULL_UID}:\nmail:x:{MAIL_UID}:\n"
 
-    def __init__(self, folder, address, port, password, users=None, hop=None, mechanisms="plain", hop_trusts=False):
+    def __init__(self, folder, address, port, password, users=None, hop=None, mechanisms="plain", hop_trusts=False, more=""):
         super().__init__(folder, address, port)
         self.imap_port = free_port(address)
         self.lmtp_socket = self.root / "run/dovecot/lmtp"
@@ -108,9 +109,8 @@ class Dovecot(Rooted):
             + (SUBMISSION.format(hop=hop, mechanisms=mechanisms, address=address, port=self.submission_port,
                                    trusted="yes" if hop_trusts else "no") if hop else ""))
         self.auth_port = free_port(address)
-        if not hop:
-            with open(self.root / "etc/dovecot/dovecot.conf", "a", encoding="ascii") as conf:
-                conf.write(AUTH.format(mechanisms=mechanisms, address=address, port=self.auth_port))
+        with open(self.root / "etc/dovecot/dovecot.conf", "a", encoding="ascii") as conf:
+            conf.write(("" if hop else AUTH.format(mechanisms=mechanisms, address=address, port=self.auth_port)) + more)
         (self.root / "etc/dovecot/users").write_text("".join(
             f"{user}::{MAIL_UID}:{MAIL_UID}::/mail/{user}::" + (f"userdb_quota_rule=*:storage={size}K" if size else "") + "\n"
             for user, size in (users or {}).items()))
