@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from certificates import Authority
 from dovecot import Dovecot
 from messages import BODIES, assert_all_arrived, body_of, message, send_all
 from nightmail import Nightmail
@@ -171,6 +172,34 @@ def test_ours_to_ours(folder, addresses, start, by_socket):
     assert (len(behind.mails(BOB)), len(behind.mails(CAROL))) == (len(BODIES) + 1, 1)
     told = reports(behind.mails(ALICE)[0])
     assert list(told) == [GONE] and told[GONE]["Status"] == "5.1.1"
+
+
+def test_under_tls_to_dovecot_and_from_it(folder, addresses, start):
+    """Our LMTP client takes the STARTTLS that Dovecot offers; and its submission proxy gives us mail under TLS, our certificate verified."""
+    authority = Authority(folder / "authority")
+    mx, pair = addresses[1], authority.make("dovecot", ["dovecot.example"])
+    ours = Nightmail(folder / "ours", mx, free_port(mx), users=[ALICE, BOB], hostname="mx.here.example", postmaster=ALICE,
+                     local_delivery=f"lmtp:[{addresses[0]}]:{(port := free_port(addresses[0]))}", certificates=[authority.make("mx", ["mx.here.example"])])
+    dovecot = Dovecot(folder / "dovecot", addresses[0], port, "pencil", hop=("mx.here.example", ours.port), more=(
+        "ssl = yes\nssl_cert = </etc/tls/cert.pem\nssl_key = </etc/tls/key.pem\nssl_client_ca_file = /etc/tls/ca.pem\n"
+        "submission_relay_ssl = starttls\nsubmission_relay_ssl_verify = yes\n"))
+    dovecot.give_certificate(pair, authority)
+    (dovecot.root / "etc/hosts").write_text(f"{mx} mx.here.example\n")
+    start(dovecot)
+    start(ours)
+    with smtplib.SMTP(dovecot.address, dovecot.submission_port, "tester.example", timeout=30) as client:
+        client.login(ALICE, "pencil")
+        for name in BODIES:
+            client.sendmail(ALICE, [BOB], message(name, ALICE, BOB), ["BODY=8BITMIME"])
+    wait_until(lambda: ours.queued() == [], 30, lambda: ours.said() + dovecot.said())
+    with imaplib.IMAP4(dovecot.address, dovecot.imap_port, timeout=30) as client:
+        client.login(BOB, "pencil")
+        _, (count,) = client.select("INBOX")
+        mails = [client.fetch(str(i + 1), "(RFC822)")[1][0][1] for i in range(int(count))]
+    assert_all_arrived(mails)
+    by_dovecot, by_us = zip(*(m.split(b"Received:")[1:3] for m in mails))
+    assert all(b"with LMTPS" in line or b"(using TLS" in line for line in by_dovecot), by_dovecot[0]
+    assert all(b"with ESMTPS" in line for line in by_us), by_us[0]
 
 
 def test_dovecot_away_is_waited_for(folder, addresses, start):

@@ -3,7 +3,6 @@ Servers of other houses give us their mail as to a smart host, and we give them 
 a login.
 """
 import re
-import shutil
 import smtplib
 
 import pytest
@@ -40,12 +39,7 @@ def made(authority):
 
 def furnish(server, authority, pair, ours_at, owner=0):
     """Gives a peer the authority, a certificate with its key, and the one name that it must know."""
-    folder = server.root / "etc/tls"
-    folder.mkdir()
-    for source, name, mode in ((authority.file, "ca.pem", 0o644), (pair[0], "cert.pem", 0o644), (pair[1], "key.pem", 0o600)):
-        shutil.copy(source, folder / name)
-        (folder / name).chmod(mode)
-        shutil.chown(folder / name, owner, 0)
+    server.give_certificate(pair, authority, owner)
     (server.root / "etc/ssl/certs").mkdir(parents=True)
     (server.root / "etc/ssl/certs/ca-certificates.crt").symlink_to("/etc/tls/ca.pem")
     with open(server.root / "etc/hosts", "a", encoding="ascii") as hosts:

@@ -144,6 +144,15 @@ class Rooted:
         return subprocess.run(["nsenter", "--mount", "--pid", "--target", str(self.init), "chroot", str(self.root), *argv],
                               capture_output=True, timeout=60, **options)
 
+    def give_certificate(self, pair, authority, owner=0):
+        """To stand in its /etc/tls: ca.pem, and cert.pem with key.pem, which is for `owner` only."""
+        folder = self.root / "etc/tls"
+        folder.mkdir()
+        for source, name, mode in ((authority.file, "ca.pem", 0o644), (pair[0], "cert.pem", 0o644), (pair[1], "key.pem", 0o600)):
+            shutil.copy(source, folder / name)
+            (folder / name).chmod(mode)
+            os.chown(folder / name, owner, 0)
+
     @staticmethod
     def make_dir(path, mode=0o755, uid=0, gid=0):
         path.mkdir(parents=True, exist_ok=True)
