@@ -342,6 +342,17 @@ def test_ours_to_postfix(folder, addresses, start, authority, made, level):
     assert f"verified={'yes' if level == 'verify' else 'no'}" in log and "tls-out " in log
 
 
+@pytest.mark.parametrize("domain, verified", [("theirs.example=secure", "yes"), (".example=verify", "yes"), (".theirs.example=secure", "no")])
+def test_a_domain_has_a_level_of_its_own(folder, addresses, start, authority, made, domain, verified):
+    """Secure: mx.theirs.example stands below the domain. The last one is said of others, below it."""
+    ours, theirs = pair(folder, addresses, start, authority, made, SERVES_TLS, outbound_tls="may", outbound_tls_by_domain=[domain],
+                        outbound_tls_ca_file=authority.file)
+    with smtplib.SMTP(ours.address, ours.port, timeout=30) as client:
+        client.sendmail(ALICE, [THEIRS], message("plain"))
+    wait_until(lambda: theirs.mails(THEIRS), 30, ours.said)
+    assert f"verified={verified}" in ours.log.read_text()
+
+
 def test_ours_to_a_postfix_without_tls(folder, addresses, start, authority, made):
     """May goes without; encrypt waits, and says why."""
     ours, theirs = pair(folder, addresses, start, authority, made, {})
