@@ -369,6 +369,23 @@ def test_ours_to_a_postfix_without_tls(folder, addresses, start, authority, made
     assert len(theirs.mails(THEIRS)) == 1 and len(ours.queued()) == 1
 
 
+def test_ours_does_not_come_down_to_old_tls(folder, addresses, start, authority, made):
+    """Where a server has nothing newer than TLS 1.1, encrypt waits; may goes in plain text, which pretends nothing."""
+    old = dict(SERVES_TLS, smtpd_tls_protocols="<=TLSv1.1", smtpd_tls_mandatory_protocols="<=TLSv1.1", tls_medium_cipherlist="ALL:@SECLEVEL=0",
+               smtpd_tls_loglevel="1")
+    ours, theirs = pair(folder, addresses, start, authority, made, old, outbound_tls="encrypt")
+    with smtplib.SMTP(ours.address, ours.port, timeout=30) as client:
+        client.sendmail(ALICE, [THEIRS], message("plain"))
+    wait_until(lambda: "deferred" in ours.said(), 30, ours.said)
+    assert "TLS failed" in ours.said() and "SSL_accept error" in theirs.said() and theirs.mails(THEIRS) == []
+    assert ours.stop() == 0
+    ours.conf.write_text(ours.conf.read_text().replace('outbound_tls = "encrypt"', 'outbound_tls = "may"'))
+    ours.start()
+    assert ours.command("queue", "retry", ours.queued()[0]["id"]).returncode == 0
+    mail = wait_until(lambda: theirs.mails(THEIRS), 30, lambda: ours.said() + theirs.said())[0]
+    assert b"(using TLS" not in mail and body_of(mail) == BODIES["plain"]
+
+
 def test_ours_does_not_trust_a_stranger(folder, addresses, start, authority, made, tmp_path):
     ours, theirs = pair(folder, addresses, start, authority, made, SERVES_TLS, outbound_tls="verify",
                         outbound_tls_ca_file=Authority(tmp_path / "another").file)
