@@ -14,8 +14,9 @@ import time
 
 import pytest
 
+from certificates import Authority
 from nightmail import Nightmail
-from postgresql import Postgresql
+from postgresql import POSTGRES_UID, Postgresql
 from proc import free_port, wait_until
 from smtplib import SMTP
 
@@ -66,8 +67,8 @@ class Sqlite:
 class Pgsql(Postgresql):
     """Nightmail may only read, as a user with a password of its own."""
 
-    def __init__(self, folder, address):
-        super().__init__(folder / "database", address, free_port(address), "the superuser's")
+    def __init__(self, folder, address, more=""):
+        super().__init__(folder / "database", address, free_port(address), "the superuser's", more)
         (folder / "secret").write_text("it's a \\secret\n")
         self.options = {"accounts_pgsql": f"host={address} port={self.port} dbname=postgres user=nightmail",
                         "accounts_pgsql_password": f"file:{folder}/secret", "accounts_query": QUERY}
@@ -290,3 +291,20 @@ def test_a_reload_takes_another_database(server, database, folder):
     os.kill(server.process.pid, 1)
     wait_until(lambda: "data_dir is another one" in server.said(), 30, server.said)
     assert attempt(server, BOB, "new") == 235 and attempt(server) == 535
+
+
+def test_a_database_under_tls(folder, addresses, start):
+    """With sslmode=verify-full: an impostor, whose certificate another authority has signed, is never asked, and nobody hears 535."""
+    authority = Authority(folder / "authority")
+    pgsql = Pgsql(folder, addresses[1], "-c ssl=on -c ssl_cert_file=/etc/tls/cert.pem -c ssl_key_file=/etc/tls/key.pem")
+    pgsql.give_certificate(authority.make("db", ["db.example"]), authority, POSTGRES_UID)
+    filled(start(pgsql))
+    pgsql.sql("CREATE VIEW encrypted AS SELECT ssl, version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'nightmail'")
+    where = f"host=db.example hostaddr={addresses[1]} port={pgsql.port} dbname=postgres user=nightmail sslmode=verify-full sslrootcert="
+    server = start(nightmail(folder, addresses, **dict(pgsql.options, accounts_pgsql=where + str(authority.file))))
+    assert attempt(server) == 235 and attempt(server, ALICE, "other") == 535
+    assert pgsql.sql("SELECT DISTINCT ssl, version FROM encrypted") == "t|TLSv1.3"
+    assert server.stop() == 0
+    server = start(nightmail(folder / "deceived", addresses, **dict(pgsql.options, accounts_pgsql=where + str(Authority(folder / "another").file))))
+    assert attempt(server) == 454
+    assert "accounts-unreachable" in server.said() and "certificate verify failed" in server.said()
