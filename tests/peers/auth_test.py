@@ -61,6 +61,10 @@ def tls(certificate):
     return context
 
 
+def port_of(server, implicit):
+    return server.tls_port if implicit else server.port
+
+
 def submit(client):
     client.sendmail(ALICE, [BOB], own("plain"))
 
@@ -81,6 +85,16 @@ def test_smtplib(server, certificate, mechanism):
     mail = arrived(server)
     assert body_of(mail) == BODIES["plain"]
     assert b"with ESMTPSA" in mail
+
+
+def test_smtplib_by_implicit_tls(server, certificate):
+    """Its own login() takes ASCII only."""
+    with smtplib.SMTP_SSL(server.address, server.tls_port, local_hostname=CLIENT, timeout=30, context=tls(certificate)) as client:
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login(ALICE, "wrong")
+        assert login(client)[0] == 235
+        submit(client)
+    assert b"with ESMTPSA" in arrived(server)
 
 
 def login(client):
@@ -117,32 +131,37 @@ def test_a_password_file_behind_a_link_is_left_alone(server, folder):
     assert server.command("user", "passwd", "-f", folder / "accounts", ALICE, input=b"other\n").returncode == 0
 
 
+@pytest.mark.parametrize("implicit", [False, True], ids=["starttls", "implicit"])
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-def test_swaks(server, folder, mechanism):
+def test_swaks(server, folder, mechanism, implicit):
     (folder / "mail").write_bytes(own("plain").replace(b"\r\n", b"\n")[:-1])
-    argv = ["swaks", "--server", server.address, "--port", server.port, "--helo", CLIENT, "--from", ALICE, "--to", BOB, "--tls", "--auth", mechanism,
-            "--auth-user", ALICE, "--data", f"@{folder}/mail"]
+    argv = ["swaks", "--server", server.address, "--port", port_of(server, implicit), "--tls-on-connect" if implicit else "--tls", "--helo", CLIENT,
+            "--from", ALICE, "--to", BOB, "--auth", mechanism, "--auth-user", ALICE, "--data", f"@{folder}/mail"]
     run(*argv, "--auth-password", PASSWORD)
     assert body_of(arrived(server)) == BODIES["plain"]
     refused = run(*argv, "--auth-password", "wrong", status=28)
     assert b"535 5.7.8" in refused.stdout
 
 
+@pytest.mark.parametrize("implicit", [False, True], ids=["starttls", "implicit"])
 @pytest.mark.parametrize("mechanism", ["plain", "login", "scram-sha-256"])
-def test_msmtp(server, mechanism, folder, certificate):
+def test_msmtp(server, mechanism, implicit, folder):
     (folder / "password").write_text(PASSWORD)
-    run("msmtp", "--file=/dev/null", f"--host={server.address}", f"--port={server.port}", "--tls=on", "--tls-starttls=on", "--tls-certcheck=off",
-        f"--auth={mechanism}", f"--user={ALICE}", f"--passwordeval=cat {folder}/password", f"--domain={CLIENT}", f"--from={ALICE}", BOB,
+    run("msmtp", "--file=/dev/null", f"--host={server.address}", f"--port={port_of(server, implicit)}", "--tls=on",
+        f"--tls-starttls={'off' if implicit else 'on'}", "--tls-certcheck=off", f"--auth={mechanism}", f"--user={ALICE}",
+        f"--passwordeval=cat {folder}/password", f"--domain={CLIENT}", f"--from={ALICE}", BOB,
         input=own("plain").replace(b"\r\n", b"\n"))
     assert body_of(arrived(server)) == BODIES["plain"]
     assert f"mechanism={mechanism.upper()}" in server.said()
 
 
+@pytest.mark.parametrize("implicit", [False, True], ids=["starttls", "implicit"])
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])           # Debian builds curl without SCRAM
-def test_curl(server, folder, mechanism):
+def test_curl(server, folder, mechanism, implicit):
     (folder / "mail").write_bytes(own("plain"))
-    run("curl", "--silent", "--show-error", "--url", f"smtp://{server.address}:{server.port}/{CLIENT}", "--ssl-reqd", "--insecure", "--mail-from", ALICE,
-        "--mail-rcpt", BOB, "--upload-file", folder / "mail", "--login-options", f"AUTH={mechanism}", "--user", f"{ALICE}:{PASSWORD}")
+    run("curl", "--silent", "--show-error", "--url", f"smtp{'s' if implicit else ''}://{server.address}:{port_of(server, implicit)}/{CLIENT}",
+        "--ssl-reqd", "--insecure", "--mail-from", ALICE, "--mail-rcpt", BOB, "--upload-file", folder / "mail",
+        "--login-options", f"AUTH={mechanism}", "--user", f"{ALICE}:{PASSWORD}")
     assert body_of(arrived(server)) == BODIES["plain"]
     assert f"mechanism={mechanism}" in server.said()
 
