@@ -15,6 +15,7 @@ defaults
     timeout connect 10s
     timeout client 60s
     timeout server 60s
+    timeout check 20s
 listen front
     bind {bind}
     server behind {behind} source {address} {send} check check-send-proxy inter 200ms fall 1
