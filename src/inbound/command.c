@@ -187,7 +187,10 @@ static struct reply hello(struct session *s, struct str args, bool esmtp)
 {
     struct str name;
 
-    if (smtp_parse_hello(&s->transaction.arena, args, &name) != SMTP_OK)
+    enum smtp_parse parse = smtp_parse_hello(&s->transaction.arena, args, &name);
+    if (parse == SMTP_NO_MEMORY)
+        return reply(451, "4.3.0", "No memory now; try again later");
+    if (parse != SMTP_OK)
         return reply(501, "5.5.4", "Tell me your name: a domain, or an address in brackets");
     assert(name.n < sizeof s->helo);
     memcpy(s->helo, name.p, name.n);

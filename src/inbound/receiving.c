@@ -229,6 +229,8 @@ static struct reply lost_patience(struct receiving *r, ssize_t n)
         return session_farewell(r->s, 421, "4.4.2", "The message takes too long");
     if (n == -ETIMEDOUT)
         return session_farewell(r->s, 421, "4.4.2", r->slow ? "The message comes too slowly" : "The message stopped coming");
+    if (n == -ENOMEM)
+        return session_farewell(r->s, 421, "4.3.0", "No memory now; try again later");
     return reply(0, NULL, NULL);
 }
 

@@ -22,7 +22,7 @@
 #define FAREWELL_WAIT_NS (5 * NS_PER_S)
 #define REPLY_BYTES_MAX  4096
 
-enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_FOREIGN, LINE_TIMEOUT, LINE_STOP, LINE_GONE };
+enum line_result { LINE_READ, LINE_TOO_LONG, LINE_FLOOD, LINE_BARE_LF, LINE_FOREIGN, LINE_TIMEOUT, LINE_STOP, LINE_NO_MEMORY, LINE_GONE };
 
 static struct reply     answer(struct session *s);
 static enum line_result read_line(struct session *s, bool auth, struct str *out);
@@ -159,6 +159,7 @@ bool session_read(struct session *s, bool auth, struct str *out, struct reply *o
         *out_failure = session_farewell(s, 421, "4.4.2", session_is_overdue(s) ? "No message came for too long" : "You said nothing for too long");
         break;
     case LINE_STOP: *out_failure = session_farewell(s, 421, "4.3.2", "The server is stopping"); break;
+    case LINE_NO_MEMORY: *out_failure = session_farewell(s, 421, "4.3.0", "No memory now; try again later"); break;
     case LINE_GONE: break;
     }
     return false;
@@ -181,6 +182,17 @@ static size_t line_end(struct str text, size_t from)
     return 0;
 }
 
+/* Why there is none, by what session_fill() returned. */
+static enum line_result no_line(ssize_t n)
+{
+    switch (n) {
+    case -ETIMEDOUT: return LINE_TIMEOUT;
+    case -ECANCELED: return LINE_STOP;
+    case -ENOMEM: return LINE_NO_MEMORY;
+    }
+    return LINE_GONE;
+}
+
 /* Reads away the rest of a line that is too long, so that what follows is the next command. */
 static enum line_result drop_line(struct session *s, int64_t deadline_ns)
 {
@@ -201,7 +213,7 @@ static enum line_result drop_line(struct session *s, int64_t deadline_ns)
             return LINE_FLOOD;
         ssize_t more = session_fill(s, deadline_ns, true);
         if (more <= 0)
-            return more == -ETIMEDOUT ? LINE_TIMEOUT : more == -ECANCELED ? LINE_STOP : LINE_GONE;
+            return no_line(more);
     }
 }
 
@@ -234,10 +246,8 @@ static enum line_result read_line(struct session *s, bool auth, struct str *out)
         int64_t until = bare_lf ? task_deadline_in(BARE_LF_WAIT_NS) : deadline;
         seen = text.n;
         ssize_t n = session_fill(s, until < deadline ? until : deadline, true);
-        if (n == -ETIMEDOUT)
-            return bare_lf ? LINE_BARE_LF : LINE_TIMEOUT;
         if (n <= 0)
-            return n == -ECANCELED ? LINE_STOP : LINE_GONE;
+            return n == -ETIMEDOUT && bare_lf ? LINE_BARE_LF : no_line(n);
     }
 }
 

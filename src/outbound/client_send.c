@@ -58,7 +58,16 @@ static void settle_whole(struct transaction *t, const struct outcome *o)
             outcome_assign(t->whole->outcomes[i], o);
 }
 
-static void put_mail(struct transaction *t)
+/* Half a command would be one with the next, and a missing one would leave its reply to another: without memory for it the connection ends. */
+static int put_line(struct transaction *t, const struct buf *line)
+{
+    if (!buf_ok(line))
+        return client_lost(t->c, -ENOMEM);
+    (void)client_put_command(t->c, buf_str(line));                      /* a lost connection shows at the next read */
+    return 0;
+}
+
+static int put_mail(struct transaction *t)
 {
     const struct envelope *env = &t->mail->claim->env;
     struct mail_args args = { .sender = env->sender, .null_sender = env->null_sender };
@@ -78,10 +87,10 @@ static void put_mail(struct transaction *t)
     CLEANUP_BUF struct buf line;
     buf_init(&line, SMTP_LINE_MAX);
     smtp_put_mail(&line, &args);
-    (void)client_put_command(t->c, buf_str(&line));                     /* a lost connection shows at the next read */
+    return put_line(t, &line);
 }
 
-static void put_rcpt(struct transaction *t, size_t i)
+static int put_rcpt(struct transaction *t, size_t i)
 {
     const struct envelope *env = &t->mail->claim->env;
     const struct recipient *rcpt = &env->rcpts[t->mail->outcomes[i]->rcpt];
@@ -91,7 +100,7 @@ static void put_rcpt(struct transaction *t, size_t i)
     CLEANUP_BUF struct buf line;
     buf_init(&line, SMTP_LINE_MAX);
     smtp_put_rcpt(&line, &args);
-    (void)client_put_command(t->c, buf_str(&line));
+    return put_line(t, &line);
 }
 
 int transaction_reply(struct transaction *t, int64_t timeout_ns)
@@ -174,9 +183,10 @@ static int send_envelope(struct transaction *t)
     struct client *c = t->c;
     bool pipelining = c->extensions & CLIENT_PIPELINING, mail_accepted = false, mail_answered = false;
     size_t put = 0;
-    int r;
+    int r = put_mail(t);
 
-    put_mail(t);
+    if (r < 0)
+        return r;
     if (!pipelining) {
         if ((r = client_flush(c)) < 0 || (r = read_mail_reply(t, &mail_accepted)) < 0 || !mail_accepted)
             return r;
@@ -185,7 +195,8 @@ static int send_envelope(struct transaction *t)
     while (put < t->mail->count && (mail_accepted || !mail_answered)) {
         size_t window = pipelining ? WINDOW_RCPTS : 1;
         for (; window > 0 && put < t->mail->count; window--)
-            put_rcpt(t, put++);
+            if ((r = put_rcpt(t, put++)) < 0)
+                return r;
         r = pipelining && put == t->mail->count ? transaction_pipeline_text(t) : 0;
         if (r == 0)
             r = client_flush(c);

@@ -219,6 +219,8 @@ ssize_t stream_fill_at_most(struct stream *s, size_t max, int64_t deadline_ns)
             s->ended = true;
             return 0;
         }
+        if (n == -ENOMEM)
+            return s->read_error = (int)n;       /* what came is lost, but why can still be said */
         if (n != -EAGAIN)
             return stream_fail(s, (int)n);
         r = await_readable(s, deadline_ns);
