@@ -30,7 +30,8 @@
 #define QUESTION_MAX  (4 * 253 + 1) /* every octet written as \DDD */
 #define UNDER_WAY_MAX 20000u        /* queries, abandoned ones included; beyond: DNS_SERVFAIL at once */
 /* Whatever the caller's deadline; then DNS_SERVFAIL. libunbound by itself tries a dead server for minutes. */
-#define WAIT_MAX_NS (30 * NS_PER_S)
+#define WAIT_MAX_NS    (30 * NS_PER_S)
+#define THREAD_WAIT_NS (5 * NS_PER_S) /* for libunbound to begin */
 enum { RCODE_NOERROR = 0, RCODE_NXDOMAIN = 3 }; /* RFC 1035, 4.1.1 */
 
 struct request {
@@ -431,6 +432,32 @@ static int prepare(struct ub_ctx *ctx, struct str config, char out_error[256])
     return finalize(ctx, out_error);
 }
 
+static void on_first_answer(void *arg, int error, struct ub_result *result)
+{
+    (void)error;
+    *(bool *)arg = true;
+    ub_resolve_free(result);
+}
+
+/*
+ * libunbound starts its thread at the first question, and if that thread finds no memory or descriptors it ends with a line in the log:
+ * nobody would be answered until the next start. So the first question is asked now, one that libunbound answers by itself (RFC 6761, 6.3).
+ */
+static int await_thread(struct ub_ctx *ctx, char out_error[256])
+{
+    static bool answered;                        /* static: it may be told of later than we wait */
+    int64_t     until = clock_mono_ns() + THREAD_WAIT_NS;
+
+    answered = false;
+    int r = ub_resolve_async(ctx, "localhost.", DNS_A, CLASS_IN, &answered, on_first_answer, NULL);
+    while (r == UB_NOERROR && !answered && clock_mono_ns() < until) {
+        struct pollfd answers = { .fd = ub_fd(ctx), .events = POLLIN };
+        if (poll(&answers, 1, 100) > 0)
+            r = ub_process(ctx);
+    }
+    return answered ? 0 : fail(out_error, -EAGAIN, r != UB_NOERROR ? ub_strerror(r) : "libunbound's thread does not start");
+}
+
 /* The log goes first: libunbound keeps one for the whole process, and would write to it after it is closed. */
 static void delete_context(struct ub_ctx *ctx)
 {
@@ -457,6 +484,9 @@ static int start(const struct dns_options *options, char out_error[256])
         delete_context(ctx);
         return r;
     }
+    r = await_thread(ctx, out_error);
+    if (r < 0)                                   /* the context stays: its end would wait for that thread, and this process ends */
+        return r;
     resolver.ctx = ctx;
     r = start_pump();
     if (r < 0) {
