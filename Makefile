@@ -228,6 +228,16 @@ crash: $B/nightmail
 	tests/crash/crash.py $B/nightmail --rounds 500 --mode local
 	tests/crash/crash.py $B/nightmail --rounds 500 --mode relay
 
+# Loaded into the server, also into one with a sanitizer: plain, and with nothing of ours.
+$B/faults.so: tests/faults/preload.c
+	@mkdir -p $(@D)
+	$(call show,CC)$(CC) $(CSTD) $(WARN) -O2 -g -fno-omit-frame-pointer -D_GNU_SOURCE -fPIC -shared -o $@ $< -ldl
+
+## make faults          each allocation and each system call of a transaction fails once
+.PHONY: faults
+faults: $B/nightmail $B/faults.so
+	@tests/faults/faults.py $B/nightmail $B/faults.so $(FAULTS)
+
 ## make sim             cut the journal at SIM_POINTS (10,000,000) points of the simulated disk, a seed on each core; CI does 100,000
 SIM_POINTS ?= 10000000
 .PHONY: sim
