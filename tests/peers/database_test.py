@@ -68,7 +68,7 @@ class Pgsql(Postgresql):
     """Nightmail may only read, as a user with a password of its own."""
 
     def __init__(self, folder, address, more=""):
-        super().__init__(folder / "database", address, free_port(address), "the superuser's", more)
+        super().__init__(folder / "database", address, free_port(address), more)
         (folder / "secret").write_text("it's a \\secret\n")
         self.options = {"accounts_pgsql": f"host={address} port={self.port} dbname=postgres user=nightmail",
                         "accounts_pgsql_password": f"file:{folder}/secret", "accounts_query": QUERY}
