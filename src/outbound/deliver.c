@@ -112,7 +112,7 @@ static struct client *send_to(struct part *p, struct site *site, struct client *
         struct client_mail mail = { .claim = p->attempt->c, .outcomes = p->outcomes, .count = keep_untold(p) };
         struct connect w = { .tls = p->attempt->context->tls, .conf = p->attempt->conf, .route = &p->route, .site = site, .mail = &mail };
         client = send_on(p, &w, &mail, client);
-        again = client != NULL && client->bdat_unknown && !task_canceled();
+        again = client != NULL && client->bdat_unknown && !task_canceled() && keep_untold(p) > 0;
         if (again) {
             log_event(LOG_WARN, "bdat-unknown", LOG_Z("remote", client->remote), LOG_Z("text", "once more by DATA"));
             site_set_by_data(site);

@@ -14,6 +14,7 @@
 #define REAP_EVERY_NS    (1 * NS_PER_S)
 #define DOWN_TEXT_MAX    300
 #define BY_DATA_NS       (3600 * NS_PER_S)
+#define BY_DATA_CROWDED_NS (60 * NS_PER_S)   /* for those who are at it now: it may not be forgotten before they come again */
 #define CROWD_FRACTION   4               /* of all deliveries, so many may wait before sites that are not proven get no further ones */
 
 struct waiter {
@@ -336,8 +337,8 @@ void site_set_up(struct site *site)
 
 void site_set_by_data(struct site *site)
 {
-    if (site->sites->by_key.used <= SITES_DOWN_MAX)
-        site->by_data_until_ns = task_deadline_in(BY_DATA_NS);
+    bool crowded = site->sites->by_key.used > SITES_DOWN_MAX;
+    site->by_data_until_ns = task_deadline_in(crowded ? BY_DATA_CROWDED_NS : BY_DATA_NS);
     (void)start_reaper(site->sites);                          /* if not: it is forgotten when the next one starts */
 }
 

@@ -32,7 +32,7 @@ bool site_is_down(const struct site *site, struct arena *a, struct outcome *out)
 void site_set_down(struct site *site, const struct outcome *why, int64_t for_ns);
 void site_set_up(struct site *site);
 
-/* A server there offered BDAT and does not know it: for an hour its texts go by DATA. */
+/* A server there offered BDAT and does not know it: for an hour its texts go by DATA; for a minute, if there are too many sites. */
 void site_set_by_data(struct site *site);
 bool site_is_by_data(const struct site *site);
 
