@@ -329,6 +329,7 @@ static int converse(struct send *s, const struct mx_list *list)
         if (i + 1 < list->count)
             talk_close(&t);
     }
+    /* analyze uninitvar: without an error there was a reply */
     int code = s->login_failed ? EX_NOPERM : r < 0 ? (r == -EPROTO || r == -EBADMSG || r == -EPROTONOSUPPORT ? EX_PROTOCOL : EX_TEMPFAIL) : code_for_reply(t.reply.code);
     if (code == EX_OK) {
         enum talk_stage stage;

@@ -252,7 +252,7 @@ static int wait_for_slot(struct site *site)
         return 0;
     }
     struct waiter w = { .task = task_self() };
-    *site->last = &w;
+    *site->last = &w;                    /* analyze autoVariables: unlinked before this function returns */
     site->last = &w.next;
     site->sites->waiting++;
     int r = 0;

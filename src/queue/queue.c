@@ -394,7 +394,7 @@ int queue_wait_quiet(struct queue *q)
 {
     struct quiet_waiter self = { task_self(), q->quiet_waiters };
 
-    q->quiet_waiters = &self;
+    q->quiet_waiters = &self;            /* analyze autoVariables: unlinked before this function returns */
     queue_unlock(q);
     int r = task_park(TASK_FOREVER);
     queue_lock(q);

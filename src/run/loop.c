@@ -271,6 +271,7 @@ static void *loop_thread(void *arg)
 
 static void loop_free(struct loop *l)
 {
+    assert(l != NULL);
     loop_take_remote(l);                         /* ended tasks whose last wake came late */
     assert(l->tasks == NULL);
     heap_free(&l->timers);

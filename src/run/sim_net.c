@@ -331,7 +331,7 @@ static const struct transport_ops end_ops = {
 static bool ip_is_any(const struct net_addr *a)
 {
     uint8_t ip[16], zeros[16] = { 0 };
-    return memcmp(ip, zeros, net_addr_ip(a, ip)) == 0;
+    return memcmp(ip, zeros, net_addr_ip(a, ip)) == 0;   /* analyze uninitvar: net_addr_ip() fills it first */
 }
 
 static bool listens_at(const struct listener *l, const struct net_addr *to)
