@@ -34,13 +34,22 @@ const char *tls_level_word(enum conf_client_tls level)
     return "";
 }
 
-enum conf_client_tls tls_level_of(const struct conf *c, struct str domain)
+/* NULL: by no entry. A domain has at most 127 labels. */
+static const enum conf_client_tls *entry_of(const struct conf *c, struct str domain)
 {
     const struct map_str *levels = &c->outbound_tls_by_domain;
     const enum conf_client_tls *level = levels->used > 0 ? map_str_get(levels, domain) : NULL;
 
-    /* A domain has at most 127 labels. */
     for (ssize_t dot; level == NULL && levels->used > 0 && (dot = str_find(domain, '.')) >= 0; domain = str_from(domain, (size_t)dot + 1))
         level = map_str_get(levels, str_from(domain, (size_t)dot));
+    return level;
+}
+
+bool tls_level_is_named(const struct conf *c, struct str domain) { return entry_of(c, domain) != NULL; }
+
+enum conf_client_tls tls_level_of(const struct conf *c, struct str domain)
+{
+    const enum conf_client_tls *level = entry_of(c, domain);
+
     return level != NULL ? *level : c->outbound_tls;
 }

@@ -12,6 +12,9 @@ bool tls_level_key(struct conf *c, struct str name, struct str *out, struct buf 
 /* What is said of the domain itself, or else of the nearest above it. domain is in the form of the maps, or an address literal. */
 enum conf_client_tls tls_level_of(const struct conf *c, struct str domain);
 
+/* Does an entry of outbound_tls_by_domain say it? */
+bool tls_level_is_named(const struct conf *c, struct str domain);
+
 const char *tls_level_word(enum conf_client_tls level);      /* as the configuration says it */
 
 #endif

@@ -2,6 +2,7 @@
  * Connecting to a destination: see connect.h. Runs on outbound's loop.
  */
 #include "outbound/connect.h"
+#include "conf/tls_level.h"
 #include "outbound/mx.h"
 #include "outbound/text.h"
 #include <errno.h>
@@ -32,11 +33,12 @@ static bool requires_tls(const struct connect *w) { return envelope_of(w)->requi
 /* RFC 8689, 5: a bounce is not to be lost for want of REQUIRETLS at the next server. */
 static bool insists_on_tls(const struct connect *w) { return requires_tls(w) && !envelope_of(w)->null_sender; }
 
-/* "TLS-Required: No": the recipient's policy counts no more (RFC 8689, 4.2.2). What is agreed with a relay host is our own. */
+/* "TLS-Required: No": the recipient's policy counts no more (RFC 8689, 4.2.2), nor what is asked of all the world. What the operator has
+ * agreed with a domain or a relay host is not the sender's to give up. */
 static bool is_tls_optional(const struct connect *w)
 {
     const struct envelope *env = envelope_of(w);
-    return env->tls_optional && !env->requiretls && w->route->kind == ROUTE_MX;
+    return env->tls_optional && !env->requiretls && w->route->kind == ROUTE_MX && !tls_level_is_named(w->conf, w->route->domain);
 }
 
 static struct client_security security_for(const struct connect *w, bool strict)

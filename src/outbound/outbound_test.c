@@ -880,13 +880,15 @@ static void a_server_that_takes_its_time(void *arg)
     end();
 }
 
-/* "TLS-Required: No": in plain text where a policy asks for more, unless it came with REQUIRETLS; and the connection is not for others. */
+/* "TLS-Required: No": in plain text where all the world is asked for more, unless it came with REQUIRETLS or the operator has named the domain; and the
+ * connection is not for others. */
 static void tls_is_optional(void *arg)
 {
     static enum conf_client_tls encrypt = CONF_CLIENT_TLS_ENCRYPT;
     (void)arg;
     begin();
-    assert_int_equal(map_str_put(&w.conf->outbound_tls_by_domain, STR("a.example"), &encrypt), 0);
+    w.conf->outbound_tls = encrypt;
+    assert_int_equal(map_str_put(&w.conf->outbound_tls_by_domain, STR("b.example"), &encrypt), 0);
     w.conf->connection_idle_ns = 60 * NS_PER_S;
     start();
     (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@a.example", STR(MESSAGE), .tls_optional = true });
@@ -903,6 +905,9 @@ static void tls_is_optional(void *arg)
     (void)task_sleep(150 * NS_PER_S);
     assert_int_equal(w.fakes[0].mail_count, 2);
     check_bounce("Status: 5.7.30\n");
+    (void)scene_put(w.q, &(struct scene_message){ "ann@us.example", "x@b.example", STR(MESSAGE), .tls_optional = true });
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(w.fakes[1].mail_count, 0);
     end();
 }
 
