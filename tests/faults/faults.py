@@ -352,6 +352,7 @@ def main():
     parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
     args.preload = args.preload.absolute()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # a timeout's: the server goes too
     folder = pathlib.Path(tempfile.mkdtemp(prefix="faults-"))
     (folder / "data").mkdir()
     server = Server(args, folder, next_hop := NextHop())
