@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import re
+import select
 import smtplib
 import socket
 import ssl
@@ -221,13 +222,26 @@ def test_the_certificate_binds_where_tls_is_1_2(server, certificate):
         assert scram_plus(client, "tls-server-end-point", hashed) == 235
 
 
-def pump(source, target):
+def pass_on(source, target):
+    """What is there to be read; False when there will be no more."""
+    source.setblocking(False)
     try:
         while data := source.recv(65536):
+            target.settimeout(30)
             target.sendall(data)
-    except OSError:
-        pass
-    target.close()
+        return False
+    except ssl.SSLWantReadError:
+        return True
+
+
+def pass_all_on(a, b):
+    """Both ways, and in one thread: a TLS session is not for two at a time."""
+    with a, b:
+        try:
+            while pass_on(a, b) and pass_on(b, a):
+                select.select([a, b], [], [], 30)
+        except OSError:
+            pass
 
 
 def line_of(connection):
@@ -259,8 +273,7 @@ def between(listener, server, folder):
     ours.maximum_version = ssl.TLSVersion.TLSv1_3
     client = ours.wrap_socket(client, server_side=True)
     upstream = tls(folder / "cert.pem").wrap_socket(upstream)
-    threading.Thread(target=pump, args=(upstream, client), daemon=True).start()
-    pump(client, upstream)
+    pass_all_on(client, upstream)
 
 
 @pytest.mark.parametrize("mechanism,status", [("SCRAM-SHA-256", 0), ("SCRAM-SHA-256-PLUS", 1)])
