@@ -215,12 +215,18 @@ static void right_and_wrong(void **state)
     run(asks_many);
 }
 
+/* Of processor time, the least of a few tries: what others do on the machine only adds to it. */
 static clock_t time_of(const char *login)
 {
-    clock_t began = clock();
+    clock_t least = 0;
 
-    assert_int_equal(ask(login, "no"), KEEPER_NO);
-    return clock() - began;
+    for (size_t i = 0; i < 5; i++) {
+        clock_t began = clock();
+        assert_int_equal(ask(login, "no"), KEEPER_NO);
+        clock_t took = clock() - began;
+        least = i == 0 || took < least ? took : least;
+    }
+    return least;
 }
 
 /* The hash takes a tenth of a second; a login that is not there, or has no password, as much. */
