@@ -1080,7 +1080,7 @@ static void a_stale_connection(void *arg)
     end();
 }
 
-/* One that was made when less was asked for is of no use to a message for which more is. */
+/* One that was made under another configuration is not used again; least of all for a message for which more is asked. */
 static void a_connection_of_before(void *arg)
 {
     (void)arg;
@@ -1089,11 +1089,16 @@ static void a_connection_of_before(void *arg)
     put("ann@us.example", "x@a.example");
     (void)drain(10 * NS_PER_S);
     configure();
+    put("ann@us.example", "x@a.example");
+    (void)drain(10 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 2);
+    assert_int_equal(w.fakes[0].connections, 2);
+    configure();
     w.conf->outbound_tls = CONF_CLIENT_TLS_VERIFY;
     put("ann@us.example", "x@a.example");
     (void)task_sleep(10 * NS_PER_S);
-    assert_int_equal(w.fakes[0].mail_count, 1);
-    assert_int_equal(w.fakes[0].connections, 2);
+    assert_int_equal(w.fakes[0].mail_count, 2);
+    assert_int_equal(w.fakes[0].connections, 3);
     assert_int_equal(queue_count(w.q), 1);
     end();
 }
