@@ -189,16 +189,27 @@ static uint64_t number_of(const struct file_source *s, struct str login)
     return n;
 }
 
-/* Any account's hash; and of verifiers the file's first: where all were made alike, nothing tells an invented one. */
+/* Any account's hash that can be checked: one of those that are locked would take another time. NULL: there is none. */
+static const struct account *any_open(const struct accounts *all, uint64_t number)
+{
+    for (size_t i = 0; i < all->count; i++) {
+        const struct account *a = all->list[(number % all->count + i) % all->count];
+        if (keeper_crypt_knows(a->hash))
+            return a;
+    }
+    return NULL;
+}
+
+/* A hash of one, and of verifiers the file's first: where all were made alike, nothing tells an invented one. */
 static bool stand_in(struct keeper_source *source, struct str login, struct keeper_record *out)
 {
     struct file_source *s = of(source);
     struct accounts *all = take_accounts(s);
-    bool any = all->count > 0;
+    const struct account *other = any_open(all, number_of(s, login));
     size_t i = 0;
 
-    if (any) {
-        copy(all->list[number_of(s, login) % all->count], out);
+    if (other != NULL) {
+        copy(other, out);
         while (i < all->count && !all->list[i]->has_scram)
             i++;
         out->has_scram = i < all->count;
@@ -206,7 +217,7 @@ static bool stand_in(struct keeper_source *source, struct str login, struct keep
             out->scram = all->list[i]->scram;
     }
     give_back(s, all);
-    return any;
+    return other != NULL;
 }
 
 static bool salt_key(struct keeper_source *source, uint8_t out[DIGEST_SHA256_LEN])
