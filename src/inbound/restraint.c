@@ -5,7 +5,6 @@
 #include "base/log.h"
 #include "inbound/session_internal.h"
 #include "smtp/foreign.h"
-#include <errno.h>
 
 /* -- how much ------------------------------------------------------------------------------------------------------------------- */
 
@@ -72,9 +71,7 @@ struct reply restraint_meet(struct session *s)
     ssize_t n = (ssize_t)stream_pending(s->stream).n;
     if (n == 0)
         n = session_fill(s, task_deadline_in(s->conf->greeting_delay_ns), true);
-    if (n == -ETIMEDOUT || n == -ECANCELED)      /* cancelled: the first read says so again */
-        return reply(0, NULL, NULL);
-    if (n <= 0)                                  /* gone: what writes to it will see */
+    if (n <= 0)                                  /* silent, as it should be; or cancelled or gone, which the session's first read says again */
         return reply(0, NULL, NULL);
     struct reply r = restraint_check_protocol(s, stream_pending(s->stream));
     return r.code != 0 ? r : send_away(s, "early-talker", "", "You spoke before the greeting");
