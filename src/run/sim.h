@@ -51,6 +51,9 @@ void     sim_dns_fail(const char *name, enum dns_status status);               /
 void     sim_dns_heal(void);                                                    /* no name fails any more */
 void     sim_dns_secure(const char *name);                                      /* answers for it and below are DNSSEC-validated from now on; "": all */
 void     sim_dns_latency(int64_t min_ns, int64_t max_ns);                       /* of a query; the network's at first */
+/* Asked with each answer, which it may change (records in the arena; DNS_FOUND has at least one); gives how much longer that takes. */
+typedef int64_t sim_dns_lie_fn(void *arg, struct arena *arena, struct str name, enum dns_type type, struct dns_answer *answer);
+void     sim_dns_lie(sim_dns_lie_fn *fn, void *arg);                            /* NULL: the truth again, as at first */
 
 /*
  * The disk. It logs every write, sync, allocation, rename, link, unlink, truncation as one numbered operation. A crash image is

@@ -39,6 +39,8 @@ static struct {
     size_t            failing_count, failing_capacity, secure_count, secure_capacity;
     struct sim_chance chance;
     int64_t           latency_min_ns, latency_max_ns;
+    sim_dns_lie_fn   *lie;
+    void             *lie_arg;
 } dns;
 
 /* ---- zone text ---- */
@@ -344,17 +346,32 @@ static int answer(struct arena *arena, struct str name, enum dns_type type, stru
     return 0;                                    /* a circle: SERVFAIL */
 }
 
+/* Awaits the time that an answer takes. */
+static int answer_takes(int64_t ns, int64_t deadline_ns)
+{
+    int64_t ready_ns = sim_now() + ns;
+    int r = task_sleep_until(ready_ns < deadline_ns ? ready_ns : deadline_ns);
+    return r == 0 && ready_ns > deadline_ns ? -ETIMEDOUT : r;
+}
+
+/* Awaits: what a liar makes of it, and how much longer that takes. */
+static int lie_about(struct arena *arena, struct str name, enum dns_type type, int64_t deadline_ns, struct dns_answer *answer)
+{
+    int64_t longer_ns = dns.lie == NULL ? 0 : dns.lie(dns.lie_arg, arena, name, type, answer);
+    assert((answer->status == DNS_FOUND) == (answer->count > 0) && answer->count <= DNS_RECORDS_MAX);    /* as of any resolver */
+    return longer_ns > 0 ? answer_takes(longer_ns, deadline_ns) : 0;
+}
+
 static int on_query(void *self, struct arena *arena, struct str name, enum dns_type type, int64_t deadline_ns, struct dns_answer *out)
 {
     (void)self;
     struct dns_answer result;
     uint64_t span = dns.latency_max_ns > dns.latency_min_ns ? (uint64_t)(dns.latency_max_ns - dns.latency_min_ns) : 0;
-    int64_t ready_ns = sim_now() + dns.latency_min_ns + (int64_t)sim_chance_below(&dns.chance, span + 1);
-    int r = task_sleep_until(ready_ns < deadline_ns ? ready_ns : deadline_ns);
-    if (r == 0 && ready_ns > deadline_ns)
-        r = -ETIMEDOUT;
+    int r = answer_takes(dns.latency_min_ns + (int64_t)sim_chance_below(&dns.chance, span + 1), deadline_ns);
     if (r == 0)
         r = answer(arena, name, type, &result);
+    if (r == 0)
+        r = lie_about(arena, name, type, deadline_ns, &result);
     if (r < 0)
         return r;
     if (result.ttl_s == UINT32_MAX)
@@ -403,6 +420,12 @@ void sim_dns_fail(const char *name, enum dns_status status)
 void sim_dns_heal(void)
 {
     dns.failing_count = 0;
+}
+
+void sim_dns_lie(sim_dns_lie_fn *fn, void *arg)
+{
+    dns.lie = fn;
+    dns.lie_arg = arg;
 }
 
 void sim_dns_secure(const char *name)

@@ -134,6 +134,31 @@ static void check_time(struct arena *arena)
     assert_int_equal(clock_mono_ns() - before, 10 * NS_PER_MS);
 }
 
+static int64_t lie(void *arg, struct arena *arena, struct str name, enum dns_type type, struct dns_answer *answer)
+{
+    (void)arg, (void)arena;
+    if (type != DNS_MX || !str_eq(name, STR("example")))
+        return 0;
+    answer->status = DNS_NO_NAME;
+    answer->count = 0;
+    return NS_PER_S;
+}
+
+static void check_lies(struct arena *arena)
+{
+    struct dns_answer a;
+    sim_dns_latency(0, 0);
+    sim_dns_lie(lie, NULL);
+    int64_t before = clock_mono_ns();
+    ask(arena, "example", DNS_MX, &a);
+    assert_int_equal(a.status, DNS_NO_NAME);
+    assert_int_equal(clock_mono_ns() - before, NS_PER_S);
+    assert_int_equal(dns_query(arena, STR("example"), DNS_MX, task_deadline_in(10 * NS_PER_MS), &a), -ETIMEDOUT);
+    sim_dns_lie(NULL, NULL);
+    ask(arena, "example", DNS_MX, &a);
+    assert_int_equal(a.status, DNS_FOUND);
+}
+
 static void queries(void *arg)
 {
     struct arena arena;
@@ -153,6 +178,7 @@ static void queries(void *arg)
     check_records(&arena);
     check_trust(&arena);
     check_time(&arena);
+    check_lies(&arena);
     arena_reset(&arena);
 }
 
