@@ -244,6 +244,12 @@ SIM_POINTS ?= 10000000
 sim: $B/tests/sim/journal_crash
 	@BUILD=$B tests/sim/run-points $(SIM_POINTS)
 
+## make sim-hostile     SIM_DAYS (1000) simulated days among hostile clients, next hops and DNS; CI does 60
+SIM_DAYS ?= 1000
+.PHONY: sim-hostile
+sim-hostile: $B/tests/sim/hostile
+	@$B/tests/sim/hostile --days $(SIM_DAYS)
+
 ## make mutants         plant each fault of tests/mutants/list, one at a time; its test must find it. MUTANTS="name ..." picks some
 .PHONY: mutants
 mutants: $(SETUP)
