@@ -58,9 +58,9 @@ static bool limit_is_news(const struct pace_limit *l, int64_t began_ns)
 
 static void limit_cut(struct pace_limit *l, int64_t ceiling, int64_t value, int64_t now)
 {
-    bool in_vain = l->try_every_ns > 0 && l->step > 0;
+    bool in_vain = l->step > 0;
 
-    l->try_every_ns = l->try_every_ns == 0 ? TRY_FIRST_NS : in_vain ? least(2 * l->try_every_ns, TRY_MOST_NS) : l->try_every_ns;
+    l->try_every_ns = most(in_vain ? least(2 * l->try_every_ns, TRY_MOST_NS) : l->try_every_ns, TRY_FIRST_NS);
     l->kept = most(ceiling, l->min);
     l->ceiling = l->kept;
     l->value = most(least(value, l->ceiling), l->min);
@@ -199,15 +199,16 @@ static void too_many(struct pace *p, int64_t began, int64_t now)
     l->value = least(l->value, l->ceiling);
 }
 
-/* After a try in vain the ceiling is the one before, less a little, for the site may have borne it on credit (a bucket) for a while. */
+/* After tries in vain the ceiling is what it was before, or between the last two: the site may have borne the last but one on credit (a
+ * bucket) for a while. Where it was given the time that it asked for, there is credit again. */
 static void too_fast(struct pace *p, int64_t wait, int64_t began, int64_t now)
 {
     struct pace_limit *l = &p->rate;
 
     if (limit_is_news(l, began)) {
         int64_t before = has_ceiling(l) ? l->ceiling : most(least(rate_taken(p, now), l->value), l->min);
-        int64_t ceiling = l->step > 0 ? (before - l->step) * 31 / 32 : before * 3 / 4;
-        limit_cut(l, ceiling, ceiling / 2, now);
+        int64_t ceiling = l->step > 0 ? before - l->step - l->step / 2 : has_ceiling(l) ? before * 7 / 8 : before * 3 / 4;
+        limit_cut(l, ceiling, wait > 0 ? ceiling * 3 / 4 : ceiling / 2, now);
         p->rated = true;
         p->next_ns = most(p->next_ns, now + UNIT * NS_PER_S / l->value);
         wait = most(wait, REST_ASKED_NS);

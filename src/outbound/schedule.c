@@ -16,6 +16,7 @@
 
 #define COST_BYTES        (32 * 1024)            /* a part of a message that costs as much as a message */
 #define COST_MOST         64
+#define PART              8
 #define FEW               4                      /* messages of a site that have room whatever there is in all */
 #define ROOM_DEAD         1                      /* at a site that is dead: who will be the probe */
 #define PARK_NS           (900 * NS_PER_S)       /* so long or twice that: whoever is never called comes by itself */
@@ -210,12 +211,15 @@ static void put_site(struct schedule *s, struct schedule_site *site, int64_t now
     }
 }
 
-/* Until a dead site has answered again, one waits there. With too many waiting in all, no site has more than a few. */
+/* Until a dead site has answered again, one waits there. Else a part of what room there is: so some is left for the next site, however many there
+ * are (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998). */
 static size_t room_of(const struct schedule *s, const struct schedule_site *site)
 {
     if (!site->pace.proven && site->pace.rest_ns > 0)
         return ROOM_DEAD;
-    return s->count < s->settings.messages_max || s->settings.site_messages_max < FEW ? s->settings.site_messages_max : FEW;
+    size_t left = s->count < s->settings.messages_max ? (s->settings.messages_max - s->count) / PART : 0;
+    size_t most = s->settings.site_messages_max;
+    return left >= most ? most : left > FEW ? left : FEW;
 }
 
 static void tell_hunger(struct schedule *s, struct schedule_site *site)

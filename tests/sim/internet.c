@@ -263,10 +263,13 @@ static void count_attempt(struct world *w, const struct message *m, enum kind ki
         w->turns_at_throttle[m->sender]++;
 }
 
+/* Once everything is learnt, and while the bulk sender's mail still waits at the throttling provider. */
 static void count_single(struct world *w, const struct message *m, enum kind kind)
 {
     int64_t delay = w->now - m->came_ns;
 
+    if (m->came_ns < LEARNT)
+        return;
     w->single_count[kind]++;
     w->single_sum[kind] += delay;
     if (delay > w->single_worst[kind])
