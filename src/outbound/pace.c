@@ -149,6 +149,10 @@ void pace_begin(struct pace *p, int64_t now_ns)
     int64_t between = UNIT * NS_PER_S / p->rate.value;
 
     p->inside++;
+    if (p->inside == 1 || p->inside > p->peak)
+        p->peak = p->inside;
+    if (p->inside >= room(p))
+        p->full_ns = now_ns;
     p->next_ns = most(p->next_ns, now_ns - between) + between;
 }
 
@@ -179,16 +183,16 @@ static void rest(struct pace *p, int64_t until_ns)
     p->rest_until_ns = most(p->rest_until_ns, until_ns);
 }
 
-/* Each refusal of those that were there together says that one less has room. */
+/* Each refusal of those that were there together says that one less has room: eight came, three were refused, so there is room for five. */
 static void too_many(struct pace *p, int64_t began, int64_t now)
 {
     struct pace_limit *l = &p->together;
 
     if (limit_is_news(l, began)) {
-        /* A try in vain costs no more than what it added. */
-        int64_t tried = l->step > 0 ? l->ceiling - l->step : most((int64_t)p->inside * UNIT, UNIT);
-        bool alone = l->ceiling == l->min;
-        limit_cut(l, tried, tried, now);
+        int64_t ceiling = ((int64_t)p->peak - 1) * UNIT;
+        bool alone = p->peak == 1;
+        limit_cut(l, ceiling, ceiling, now);
+        p->peak = p->inside;
         if (alone) {                                          /* not even one: then time must help */
             p->rest_ns = p->rest_ns == 0 ? REST_ASKED_NS : least(2 * p->rest_ns, REST_MOST_NS);
             rest(p, now + p->rest_ns);
@@ -264,7 +268,7 @@ static void taken(struct pace *p, bool was_full, int64_t began, int64_t now)
 
 void pace_end(struct pace *p, enum pace_event event, int64_t wait_ns, int64_t began_ns, int64_t now_ns)
 {
-    bool was_full = p->inside >= room(p);
+    bool was_full = p->full_ns >= began_ns;
 
     assert(p->inside > 0);
     switch (event) {

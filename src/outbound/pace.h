@@ -42,6 +42,8 @@ struct pace {
     bool     rated;
     bool     proven;                             /* something reached it, and nothing that says it is dead since */
     uint32_t inside;
+    uint32_t peak;                               /* most inside since it was empty, or since the last cut */
+    int64_t  full_ns;                            /* when no more was allowed in last */
     uint32_t failures;                           /* to reach it, in a row */
     int64_t  next_ns;                            /* by the rate */
     int64_t  rest_until_ns;                      /* the site asked for it, or is dead */
