@@ -241,7 +241,7 @@ static uint32_t cost_of(uint64_t size)
 
 static struct schedule_parked park(struct schedule *s, struct schedule_item *item, struct schedule_site *site, int64_t now)
 {
-    int64_t spread = (int64_t)((s->spread += SPREAD) >> 32) * PARK_NS >> 32;
+    int64_t spread = (int64_t)((s->spread += SPREAD) >> 44) * PARK_NS >> 20;
 
     if (site == NULL)
         return (struct schedule_parked){ item, 0, now + PARK_NO_SITE_NS + spread / 30 };
