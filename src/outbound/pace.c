@@ -9,7 +9,7 @@
 #define MINUTE_NS       (60 * NS_PER_S)
 #define TRY_FIRST_NS    (2 * MINUTE_NS)          /* after the first cut */
 #define TRY_LEAST_NS    (15 * NS_PER_S)
-#define TRY_MOST_NS     (15 * MINUTE_NS)
+#define TRY_MOST_NS     (10 * MINUTE_NS)
 #define DOUBLING        (8 * UNIT)               /* up to so many at a time; then two more with each round, so that a refusal hits few */
 #define STEP_PART       16                       /* a first try: so small a part more */
 #define CLIMB_NS        (30 * NS_PER_S)          /* from half of the ceiling back to it */
@@ -56,11 +56,12 @@ static bool limit_is_news(const struct pace_limit *l, int64_t began_ns)
     return l->cut_ns == 0 || began_ns >= l->cut_ns;
 }
 
+/* Tries that came to nothing are made after twice the time; after some that brought much, the next ones come soon. */
 static void limit_cut(struct pace_limit *l, int64_t ceiling, int64_t value, int64_t now)
 {
-    bool in_vain = l->step > 0;
-
-    l->try_every_ns = most(in_vain ? least(2 * l->try_every_ns, TRY_MOST_NS) : l->try_every_ns, TRY_FIRST_NS);
+    if (l->step > 0)
+        l->try_every_ns = ceiling > l->base * 5 / 4 ? TRY_FIRST_NS : least(2 * l->base_every_ns, TRY_MOST_NS);
+    l->try_every_ns = most(l->try_every_ns, TRY_FIRST_NS);
     l->kept = most(ceiling, l->min);
     l->ceiling = l->kept;
     l->value = most(least(value, l->ceiling), l->min);
@@ -85,9 +86,13 @@ static void try_more(struct pace_limit *l, int64_t now)
 {
     int64_t first = most(l->ceiling / STEP_PART, l->min);
 
-    if (l->step > 0)
+    if (l->step > 0) {
         l->try_every_ns = most(l->try_every_ns / 4, TRY_LEAST_NS);
-    l->step = l->step == 0 ? first : least(2 * l->step, l->ceiling);
+    } else {
+        l->base = l->ceiling;
+        l->base_every_ns = l->try_every_ns;
+    }
+    l->step = l->step == 0 ? first : least(2 * l->step, most(l->ceiling / 4, l->min));
     l->ceiling = least(l->ceiling + l->step, l->max + 1);     /* beyond the maximum: what was learnt is void */
     l->value = least(l->ceiling, l->max);
     l->moved_ns = now;

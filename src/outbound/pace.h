@@ -26,6 +26,7 @@ struct pace_limit {
     int64_t step;                                /* the last try was so much more */
     int64_t try_ns;                              /* when to try more */
     int64_t try_every_ns;
+    int64_t base, base_every_ns;                 /* ceiling and time between tries when the first of them was made */
     int64_t cut_ns;                              /* what began before was on its way when the limit was cut */
     int64_t moved_ns;                            /* the value was raised up to this time */
     int64_t kept;                                /* the ceiling as it was at the cut: it falls no further than to half of that in one go */

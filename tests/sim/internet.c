@@ -48,12 +48,12 @@ static const struct {
     double      rate, burst;                     /* a second; 0: any */
 } kinds[KINDS] = {
     [LARGE]    = { "large",    2500, 1,    280, 150, 0,  0,  0   },
-    [THROTTLE] = { "throttle", 1500, 1,    200, 300, 0,  30, 300 },
+    [THROTTLE] = { "throttle", 1500, 1,    230, 300, 0,  30, 300 },
     [COUNTER]  = { "counter",  500,  1,    60,  800, 12, 0,  0   },
     [GREY]     = { "grey",     600,  600,  60,  400, 10, 0,  0   },
     [DEAD]     = { "dead",     200,  200,  20,  1,   0,  0,  0   },
     [OUTAGE]   = { "outage",   200,  200,  20,  300, 10, 0,  0   },
-    [ORDINARY] = { "ordinary", 4500, 4500, 360, 300, 8,  0,  0   },
+    [ORDINARY] = { "ordinary", 4500, 4500, 330, 300, 8,  0,  0   },
 };
 
 struct server {
