@@ -1,13 +1,13 @@
 /*
  * The pace of a site: how many deliveries at a time, and how many in a time, it may get from us now. Pure: whoever asks tells the time.
  *
- * Both are limits of one kind. Up to the first refusal a limit is opened quickly. A refusal teaches a ceiling: what it refused was too much.
- * The limit falls to half of that (the rate), climbs back evenly, and then stays at the ceiling, where the site is at ease. Now and then it
- * tries a little more: in vain, then the next try comes after twice the time; with success, the next one is larger and sooner. So a limit
- * that was a passing mood of the site heals by itself, quickly at the end, and one that is law costs a few refusals an hour.
+ * Both are limits of one kind. Up to the first refusal a limit is opened quickly. A refusal teaches a ceiling: what it refused was too
+ * much. The rate falls well below that, climbs back evenly, and then stays at the ceiling, where the site is at ease. Now and
+ * then it tries a little more: in vain, then the next try comes after twice the time; with success, the next one is larger and sooner. So
+ * a limit that was a passing mood of the site heals by itself, quickly at the end, and one that is law costs a few refusals an hour.
  *
- * This is additive increase and multiplicative decrease (Chiu and Jain, "Analysis of the increase and decrease algorithms", 1989), with slow
- * start and one decrease for all that was on its way together (Jacobson, "Congestion avoidance and control", 1988), the ceiling
+ * This is additive increase and multiplicative decrease (Chiu and Jain, "Analysis of the increase and decrease algorithms", 1989), with
+ * slow start and one decrease for all that was on its way together (Jacobson, "Congestion avoidance and control", 1988), the ceiling
  * remembered and left behind convexly as CUBIC does (RFC 9438), and a limit that is not used not raised (RFC 7661).
  */
 #ifndef OUTBOUND_PACE_H

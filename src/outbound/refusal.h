@@ -1,13 +1,14 @@
 /*
- * What a refusal means for the site it came from: a table read from a plain file, share/refusals, which an operator extends or replaces. Pure.
+ * What a refusal means for the site it came from: a table in a plain file, share/refusals, which an operator extends or replaces. Pure.
  *
  *     KIND CODE STATUS [wait=TIME] [at=PROVIDER] [TEXT]          a rule; the first that fits decides
  *     provider NAME [connections=N] [rate=N/s|N/m|N/h] HOST...   hosts that are one destination, and where to begin with it
  *     replace                                                    nothing of the tables behind this one is read
  *
- * CODE is three characters, a digit or * each; STATUS an enhanced code as "4.7.28", "4.7.*" or "*". TEXT is looked for anywhere in the reply,
- * whatever the case: a blank stands for any white space, * for anything, % for a number, which is the wait, in the unit that follows it
- * ("in % minutes"; seconds where it has none). HOST is a name, or *.NAME for all below it. A # at the beginning of a line begins a comment.
+ * CODE is three characters, a digit or * each; STATUS an enhanced code as "4.7.28", "4.7.*" or "*". TEXT is looked for anywhere in the
+ * reply, whatever the case: a blank stands for any white space, * for anything, % for a number, which is the wait, in the unit that
+ * follows it ("in % minutes"; seconds where it has none). HOST is a name, or *.NAME for all below it. A # at the beginning of a line
+ * begins a comment.
  *
  * The operator's table is loaded first, so its rules come first; then the shipped one. Text that is a peer's is only compared.
  */

@@ -5,7 +5,8 @@
  *     full     somebody waits, and nobody may begin before one of those inside has come back: in no heap
  *     quiet    nobody waits, nobody is inside: in the heap `quiet`, by the time when it is forgotten
  *
- * Pure. The keys of sites that are ready grow by one at least from one choice to the next, so that those that could all begin now go in turn.
+ * Pure. The keys of sites that are ready grow by one at least from one choice to the next, so that those that could all begin now go in
+ * turn.
  */
 #include "outbound/schedule.h"
 #include "base/clock.h"
@@ -137,13 +138,6 @@ static bool make_place(struct schedule *s)
     return true;
 }
 
-/* Both heaps have room for all sites from here on: moving one between them cannot fail half way. */
-static int reserve(struct heap *h, struct heap_node *node)
-{
-    heap_node_init(node);
-    return heap_push(h, node, PACE_NEVER);
-}
-
 static int add_site(struct schedule *s, struct str key, struct schedule_site *site)
 {
     if (map_str_put(&s->by_key, key, site) < 0)
@@ -152,7 +146,8 @@ static int add_site(struct schedule *s, struct str key, struct schedule_site *si
         (void)map_str_remove(&s->by_key, key);
         return -ENOMEM;
     }
-    if (reserve(&s->quiet, &site->node) < 0) {
+    heap_node_init(&site->node);
+    if (heap_push(&s->quiet, &site->node, PACE_NEVER) < 0) {
         (void)map_str_remove(&s->by_key, key);
         (void)map_u64_remove(&s->by_number, site->number);
         return -ENOMEM;
@@ -211,11 +206,16 @@ static void put_site(struct schedule *s, struct schedule_site *site, int64_t now
     }
 }
 
-/* Until a dead site has answered again, one waits there. Else a part of what room there is: so some is left for the next site, however many there
- * are (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998). */
+static bool is_dead(const struct schedule_site *site)
+{
+    return !site->pace.proven && site->pace.rest_ns > 0;
+}
+
+/* Until a dead site has answered again, one waits there. Else a part of what room there is: so some is left for the next site, however
+ * many there are (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998). */
 static size_t room_of(const struct schedule *s, const struct schedule_site *site)
 {
-    if (!site->pace.proven && site->pace.rest_ns > 0)
+    if (is_dead(site))
         return ROOM_DEAD;
     size_t left = s->count < s->settings.messages_max ? (s->settings.messages_max - s->count) / PART : 0;
     size_t most = s->settings.site_messages_max;
@@ -263,7 +263,8 @@ static struct schedule_site *find_or_add(struct schedule *s, const struct schedu
     return site;
 }
 
-int schedule_offer(struct schedule *s, const struct schedule_offer *offer, struct schedule_item *item, int64_t now_ns, struct schedule_parked *out)
+int schedule_offer(struct schedule *s, const struct schedule_offer *offer, struct schedule_item *item, int64_t now_ns,
+                   struct schedule_parked *out)
 {
     struct turn *displaced;
     int r;
@@ -274,7 +275,9 @@ int schedule_offer(struct schedule *s, const struct schedule_offer *offer, struc
         return r;
     if (site != NULL)
         site->turns.room = room_of(s, site);
-    r = site == NULL || offer->behind ? -EBUSY : turns_add(&site->turns, &item->turn, offer->band, offer->sender, cost_of(offer->size), &displaced);
+    r = -EBUSY;
+    if (site != NULL && !offer->behind)
+        r = turns_add(&site->turns, &item->turn, offer->band, offer->sender, cost_of(offer->size), &displaced);
     if (r == -EBUSY) {
         *out = park(s, item, site, now_ns);
         return 0;
@@ -362,7 +365,7 @@ static enum pace_event event_of(enum refusal kind)
 
 static void shed_if_dead(struct schedule *s, struct schedule_site *site)
 {
-    if (site->shedding || site->turns.count <= room_of(s, site))
+    if (site->shedding || !is_dead(site) || site->turns.count <= ROOM_DEAD)
         return;
     site->shedding = true;
     site->shedding_next = s->shedding;
@@ -405,7 +408,7 @@ bool schedule_shed(struct schedule *s, int64_t now_ns, struct schedule_parked *o
 {
     while (s->shedding != NULL) {
         struct schedule_site *site = s->shedding;
-        struct turn *turn = site->turns.count > room_of(s, site) ? turns_next(&site->turns) : NULL;
+        struct turn *turn = is_dead(site) && site->turns.count > ROOM_DEAD ? turns_next(&site->turns) : NULL;
         if (turn != NULL) {
             s->count--;
             *out = park(s, CONTAINER_OF(turn, struct schedule_item, turn), site, now_ns);

@@ -3,7 +3,8 @@
  *
  * Messages that are due are offered, each for one site (site_key.h). Of a site's messages only so many wait here, in turns (turns.h); the
  * others stay in the queue's index, and are called when there is room again. Sites give what they may, at their own pace (pace.h), and the
- * site that has waited longest goes first. What came of each is told, and the table of refusals (refusal.h) says what that means for the pace.
+ * site that has waited longest goes first. What came of each is told, and the table of refusals (refusal.h) says what that means for the
+ * pace.
  *
  * Everything costs O(log n). Limits: so many sites, so many messages at a site, so many in all.
  *
@@ -61,11 +62,13 @@ struct schedule_result {
     struct str         status, text;
 };
 
-struct schedule *schedule_new(const struct schedule_settings *settings, const struct refusals *refusals);  /* NULL without memory; refusals are borrowed */
+/* NULL without memory; refusals are borrowed. */
+struct schedule *schedule_new(const struct schedule_settings *settings, const struct refusals *refusals);
 void schedule_free(struct schedule *s);          /* nobody may be inside; who waits is forgotten, and is still the caller's */
 
 /* The item waits here, and another may have had to make room for it; or it has to stay outside itself. -ENOMEM: it is not here. */
-int  schedule_offer(struct schedule *s, const struct schedule_offer *offer, struct schedule_item *item, int64_t now_ns, struct schedule_parked *out);
+int  schedule_offer(struct schedule *s, const struct schedule_offer *offer, struct schedule_item *item, int64_t now_ns,
+                    struct schedule_parked *out);
 
 /* The next to be tried, begun; NULL, and when to ask again (PACE_NEVER: after an offer or an end). */
 struct schedule_item *schedule_next(struct schedule *s, int64_t now_ns, int64_t *out_ask_again_ns);

@@ -25,7 +25,9 @@ struct scene {
     int64_t              now;
 };
 
-static const struct schedule_settings small = { .sites_max = 4, .site_messages_max = 10, .messages_max = 1000, .pace = { .connections_max = 5 } };
+static const struct schedule_settings small = {
+    .sites_max = 4, .site_messages_max = 10, .messages_max = 1000, .pace = { .connections_max = 5 },
+};
 static const struct schedule_result taken = { .kind = SCHEDULE_TAKEN }, unreached = { .kind = SCHEDULE_UNREACHED };
 
 static struct scene *begin(const struct schedule_settings *settings)
@@ -203,7 +205,9 @@ static void whoever_has_others_parked_goes_behind_them(void **state)
 
 static void many_sites_have_little_room_each(void **state)
 {
-    static const struct schedule_settings crowded = { .sites_max = 2000, .site_messages_max = 100, .messages_max = 400, .pace = { .connections_max = 5 } };
+    static const struct schedule_settings crowded = {
+        .sites_max = 2000, .site_messages_max = 100, .messages_max = 400, .pace = { .connections_max = 5 },
+    };
     struct scene *w = begin(&crowded);
     char site[20];
 
@@ -253,7 +257,8 @@ static void quiet_sites_are_forgotten_in_time(void **state)
 static void what_it_means_for_the_message(void **state)
 {
     struct scene *w = begin(&small);
-    const struct schedule_result grey = { SCHEDULE_REFUSED, 450, STR(""), STR("grey") }, slow = { SCHEDULE_REFUSED, 450, STR(""), STR("in 90 s") };
+    const struct schedule_result grey = { SCHEDULE_REFUSED, 450, STR(""), STR("grey") };
+    const struct schedule_result slow = { SCHEDULE_REFUSED, 450, STR(""), STR("in 90 s") };
     const struct schedule_result many = { SCHEDULE_REFUSED, 421, STR(""), STR("") }, no = { SCHEDULE_REFUSED, 550, STR(""), STR("") };
 
     (void)state;
@@ -298,7 +303,8 @@ static void key(char out[SITE_KEY_LEN_MAX], const struct str *hosts, size_t coun
 
 static void a_key_is_of_the_set(void **state)
 {
-    const struct str set[] = { STR("mx1.b.example"), STR("mx2.b.example") }, same[] = { STR("MX2.b.Example."), STR("mx1.b.example"), STR("mx1.B.example") };
+    const struct str set[] = { STR("mx1.b.example"), STR("mx2.b.example") };
+    const struct str same[] = { STR("MX2.b.Example."), STR("mx1.b.example"), STR("mx1.B.example") };
     const struct str other[] = { STR("mx1.b.example"), STR("mx3.b.example") }, glued[] = { STR("mx1.b.examplemx2.b.example") };
     char a[SITE_KEY_LEN_MAX], b[SITE_KEY_LEN_MAX];
     struct str many[200];

@@ -1,5 +1,6 @@
 /*
- * The name of a site; see site_key.h. A stranger chooses the names of its hosts, so the fingerprint is one that cannot be met by choosing. Pure.
+ * The name of a site; see site_key.h. A stranger chooses the names of its hosts, so the fingerprint is one that cannot be met by
+ * choosing. Pure.
  */
 #include "outbound/site_key.h"
 #include "base/digest.h"

@@ -138,7 +138,8 @@ void turns_remove(struct turns *t, struct turn *turn)
     t->count--;
 }
 
-/* The newest of the longest line, if that is longer than f's even with one more in it; and any line of a lower band, as long as that one. */
+/* The newest of the longest line, if that is longer than f's even with one more in it; and any line of a lower band, as long as that
+ * one. */
 static struct turn *find_displaced(const struct turns *t, const struct turns_flow *f)
 {
     const struct turns_flow *longest = CONTAINER_OF(heap_top(&t->by_length), struct turns_flow, node);
@@ -180,7 +181,8 @@ static void move_to_old(struct turns *t, struct turns_flow *f)
     list_push(&t->bands[f->band].old, f);
 }
 
-/* RFC 8290, 4.2: who was ahead as a newcomer and has nothing left waits its turn as all others before it is forgotten: to come again and again does not pay. */
+/* RFC 8290, 4.2: who was ahead as a newcomer and has nothing left waits its turn as all others before it is forgotten: to come again
+ * and again does not pay. */
 static void end_empty(struct turns *t, struct turns_flow *f)
 {
     if (f->list == &t->bands[f->band].fresh && t->bands[f->band].old.first != NULL)

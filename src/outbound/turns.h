@@ -2,8 +2,9 @@
  * Turns: who is next of those that wait for one site. Pure.
  *
  * Senders take turns by deficit round robin (Shreedhar and Varghese, "Efficient fair queueing using deficit round robin", 1995): each turn
- * gives a sender the same quantum of cost, whatever its messages are like. A sender that had nothing waiting begins ahead of those that always
- * have (RFC 8290, 4.2), once and for one quantum, so a password reset does not stand behind a newsletter. Within a sender the order is that of coming.
+ * gives a sender the same quantum of cost, whatever its messages are like. A sender that had nothing waiting begins ahead of those that
+ * always have (RFC 8290, 4.2), once and for one quantum, so a password reset does not stand behind a newsletter. Within a sender the
+ * order is that of coming.
  *
  * There are three bands of priority. The higher goes first, but one choice in TURNS_LOWER goes to the lower ones, so nothing starves.
  *

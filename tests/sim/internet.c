@@ -532,6 +532,11 @@ static double fairness(const uint64_t *counts, size_t n)
     return squares == 0 ? 0 : sum * sum / ((double)n * squares);
 }
 
+static double single_mean(const struct world *w, enum kind kind)
+{
+    return share((uint64_t)w->single_sum[kind], w->single_count[kind]) / (double)NS_PER_S;
+}
+
 static void judge_ends(const struct world *w)
 {
     uint64_t lost = 0;
@@ -556,7 +561,7 @@ static void judge(const struct world *w)
     at_most("ordinary servers: refusals provoked, in all", share(w->all[ORDINARY].refused, w->all[ORDINARY].attempts), 0.02);
     at_most("dead servers: attempts at each in 12 hours", (double)w->dead_attempts / kinds[DEAD].servers, 40);
     at_least("fairness between 51 senders at the throttling provider (Jain)", fairness(w->turns_at_throttle, BULK + 1), 0.95);
-    at_most("a single message waits at the throttling provider: mean seconds", (double)w->single_sum[THROTTLE] / 1e9 / (double)w->single_count[THROTTLE], 5);
+    at_most("a single message waits at the throttling provider: mean seconds", single_mean(w, THROTTLE), 5);
     at_most("a single message waits at the large provider: worst second", (double)w->single_worst[LARGE] / 1e9, 5);
 }
 
@@ -564,8 +569,8 @@ static void show(const struct world *w)
 {
     printf("%-10s %10s %10s %10s %12s\n", "kind", "attempts", "refused", "delivered", "single, mean");
     for (unsigned k = 0; k < KINDS; k++)
-        printf("%-10s %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10.2f s\n", kinds[k].name, w->all[k].attempts, w->all[k].refused, w->all[k].delivered,
-               w->single_count[k] == 0 ? 0 : (double)w->single_sum[k] / 1e9 / (double)w->single_count[k]);
+        printf("%-10s %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10.2f s\n", kinds[k].name, w->all[k].attempts, w->all[k].refused,
+               w->all[k].delivered, single_mean(w, (enum kind)k));
     printf("%.1f hours of virtual time\n\n", (double)w->now / (double)HOUR);
 }
 
