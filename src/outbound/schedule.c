@@ -218,8 +218,8 @@ static size_t room_of(const struct schedule *s, const struct schedule_site *site
     if (is_dead(site))
         return ROOM_DEAD;
     size_t left = s->count < s->settings.messages_max ? (s->settings.messages_max - s->count) / PART : 0;
-    size_t most = s->settings.site_messages_max;
-    return left >= most ? most : left > FEW ? left : FEW;
+    size_t most = s->settings.site_messages_max, part = left > FEW ? left : FEW;
+    return part < most ? part : most;
 }
 
 static void tell_hunger(struct schedule *s, struct schedule_site *site)
