@@ -110,17 +110,30 @@ static int check_file_system(const struct queue_options *o, int dir, char error[
     return -ENOTSUP;
 }
 
-static int take_lock(struct queue *q, int dir, char error[256])
+static int take_lock(const struct queue_options *o, int dir, int *out_lock, char error[256])
 {
-    q->lock_file = file_open_at(dir, "lock", FILE_READ | FILE_WRITE | FILE_CREATE);
-    if (q->lock_file < 0)
-        return say(error, q->lock_file, "lock");
-    int r = file_lock(q->lock_file);
+    CLEANUP_FILE int lock = file_open_at(dir, "lock", FILE_READ | FILE_WRITE | FILE_CREATE);
+    if (lock < 0)
+        return say(error, lock, "lock");
+    int r = file_lock(lock);
     if (r == -EWOULDBLOCK) {
-        snprintf(error, 256, "%s is in use by another server", q->options.dir);
+        snprintf(error, 256, "%s is in use by another server", o->dir);
         return r;
     }
-    return r < 0 ? say(error, r, "lock") : 0;
+    if (r < 0)
+        return say(error, r, "lock");
+    *out_lock = lock;
+    lock = -1;
+    return 0;
+}
+
+int queue_lock_dir(const struct queue_options *options, int *out_lock, char error[256])
+{
+    CLEANUP_FILE int dir = open_dir(options->dir, false);
+    if (dir < 0)
+        return say(error, dir, options->dir);
+    int r = check_file_system(options, dir, error);
+    return r < 0 ? r : take_lock(options, dir, out_lock, error);
 }
 
 static int open_journal(struct queue *q, char error[256])
@@ -129,8 +142,8 @@ static int open_journal(struct queue *q, char error[256])
     if (dir < 0)
         return say(error, dir, q->options.dir);
     int r = check_file_system(&q->options, dir, error);
-    if (r == 0 && !q->options.read_only)
-        r = take_lock(q, dir, error);
+    if (r == 0 && !q->options.read_only && !q->options.locked)
+        r = take_lock(&q->options, dir, &q->lock_file, error);
     if (r < 0)
         return r;
     r = journal_open(&q->journal, dir, q->options.read_only);

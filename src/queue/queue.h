@@ -27,6 +27,7 @@ struct queue_options {
     uint64_t    free_floor;              /* bytes to leave free on the disk: below, queue_put says -ENOSPC; 0: none */
     bool        unsafe_file_system;      /* allow tmpfs and network file systems */
     bool        read_only;               /* look only: no lock, no repair, no writing */
+    bool        locked;                  /* by queue_lock_dir, in this process or in its parent, for as long as the queue is open */
     bool        scan_all;                /* read every segment, whatever its sidecar says: for tests, and to measure */
 };
 
@@ -39,6 +40,10 @@ struct queue_recovery {
     uint64_t abandoned;                  /* accept records not revived because their sync had failed */
     uint64_t orphan_bodies;              /* body files that no record names, removed */
 };
+
+/* BLOCKS. Makes the directory if need be and takes its lock, ahead of queue_open: *out_lock (file_close) holds it in this process and in
+ * those that it forks, until the last of them has closed it or ended. Errors are queue_open's. */
+int  queue_lock_dir(const struct queue_options *options, int *out_lock, char error[256]);
 
 /* BLOCKS (start-up, or by offload). error gets the reason in words. -EWOULDBLOCK: another server holds the lock; -ENOTSUP: the
  * file system is refused. */

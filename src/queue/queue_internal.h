@@ -28,7 +28,7 @@ struct queue {
     struct journal       journal;
     struct commit        commit;
     struct offload      *commit_pool, *disk_pool;    /* owned */
-    int                  lock_file;                  /* owned; -1 in a read-only queue */
+    int                  lock_file;                  /* owned; -1 in a read-only queue, and where the caller holds the lock */
     pthread_mutex_t      lock;
     struct index         index;
     uint64_t             live_bytes;                 /* of the records of all messages */

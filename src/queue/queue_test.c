@@ -376,6 +376,28 @@ static void one_at_a_time(void *arg)
     queue_close(open_queue());
 }
 
+/* A server takes the lock before it does anything else, and its worker opens the queue under it. */
+static void locked_beforehand(void *arg)
+{
+    (void)arg;
+    struct queue_options under = options;
+    struct queue *q, *second;
+    char error[256];
+    int lock, again;
+    under.locked = true;
+    assert_int_equal(queue_lock_dir(&options, &lock, error), 0);
+    assert_int_equal(queue_lock_dir(&options, &again, error), -EWOULDBLOCK);
+    assert_non_null(strstr(error, "in use"));
+    for (int i = 0; i < 2; i++) {                    /* what it opens and closes leaves the lock alone */
+        assert_int_equal(queue_open(&under, &q, NULL, error), 0);
+        assert_int_equal(queue_open(&options, &second, NULL, error), -EWOULDBLOCK);
+        queue_close(q);
+        assert_int_equal(queue_open(&options, &second, NULL, error), -EWOULDBLOCK);
+    }
+    assert_int_equal(file_close(lock), 0);
+    queue_close(open_queue());
+}
+
 static enum file_system fake_kind;
 
 static int fake_open(const char *path)
@@ -471,6 +493,7 @@ static void test_damage_keeps_bodies(void **state) { (void)state; run(damage_kee
 static void test_damage_is_met_later(void **state) { (void)state; run(damage_is_met_later); }
 static void test_ids_never_come_again(void **state) { (void)state; run(ids_never_come_again); run_with_scans(ids_never_come_again); }
 static void test_one_at_a_time(void **state) { (void)state; run(one_at_a_time); }
+static void test_locked_beforehand(void **state) { (void)state; run(locked_beforehand); }
 static void test_reads_side_by_side(void **state) { (void)state; run(reads_side_by_side); }
 
 /* Whatever a record says, and wherever the clock was set to meanwhile. */
@@ -511,6 +534,7 @@ int main(void)
         cmocka_unit_test(test_damage_is_met_later),
         cmocka_unit_test(test_ids_never_come_again),
         cmocka_unit_test(test_one_at_a_time),
+        cmocka_unit_test(test_locked_beforehand),
         cmocka_unit_test(due_times),
         cmocka_unit_test(where_a_queue_may_be),
     };
