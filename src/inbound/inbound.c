@@ -1,7 +1,7 @@
 /*
  * Start and stop of all that comes in.
  *
- * Each loop has its own sockets on the same addresses (SO_REUSEPORT), its own sessions, and nothing is shared between
+ * Each loop has its own sockets on the same addresses (inbound/sockets.h), its own sessions, and nothing is shared between
  * loops but the queue, the counters of sessions and the snapshot of the configuration. What must be done on a loop is done
  * by a task started there; so no lock and no wake across threads is needed. Runs in the worker.
  */
@@ -19,8 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMTP_PORT         25
-#define LMTP_SOCKET_MODE  0660               /* for the mail system: who may open it may send to anywhere, as much as he likes */
 #define FILES_THREADS     2              /* they look for Maildirs: short reads of directories */
 #define FILES_QUEUE_MAX   10000
 #define START_RETRY_NS    (10 * NS_PER_MS)
@@ -49,7 +47,7 @@ struct inbound {
     size_t               address_count;
 };
 
-static int  bind_all(struct inbound *in, const struct conf *c, char error[256]);
+static void take_sockets(struct inbound *in, struct inbound_sockets *sockets);
 static void start_on_loop(unsigned index, const char *name, task_fn *fn, void *arg);
 static void begin_loop(void *arg);
 static void end_loop(void *arg);
@@ -70,7 +68,7 @@ static void inbound_free(struct inbound *in)
     free(in);
 }
 
-static struct inbound *inbound_new(struct queue *q, const struct conf *c)
+static struct inbound *inbound_new(struct queue *q, const struct conf *c, size_t listeners_max)
 {
     struct inbound *in = calloc(1, sizeof *in);
 
@@ -81,15 +79,14 @@ static struct inbound *inbound_new(struct queue *q, const struct conf *c)
     in->files = offload_new("files", FILES_THREADS, FILES_QUEUE_MAX);
     in->rates = rate_new(SUBMISSION_NAMES_MAX);
     in->limits = in->limit.limits = limits_new();
-    in->addresses = calloc(c->listener_count + 1, sizeof *in->addresses);
     in->loops = calloc(loop_count(), sizeof *in->loops);
-    bool ok = in->files != NULL && in->rates != NULL && in->limits != NULL && in->addresses != NULL && in->loops != NULL;
+    bool ok = in->files != NULL && in->rates != NULL && in->limits != NULL && in->loops != NULL;
     for (unsigned i = 0; ok && i < loop_count(); i++) {
         struct inbound_loop *l = &in->loops[in->loop_count++];
         l->in = in;
         l->shared = (struct session_shared){ .queue = q, .files = in->files, .submit = &in->submit, .rates = in->rates,
                                               .limits = in->limits, .stop_deadline_ns = TASK_FOREVER };
-        l->listeners = calloc(c->listener_count + 1, sizeof *l->listeners);
+        l->listeners = calloc(listeners_max, sizeof *l->listeners);
         ok = l->listeners != NULL;
     }
     if (ok)
@@ -105,32 +102,44 @@ static void close_sockets(struct inbound_loop *l)
     l->listener_count = 0;
 }
 
-int inbound_start(struct queue *q, struct inbound **out, char error[256])
+/* The sockets are taken when nothing can fail any more. */
+int inbound_start_on(struct queue *q, struct inbound_sockets *sockets, struct inbound **out, char error[256])
 {
     struct conf *c = conf_current();
-    struct inbound *in = inbound_new(q, c);
+    struct inbound *in = inbound_new(q, c, sockets->conf->listener_count + 1);
     int r = -ENOMEM;
 
-    assert(loop_index() == 0);
+    assert(loop_index() == 0 && sockets->loops == loop_count());
     snprintf(error, 256, "no memory");
     if (in != NULL)
         r = certificates_new(c, in->files, &in->certificates, error);
-    if (r == 0)
-        r = bind_all(in, c, error);
     conf_unref(c);
     if (r < 0) {
-        for (unsigned i = 0; in != NULL && i < in->loop_count; i++)
-            close_sockets(&in->loops[i]);
         if (in != NULL)
             inbound_free(in);
         return r;
     }
+    take_sockets(in, sockets);
     for (unsigned i = 0; i < in->loop_count; i++) {
         start_on_loop(i, "inbound", begin_loop, &in->loops[i]);
         in->running++;
     }
     *out = in;
     return 0;
+}
+
+int inbound_start(struct queue *q, struct inbound **out, char error[256])
+{
+    struct conf *c = conf_current();
+    struct inbound_sockets *sockets;
+
+    int r = inbound_bind(c, loop_count(), &sockets, error);
+    conf_unref(c);
+    if (r < 0)
+        return r;
+    r = inbound_start_on(q, sockets, out, error);
+    inbound_unbind(sockets);
+    return r;
 }
 
 /* -- sockets ------------------------------------------------------------------------------------------------------------ */
@@ -145,72 +154,17 @@ static void add_listener(struct inbound_loop *l, struct net_listener *socket, co
     };
 }
 
-/* Sockets that share an address among our loops would share it with another server of the same user too, and each would get some of the
- * clients. One that shares with nobody tells. */
-static int check_free(const struct net_addr *at)
+/* Hands each socket to its loop; from then on it is inbound's. */
+static void take_sockets(struct inbound *in, struct inbound_sockets *sockets)
 {
-    struct net_listener *socket;
-    int r = net_addr_port(at) == 0 ? 0 : net_listen(at, false, &socket);
-
-    if (r == 0 && net_addr_port(at) != 0)
-        net_listener_close(socket);
-    return r;
-}
-
-/* The first loop's socket picks the port where it is 0; the others share it. */
-static int bind_address(struct inbound *in, const struct conf_listener *listener, char error[256])
-{
-    struct net_addr at;
-    struct net_listener *socket;
-    int r = net_addr_parse(listener->address, SMTP_PORT, &at) ? 0 : -EINVAL;
-
-    if (r == 0)
-        r = check_free(&at);
-    for (unsigned i = 0; r == 0 && i < in->loop_count; i++) {
-        r = net_listen(&at, in->loop_count > 1, &socket);
-        if (r < 0)
-            break;
-        add_listener(&in->loops[i], socket, listener);
-        net_listener_addr(socket, &at);
+    for (size_t i = 0; i < sockets->bound_count; i++) {
+        struct inbound_bound *b = &sockets->bound[i];
+        add_listener(&in->loops[b->loop], b->socket, b->listener);
+        b->socket = NULL;
     }
-    if (r < 0) {
-        snprintf(error, 256, "cannot listen on %" STR_FMT " (%" STR_FMT "): %s", STR_ARG(listener->address), STR_ARG(listener->name), strerror(-r));
-        return r;
-    }
-    in->addresses[in->address_count++] = at;
-    return 0;
-}
-
-/* listener is NULL for the submit socket. */
-static int bind_path(struct inbound *in, const char *path, unsigned mode, const struct conf_listener *listener, char error[256])
-{
-    struct net_listener *socket;
-
-    int r = net_listen_unix(path, mode, &socket);
-    if (r < 0) {
-        snprintf(error, 256, "cannot listen on %s: %s", path, strerror(-r));
-        return r;
-    }
-    add_listener(&in->loops[0], socket, listener);
-    return 0;
-}
-
-static int bind_listener(struct inbound *in, const struct conf_listener *listener, char error[256])
-{
-    if (listener->path != NULL)
-        return bind_path(in, listener->path, LMTP_SOCKET_MODE, listener, error);
-    return bind_address(in, listener, error);
-}
-
-static int bind_all(struct inbound *in, const struct conf *c, char error[256])
-{
-    int r = 0;
-
-    for (size_t i = 0; r == 0 && i < c->listener_count; i++)
-        r = bind_listener(in, &c->listeners[i], error);
-    if (r == 0 && c->submit_socket[0] != '\0')
-        r = bind_path(in, c->submit_socket, SUBMIT_SOCKET_MODE, NULL, error);
-    return r;
+    in->addresses = sockets->addresses;
+    in->address_count = sockets->address_count;
+    sockets->addresses = NULL;
 }
 
 size_t inbound_listeners(const struct inbound *in) { return in->address_count; }

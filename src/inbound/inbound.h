@@ -7,6 +7,7 @@
 #ifndef INBOUND_INBOUND_H
 #define INBOUND_INBOUND_H
 
+#include "inbound/sockets.h"
 #include "queue/queue.h"
 #include "run/net.h"
 
@@ -15,6 +16,10 @@ struct inbound;
 /* Binds every address of the configuration in force, then accepts on all loops. Call on loop 0, in a task. On error nothing
  * listens, and error says which address and why. */
 int inbound_start(struct queue *q, struct inbound **out, char error[256]);
+
+/* The same on sockets that were bound beforehand, for as many loops as there are; it takes them out of `sockets`, which stays the
+ * caller's (inbound_unbind). On error they are all still there. */
+int inbound_start_on(struct queue *q, struct inbound_sockets *sockets, struct inbound **out, char error[256]);
 
 /* Stops accepting; idle sessions get 421 4.3.2, others when their command is done, at the latest after shutdown_grace. Awaits
  * the last one, then frees. On loop 0, in a task; ignores the task's cancellation. NULL is fine. */

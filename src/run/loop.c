@@ -322,12 +322,13 @@ static int loop_new(const struct loop_driver *driver)
     return 0;
 }
 
-static unsigned cores(void)
+unsigned loop_cores(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) < 0)
         return 1;                                /* more than CPU_SETSIZE of them: the caller may say how many it wants */
-    return (unsigned)CPU_COUNT(&set);
+    unsigned count = (unsigned)CPU_COUNT(&set);
+    return count < LOOPS_MAX ? count : LOOPS_MAX;
 }
 
 /* Loops, and the first task ready on loop 0. */
@@ -361,7 +362,7 @@ int loop_run(unsigned count, task_fn *first, void *arg)
     struct task *first_task;
     unsigned     started = 0;
     if (count == 0)
-        count = cores();
+        count = loop_cores();
     int r = loops_new(count < LOOPS_MAX ? count : LOOPS_MAX, NULL, first, arg, &first_task);
     if (r < 0)
         return r;

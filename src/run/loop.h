@@ -18,6 +18,7 @@ struct loop;
  * negative errno if the loops could not be made. Not reentrant; may be called again after it returned. */
 int loop_run(unsigned loops, task_fn *first, void *arg);
 
+unsigned     loop_cores(void);                   /* so many loops stand for 0: known before they run */
 unsigned     loop_count(void);
 unsigned     loop_index(void);                   /* of the calling loop thread */
 /* Start a task on another loop. 0, -EAGAIN at the limit of messages in flight, -ENOMEM. From any loop thread. */

@@ -1,0 +1,125 @@
+/*
+ * Binding what the configuration says. Each loop has its own sockets on the same addresses (SO_REUSEPORT); Unix sockets are loop 0's.
+ *
+ * Runs in the supervisor; in a simulated world, and in unit tests, where inbound runs.
+ */
+#include "inbound/sockets.h"
+#include "inbound/submit.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SMTP_PORT         25
+#define LMTP_SOCKET_MODE  0660               /* for the mail system: who may open it may send to anywhere, as much as he likes */
+
+void inbound_unbind(struct inbound_sockets *s)
+{
+    if (s == NULL)
+        return;
+    for (size_t i = 0; i < s->bound_count; i++)
+        net_listener_close(s->bound[i].socket);
+    conf_unref(s->conf);
+    free(s->bound);
+    free(s->addresses);
+    free(s);
+}
+
+static struct inbound_sockets *sockets_new(struct conf *c, unsigned loops)
+{
+    struct inbound_sockets *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return NULL;
+    s->conf = conf_ref(c);
+    s->loops = loops;
+    s->bound = calloc(loops * c->listener_count + 1, sizeof *s->bound);      /* and the submit socket */
+    s->addresses = calloc(c->listener_count + 1, sizeof *s->addresses);
+    if (s->bound != NULL && s->addresses != NULL)
+        return s;
+    inbound_unbind(s);
+    return NULL;
+}
+
+static void add(struct inbound_sockets *s, const struct conf_listener *listener, unsigned loop, struct net_listener *socket)
+{
+    s->bound[s->bound_count++] = (struct inbound_bound){ .listener = listener, .loop = loop, .socket = socket };
+}
+
+/* Sockets that share an address among our loops would share it with another server of the same user too, and each would get some of the
+ * clients. One that shares with nobody tells. */
+static int check_free(const struct net_addr *at)
+{
+    struct net_listener *socket;
+    int r = net_addr_port(at) == 0 ? 0 : net_listen(at, false, &socket);
+
+    if (r == 0 && net_addr_port(at) != 0)
+        net_listener_close(socket);
+    return r;
+}
+
+/* The first loop's socket picks the port where it is 0; the others share it. */
+static int bind_address(struct inbound_sockets *s, const struct conf_listener *listener, char error[256])
+{
+    struct net_addr at;
+    struct net_listener *socket;
+    int r = net_addr_parse(listener->address, SMTP_PORT, &at) ? 0 : -EINVAL;
+
+    if (r == 0)
+        r = check_free(&at);
+    for (unsigned i = 0; r == 0 && i < s->loops; i++) {
+        r = net_listen(&at, s->loops > 1, &socket);
+        if (r < 0)
+            break;
+        add(s, listener, i, socket);
+        net_listener_addr(socket, &at);
+    }
+    if (r < 0) {
+        snprintf(error, 256, "cannot listen on %" STR_FMT " (%" STR_FMT "): %s", STR_ARG(listener->address), STR_ARG(listener->name), strerror(-r));
+        return r;
+    }
+    s->addresses[s->address_count++] = at;
+    return 0;
+}
+
+/* listener is NULL for the submit socket. */
+static int bind_path(struct inbound_sockets *s, const char *path, unsigned mode, const struct conf_listener *listener, char error[256])
+{
+    struct net_listener *socket;
+
+    int r = net_listen_unix(path, mode, &socket);
+    if (r < 0) {
+        snprintf(error, 256, "cannot listen on %s: %s", path, strerror(-r));
+        return r;
+    }
+    add(s, listener, 0, socket);
+    return 0;
+}
+
+static int bind_listener(struct inbound_sockets *s, const struct conf_listener *listener, char error[256])
+{
+    if (listener->path != NULL)
+        return bind_path(s, listener->path, LMTP_SOCKET_MODE, listener, error);
+    return bind_address(s, listener, error);
+}
+
+int inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets **out, char error[256])
+{
+    struct inbound_sockets *s = sockets_new(c, loops);
+    int r = 0;
+
+    if (s == NULL) {
+        snprintf(error, 256, "no memory");
+        return -ENOMEM;
+    }
+    for (size_t i = 0; r == 0 && i < c->listener_count; i++)
+        r = bind_listener(s, &c->listeners[i], error);
+    if (r == 0 && c->submit_socket[0] != '\0')
+        r = bind_path(s, c->submit_socket, SUBMIT_SOCKET_MODE, NULL, error);
+    if (r < 0) {
+        inbound_unbind(s);
+        return r;
+    }
+    *out = s;
+    return 0;
+}

@@ -1,0 +1,31 @@
+/*
+ * The sockets that inbound listens on: bound before the loops run, so that a supervisor can hold them while workers come and go.
+ *
+ * A process that is forked has them too, and accepts from them; a connection that comes while nobody does waits in the kernel.
+ */
+#ifndef INBOUND_SOCKETS_H
+#define INBOUND_SOCKETS_H
+
+#include "conf/conf.h"
+#include "run/net.h"
+
+struct inbound_bound {
+    const struct conf_listener *listener;    /* of the configuration they were bound for; NULL: the submit socket */
+    unsigned                    loop;        /* who accepts */
+    struct net_listener        *socket;      /* owned, until inbound_start_on takes it */
+};
+
+struct inbound_sockets {
+    struct conf          *conf;              /* counted */
+    unsigned              loops;
+    struct inbound_bound *bound;             /* owned, as the next */
+    size_t                bound_count;
+    struct net_addr      *addresses;         /* of the configured listeners that have one */
+    size_t                address_count;
+};
+
+/* Binds every address of the configuration for so many loops, and listens. On error nothing does, and error says which address and why. */
+int  inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets **out, char error[256]);
+void inbound_unbind(struct inbound_sockets *s);                      /* those that are left are closed; NULL is fine */
+
+#endif
