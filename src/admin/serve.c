@@ -1,14 +1,16 @@
 /*
- * nightmail serve: the server. Brings its parts up in the order in which they need each other, waits for a signal, and
- * takes them down the other way round: nothing comes in any more before delivery stops, and the queue closes last.
+ * nightmail serve: the server. The supervisor reads the configuration, takes the lock and the listening sockets, and forks a worker.
+ * That brings its parts up in the order in which they need each other, waits for a signal, and takes them down the other way
+ * round: nothing comes in any more before delivery stops, and the queue closes last.
  *
  * SIGTERM, SIGINT: stop, with the grace period. SIGHUP: read the configuration again; a file that does not check leaves
- * the running one in force. Runs as the whole server while its processes are still one.
+ * the running one in force. Runs in the supervisor (at the end of this file) and in the worker (all the rest).
  */
 #include "admin/cli.h"
 #include "admin/commands.h"
 #include "admin/control.h"
 #include "admin/secrets.h"
+#include "admin/supervisor.h"
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
@@ -32,6 +34,8 @@
 
 #define ERRORS_MAX     (64 * 1024)
 #define ADDRESSES_MAX  1024
+#define LOCK_WAIT_NS   (3 * NS_PER_S)         /* the worker of a server that was killed may still be at its last write */
+#define LOCK_LOOK_NS   (10 * NS_PER_MS)
 #define BODY_MAX       (UINT64_C(4) << 30)   /* inbound holds message_size_max, which a reload may change; DSNs have their own limit */
 
 struct server {
@@ -41,6 +45,9 @@ struct server {
     struct outbound *outbound;
     struct control  *control;
     struct inbound  *inbound;
+    struct inbound_sockets *sockets;     /* owned; NULL once they are given up */
+    int              lock;               /* the data directory's; owned, -1: none */
+    bool             read_again;         /* a worker that follows a crashed one: the configuration may have changed since the start */
     bool             dns;
     int              code;
 };
@@ -132,21 +139,27 @@ static int start_tokens(struct server *s)
     return r < 0 ? fail(s, EX_OSERR, "oauth", strerror(-r)) : 0;
 }
 
+static struct queue_options queue_options_of(const struct conf *c)
+{
+    return (struct queue_options){
+        .dir = c->data_dir,
+        .segment_size = c->segment_size,
+        .free_floor = c->disk_free_min,
+        .message_size_max = BODY_MAX,
+        .unsafe_file_system = c->unsafe_file_system,
+        .locked = true,
+    };
+}
+
 static int start_queue(struct server *s)
 {
     char error[256];
     struct queue_recovery found;
-    struct queue_options options = {
-        .dir = s->conf->data_dir,
-        .segment_size = s->conf->segment_size,
-        .free_floor = s->conf->disk_free_min,
-        .message_size_max = BODY_MAX,
-        .unsafe_file_system = s->conf->unsafe_file_system,
-    };
+    struct queue_options options = queue_options_of(s->conf);
 
     int r = queue_open(&options, &s->queue, &found, error);
     if (r < 0)
-        return fail(s, r == -EWOULDBLOCK ? EX_TEMPFAIL : EX_OSERR, "queue", error);
+        return fail(s, EX_OSERR, "queue", error);
     log_event(LOG_INFO, "recovered", LOG_U64("messages", found.messages), LOG_U64("segments", found.segments), LOG_U64("sidecars", found.sidecars),
               LOG_U64("records", found.records),
               LOG_U64("torn-tails", found.torn_tails), LOG_U64("bad-records", found.bad_records), LOG_U64("abandoned", found.abandoned),
@@ -184,7 +197,7 @@ static int start_parts(struct server *s)
     if (s->conf->control_socket[0] != '\0' &&
         (r = control_start(s->conf->control_socket, s->conf->control_group, s->queue, &s->control)) < 0)
         return fail(s, EX_OSERR, s->conf->control_socket, strerror(-r));
-    if ((r = inbound_start(s->queue, &s->inbound, error)) < 0)
+    if ((r = inbound_start_on(s->queue, s->sockets, &s->inbound, error)) < 0)
         return fail(s, r == -EINVAL ? EX_CONFIG : EX_OSERR, "inbound", error);   /* -EINVAL: what a certificate's file holds */
     check_submit(s);
     return 0;
@@ -376,6 +389,8 @@ static void serve(void *arg)
     if (r < 0)
         fail(s, EX_OSERR, "signals", strerror(-r));
     else if (start_parts(s) == 0) {
+        if (s->read_again)
+            reload(s);
         say_ready(s);
         wait_for_end(s);
     }
@@ -383,6 +398,20 @@ static void serve(void *arg)
     if (s->code == EX_OK)
         log_event(LOG_INFO, "stopped");
 }
+
+/* The worker. */
+static int work(void *arg, unsigned crashes)
+{
+    struct server *s = arg;
+
+    s->read_again = crashes > 0;
+    conf_set_current(conf_ref(s->conf));
+    int r = loop_run(s->sockets->loops, serve, s);
+    conf_set_current(NULL);
+    return r < 0 ? cli_fail("serve", EX_OSERR, "cannot start: %s", strerror(-r)) : s->code;
+}
+
+/* -- the supervisor ------------------------------------------------------------------------------------------------------------ */
 
 static int load(struct server *s)
 {
@@ -395,10 +424,51 @@ static int load(struct server *s)
     return EX_CONFIG;
 }
 
+/* Sleeps while another server has it, for a moment. */
+static int take_lock(struct server *s)
+{
+    char error[256];
+    struct queue_options options = queue_options_of(s->conf);
+    int64_t deadline = clock_mono_ns() + LOCK_WAIT_NS;
+    int r;
+
+    while ((r = queue_lock_dir(&options, &s->lock, error)) == -EWOULDBLOCK && clock_mono_ns() < deadline)
+        if (supervisor_sleep(LOCK_LOOK_NS) != 0)
+            break;
+    return r < 0 ? fail(s, r == -EWOULDBLOCK ? EX_TEMPFAIL : EX_OSERR, "queue", error) : 0;
+}
+
+static int take_sockets(struct server *s)
+{
+    char error[256];
+
+    int r = inbound_bind(s->conf, loop_cores(), &s->sockets, error);
+    return r < 0 ? fail(s, EX_OSERR, "inbound", error) : 0;
+}
+
+/* While we hold a socket too, the kernel goes on taking connections for it, which nobody would greet. */
+static void give_up_sockets(void *arg)
+{
+    struct server *s = arg;
+
+    inbound_unbind(s->sockets);
+    s->sockets = NULL;
+}
+
+static int run(struct server *s)
+{
+    const struct supervised job = { .work = work, .stopping = give_up_sockets, .arg = s };
+
+    supervisor_begin();
+    if (take_lock(s) < 0 || take_sockets(s) < 0)
+        return s->code;
+    return supervisor_run(&job);
+}
+
 int cmd_serve(int argc, char **argv)
 {
     static const struct option options[] = { { "config", required_argument, NULL, 'c' }, { "help", no_argument, NULL, 'h' }, { 0 } };
-    struct server s = { .code = EX_OK };
+    struct server s = { .code = EX_OK, .lock = -1 };
     const char *given = NULL;
 
     for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
@@ -415,9 +485,9 @@ int cmd_serve(int argc, char **argv)
     if (code != EX_OK)
         return code;
     log_level_set(s.conf->log_level);
-    conf_set_current(conf_ref(s.conf));
-    int r = loop_run(0, serve, &s);
-    conf_set_current(NULL);
+    code = run(&s);
+    give_up_sockets(&s);
+    (void)file_close(s.lock);
     conf_unref(s.conf);
-    return r < 0 ? cli_fail("serve", EX_OSERR, "cannot start: %s", strerror(-r)) : s.code;
+    return code;
 }
