@@ -47,7 +47,7 @@ struct server {
     struct inbound  *inbound;
     struct inbound_sockets *sockets;     /* owned; NULL once they are given up */
     int              lock;               /* the data directory's; owned, -1: none */
-    bool             read_again;         /* a worker that follows a crashed one: the configuration may have changed since the start */
+    bool             reload_first;       /* before it is ready */
     bool             dns;
     int              code;
 };
@@ -58,7 +58,7 @@ static void usage(FILE *to)
           "Runs the mail server in the foreground; its log goes to standard error.\n\n"
           "  -c, --config FILE   default: $NIGHTMAIL_CONF, else " CLI_DEFAULT_CONF "\n\n"
           "SIGTERM stops it, SIGHUP makes it read its configuration again.\n"
-          "Exit: 0 stopped, 64 wrong use, 71 the system said no, 75 another server runs, 78 the configuration is wrong\n", to);
+          "Exit: 0 stopped, 64 wrong use, 70 a crash while stopping, 71 the system said no, 75 another server runs, 78 the configuration is wrong\n", to);
 }
 
 static int fail(struct server *s, int code, const char *what, const char *error)
@@ -389,7 +389,7 @@ static void serve(void *arg)
     if (r < 0)
         fail(s, EX_OSERR, "signals", strerror(-r));
     else if (start_parts(s) == 0) {
-        if (s->read_again)
+        if (s->reload_first)
             reload(s);
         say_ready(s);
         wait_for_end(s);
@@ -399,12 +399,38 @@ static void serve(void *arg)
         log_event(LOG_INFO, "stopped");
 }
 
+/* What the sockets and the lock were taken for. */
+static bool places_eq(const struct conf *a, const struct conf *b)
+{
+    return strcmp(a->data_dir, b->data_dir) == 0 && strcmp(a->submit_socket, b->submit_socket) == 0 && listeners_eq(a, b);
+}
+
+/* A worker that follows a crashed one starts with the file as it is now: the one of the start may name what has gone since. Where it
+ * asks for other sockets it is taken as by SIGHUP; where it does not check, the one of the start has to do. */
+static void read_again(struct server *s)
+{
+    CLEANUP_BUF struct buf error;
+    struct conf *c;
+
+    buf_init(&error, ERRORS_MAX);
+    if (cli_load_conf(s->path, &c, &error) < 0) {
+        say_refused(buf_str(&error));
+        return;
+    }
+    s->reload_first = !places_eq(s->conf, c);
+    conf_unref(s->reload_first ? c : s->conf);
+    if (!s->reload_first)
+        s->conf = c;
+}
+
 /* The worker. */
 static int work(void *arg, unsigned crashes)
 {
     struct server *s = arg;
 
-    s->read_again = crashes > 0;
+    if (crashes > 0)
+        read_again(s);
+    log_level_set(s->conf->log_level);
     conf_set_current(conf_ref(s->conf));
     int r = loop_run(s->sockets->loops, serve, s);
     conf_set_current(NULL);

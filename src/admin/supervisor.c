@@ -141,6 +141,12 @@ static int64_t pause_ns(unsigned in_a_row)
     return ns < PAUSE_MAX_NS ? ns : PAUSE_MAX_NS;
 }
 
+/* No memory, or no room for a process. At the start that is the end; later the next try is after the longest pause. Sleeps. */
+static bool wait_for_room(const struct supervisor *s)
+{
+    return s->crashes > 0 && supervisor_sleep(PAUSE_MAX_NS) == 0;
+}
+
 /* Sleeps. False: told to stop. */
 static bool recover(struct supervisor *s, int signo)
 {
@@ -162,8 +168,11 @@ int supervisor_run(const struct supervised *job)
     for (;;) {
         if (start_worker(&s, &code))
             return code;
-        if (s.worker < 0)
+        if (s.worker < 0) {
+            if (wait_for_room(&s))
+                continue;
             return EX_OSERR;
+        }
         int status = attend(&s);
         if (WIFEXITED(status))
             return WEXITSTATUS(status);
