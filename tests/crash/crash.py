@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """kill -9 under load: nothing acknowledged is lost, nothing is altered.
 
-    tests/crash/crash.py NIGHTMAIL [--rounds N] [--mode local|relay] [--seed N]
+    tests/crash/crash.py NIGHTMAIL [--rounds N] [--mode local|relay] [--victim server|worker] [--seed N]
 
 Twenty sessions send messages of 200 bytes to 300 KiB, each with a token and a text of known SHA-256, while the server is killed at
 random moments (some of them during its start) and started again. Mode `local` delivers to Maildirs; mode `relay` hands on to a
 `nightmail sink` that defers one recipient in five. At the end the queue drains and every text that came out is compared with what was
 sent. A message that was acknowledged must be there; one that was not may be there (its 250 was lost with the connection), whole.
+With `--victim worker` only the worker is killed, and its supervisor starts it again: then no connection may be refused either. Few
+rounds of that are enough, since the pauses grow.
 Duplicates are counted: a Maildir gets none, whenever the server dies; a next hop those whose delivery had just ended, at most one for each
 connection to it and kill.
 """
@@ -29,6 +31,7 @@ SESSIONS = 20
 CONNECTIONS_MAX = 20             # to the next hop: site_connections_max
 USERS = ["alice", "bob", "carol", "dave"]
 DRAIN_SECONDS = 120
+RESTART_SECONDS = 60             # the longest pause between two workers is 30
 
 
 class Server:
@@ -46,6 +49,20 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         return self.process.wait()
 
+    def worker(self):
+        """Its process id, once there is one."""
+        end = time.monotonic() + RESTART_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            pids = pathlib.Path("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)).read_text().split()
+            if pids:
+                return int(pids[0])
+            time.sleep(0.01)
+        return None
+
+    def crashes(self):
+        """What a supervisor said of workers that ended."""
+        return [line for line in self.log_path.read_text(errors="replace").splitlines() if " worker-crashed " in line]
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -60,6 +77,7 @@ class Ledger:
         self.sent = {}       # token -> sha256 of the text
         self.acked = set()
         self.refused = collections.Counter()
+        self.turned_away = 0  # connections that were refused
 
 
 def make_text(rng, size):
@@ -122,6 +140,9 @@ async def session(address, ledger, rng, domain, stop):
     while not stop.is_set():
         try:
             await converse(address, ledger, rng, domain)
+        except ConnectionRefusedError:
+            ledger.turned_away += 1
+            await asyncio.sleep(0.005)
         except (OSError, ConnectionError, asyncio.TimeoutError, ValueError):
             await asyncio.sleep(0.005)            # the server is down for a moment: knock again
 
@@ -136,10 +157,34 @@ async def kill_rounds(server, rounds, rng, problems):
         server.start()
 
 
+async def kill_worker_rounds(server, rounds, rng, problems):
+    for n in range(rounds):
+        await asyncio.sleep(rng.uniform(0.0, 0.06) if n % 5 == 4 else rng.uniform(0.5, 1.0))
+        worker = await asyncio.to_thread(server.worker)
+        if worker is None:
+            problems.append("round %d: there is no worker" % n)
+            return
+        os.kill(worker, signal.SIGKILL)
+        while os.path.exists("/proc/%d" % worker):
+            await asyncio.sleep(0.005)
+    await asyncio.to_thread(server.worker)
+
+
+async def wait_until_it_listens(address):
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(*address)
+            writer.close()
+            return
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+
+
 async def rounds_under_load(server, address, ledger, args, rng, domain, problems):
     stop = asyncio.Event()
+    await asyncio.wait_for(wait_until_it_listens(address), 30)
     sessions = [asyncio.create_task(session(address, ledger, random.Random(rng.getrandbits(64)), domain, stop)) for _ in range(SESSIONS)]
-    await kill_rounds(server, args.rounds, rng, problems)
+    await (kill_rounds if args.victim == "server" else kill_worker_rounds)(server, args.rounds, rng, problems)
     await asyncio.sleep(1)
     stop.set()
     await asyncio.wait(sessions, timeout=60)
@@ -225,6 +270,7 @@ def main():
     parser.add_argument("nightmail")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--mode", choices=["local", "relay"], default="local")
+    parser.add_argument("--victim", choices=["server", "worker"], default="server")
     parser.add_argument("--seed", type=int, default=None)
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.SystemRandom().getrandbits(32)
@@ -256,6 +302,12 @@ def main():
         if sink is not None:
             sink.terminate()
             sink.wait()
+
+    crashes = server.crashes()
+    if len(crashes) != (args.rounds if args.victim == "worker" else 0):
+        problems.append("workers crashed: %s" % crashes)
+    if args.victim == "worker" and ledger.turned_away > 0:
+        problems.append("%d connections were refused" % ledger.turned_away)
 
     verify = subprocess.run([binary, "journal", "verify", str(folder / "data")], capture_output=True, text=True)
     if verify.returncode != 0:

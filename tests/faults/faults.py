@@ -116,7 +116,7 @@ class Conversation(socketserver.StreamRequestHandler):
 
 class Server:
     def __init__(self, args, folder, next_hop):
-        self.args, self.folder, self.process = args, folder, None
+        self.args, self.folder, self.process, self.crashes = args, folder, None, 0
         self.shared = Shared(folder / "shared")
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
@@ -145,10 +145,15 @@ class Server:
         if self.process.poll() is not None:
             raise Violation(f"the server ended with {self.process.returncode}")
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1):
-                return True
+            with socket.create_connection(("127.0.0.1", self.port), 1) as s:
+                return s.recv(3) == b"220"           # the supervisor listens before there is a worker to greet
         except OSError:
             return False
+
+    def crashed(self):
+        """Since it was asked last: the log has a line more of it."""
+        before, self.crashes = self.crashes, (self.folder / "log").read_bytes().count(b" worker-crashed ")
+        return self.crashes > before
 
     def retry(self):
         def queue(*words):
@@ -268,6 +273,8 @@ def play(server, next_hop, n, kinds):
         server.shared.disarm()
         if server.process.poll() is not None:
             raise Violation(f"the server ended with {server.process.returncode}")
+        if server.crashed():
+            raise Violation("a worker crashed")
         failed = server.shared.failed()
         if code != 250 and failed is None:
             raise Violation(f"nothing failed, and the client heard {code}")

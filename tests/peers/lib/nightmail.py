@@ -69,12 +69,18 @@ class Nightmail:
     def said(self):
         return self.log.read_text(errors="replace")[-8000:] if self.log.exists() else ""
 
-    def stop(self):
-        """Its exit status; 0 when it stopped as it should."""
+    def crashes(self):
+        """How many workers have crashed since it was started; another one follows each."""
+        return self.log.read_bytes()[self._log_start:].count(b" worker-crashed ")
+
+    def stop(self, crashes=0):
+        """Its exit status; 0 when it stopped as it should. Failed when not so many workers have crashed."""
         if self.process is None:
             return 0
         status = end(self.process, 40)
         self.process = None
+        if self.crashes() != crashes:
+            raise Failed(f"a worker crashed\n{self.said()}")
         return status
 
     def __enter__(self):

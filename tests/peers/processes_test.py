@@ -1,0 +1,135 @@
+"""
+The server's processes: what a crash of the worker, and an end of the supervisor by force, leave behind.
+"""
+import os
+import signal
+import smtplib
+import socket
+
+import pytest
+
+from messages import message
+from nightmail import Nightmail
+from proc import children, wait_until
+
+BOB = "bob@here.example"
+ALICE = "alice@tester.example"
+
+
+@pytest.fixture
+def server(folder, addresses):
+    server = Nightmail(folder, addresses[0], users=[BOB], relay_host=f"[{addresses[1]}]:9").start()
+    yield server
+    if server.process is not None:
+        server.stop(server.crashes())
+
+
+def client(server):
+    return smtplib.SMTP(server.address, server.port, timeout=30)
+
+
+def worker_of(server):
+    [worker] = wait_until(lambda: children(server.process.pid), 10, server.said)
+    return worker
+
+
+def crash(server, signo=signal.SIGSEGV):
+    worker, before = worker_of(server), server.crashes()
+    os.kill(worker, signo)
+    wait_until(lambda: server.crashes() > before, 10, server.said)
+    return worker
+
+
+@pytest.mark.parametrize("signo", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_crashes_is_followed_by_another(server, signo):
+    with client(server) as waiting:
+        waiting.sendmail(ALICE, "carol@far.example", message("plain"))      # stays: nobody listens at the relay
+    before = sorted(item["id"] for item in server.queued())
+    if signo == signal.SIGTERM:                         # not a crash: it stops in good order, and the server with it
+        os.kill(worker_of(server), signo)
+        assert server.process.wait(30) == 0 and server.stop() == 0
+        return
+    crashed = crash(server, signo)
+    with client(server) as again:                       # at once: it may still be starting, and then the connection waits
+        again.sendmail(ALICE, BOB, message("plain"))
+    assert worker_of(server) != crashed
+    wait_until(lambda: len(server.mails(BOB)) == 1 and sorted(item["id"] for item in server.queued()) == before, 30, server.said)
+    assert f"signal={int(signo)} " in server.said()
+    assert server.stop(crashes=1) == 0
+
+
+def test_no_connection_is_refused_while_there_is_no_worker(server):
+    for _ in range(4):
+        crash(server)
+    waiting = [client_socket(server) for _ in range(20)]                    # in the pause: 400 ms
+    for s in waiting:
+        s.settimeout(30)
+        assert s.recv(4) == b"220 "
+        s.close()
+    assert server.stop(crashes=4) == 0
+
+
+def client_socket(server):
+    return socket.create_connection((server.address, server.port), 5)
+
+
+def test_it_stops_in_a_pause(server):
+    for _ in range(5):
+        crash(server)
+    assert not children(server.process.pid)             # the pause is 800 ms now
+    server.process.terminate()
+    assert server.process.wait(5) == 0
+    assert server.stop(crashes=5) == 0
+
+
+def test_the_next_worker_has_the_configuration_that_was_in_force(server):
+    server.conf.write_text(server.conf.read_text().replace("nightmail.example", "renamed.example"))
+    os.kill(server.process.pid, signal.SIGHUP)
+    wait_until(lambda: "reloaded" in server.said(), 10, server.said)
+    crash(server)
+    wait_until(lambda: server.said().count(" ready ") == 2, 10, server.said)
+    with client(server) as c:
+        assert c.ehlo()[1].startswith(b"renamed.example")
+    server.conf.write_text("nonsense = 1\n")            # nobody has asked for it to be read
+    crash(server)
+    wait_until(lambda: server.said().count(" ready ") == 3, 20, server.said)
+    assert "reload-refused" in server.said()
+    with client(server) as c:
+        assert c.noop()[0] == 250
+    assert server.stop(crashes=2) == 0
+
+
+def test_nothing_is_left_of_a_server_that_was_killed(server):
+    worker = worker_of(server)
+    address, port = server.address, server.port
+    server.conf.write_text(server.conf.read_text().replace(f"{address}:0", f"{address}:{port}"))
+    server.process.kill()
+    server.process.wait()
+    server.start()                                      # waits for the lock if it must
+    assert server.port == port
+    assert not os.path.exists(f"/proc/{worker}") or worker in children(1)
+    with client(server) as c:
+        c.sendmail(ALICE, BOB, message("plain"))
+    wait_until(lambda: len(server.mails(BOB)) == 1, 30, server.said)
+    assert server.stop() == 0
+
+
+def test_a_server_that_stops_takes_no_connections(server):
+    """Also not into the kernel's queue: the supervisor has let go of its sockets."""
+    c = client(server)
+    assert [c.ehlo()[0], c.mail(ALICE)[0], c.rcpt(BOB)[0], c.docmd("DATA")[0]] == [250, 250, 250, 354]   # keeps the worker for its grace period
+    server.process.terminate()
+    wait_until(lambda: refused(server), 10, server.said)
+    assert server.process.poll() is None
+    c.send("Subject: late\r\n\r\nhello\r\n.\r\n")
+    assert c.getreply()[0] == 250
+    c.close()
+    assert server.stop() == 0
+
+
+def refused(server):
+    try:
+        client_socket(server).close()
+    except ConnectionRefusedError:
+        return True
+    return False
