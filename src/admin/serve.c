@@ -21,6 +21,7 @@
 #include "lookup/token_check.h"
 #include "outbound/outbound.h"
 #include "queue/queue.h"
+#include "run/crash.h"
 #include "run/dns.h"
 #include "run/file.h"
 #include "run/keeper.h"
@@ -431,6 +432,7 @@ static int work(void *arg, unsigned crashes)
     if (crashes > 0)
         read_again(s);
     log_level_set(s->conf->log_level);
+    crash_report_begin();
     conf_set_current(conf_ref(s->conf));
     int r = loop_run(s->sockets->loops, serve, s);
     conf_set_current(NULL);

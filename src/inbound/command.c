@@ -100,6 +100,7 @@ static struct reply dispatch(struct session *s, const struct smtp_line *command)
 {
     const struct verb_row *row = &verbs[command->verb];
 
+    task_note(smtp_verb_name(command->verb));
     if (command->verb == VERB_UNKNOWN)
         return reply(500, "5.5.2", "I do not know that command");
     if (session_is_lmtp(s) && (row->when & NOT_IN_LMTP))    /* that the two protocols are not taken for each other (RFC 2033, 4.1) */

@@ -7,6 +7,7 @@
  */
 #include "base/log.h"
 #include "base/metrics.h"
+#include "run/crash.h"
 #include "run/task_internal.h"
 #include "run/thread.h"
 #include <assert.h>
@@ -248,10 +249,12 @@ static void loop_enter(struct loop *l)
 {
     loop_here = l;
     context_adopt(&l->context);
+    crash_thread_begin();
 }
 
 static void loop_leave(struct loop *l)
 {
+    crash_thread_end();
     context_free(&l->context);
     loop_here = NULL;
 }

@@ -140,6 +140,11 @@ void task_owner_set(void *owner)
     running()->owner = owner;
 }
 
+void task_note(const char *note)
+{
+    running()->note = note;
+}
+
 void task_trim_stack(void)
 {
     stack_trim(&running()->stack);

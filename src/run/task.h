@@ -28,6 +28,9 @@ int task_start(const char *name, task_fn *fn, void *arg);
 struct task *task_self(void);            /* NULL outside a task */
 const char  *task_name(const struct task *t);
 
+/* What the calling task is at, for the report of a crash: a literal, with nothing of anybody's in it. NULL: nothing. */
+void task_note(const char *note);
+
 /* A pointer that a task hands on to every task it starts: whose task it is, where several servers share one process (the tests of whole
  * worlds). NULL at first. */
 void *task_owner(void);

@@ -25,7 +25,8 @@ enum task_state {
 /* All fields but the remote ones belong to the loop's thread. tools/gdb reads name, state, context and the list. */
 struct task {
     struct context     context;
-    const char        *name;         /* borrowed: a literal */
+    const char        *name;         /* borrowed: a literal, as the next */
+    const char        *note;         /* task_note; NULL: nothing */
     task_fn           *fn;
     void              *arg;
     void              *owner;        /* handed on to those it starts */
