@@ -36,7 +36,7 @@
 #define ERRORS_MAX     (64 * 1024)
 #define ADDRESSES_MAX  1024
 #define LOCK_WAIT_NS   (3 * NS_PER_S)         /* the worker of a server that was killed may still be at its last write */
-#define LOCK_LOOK_NS   (10 * NS_PER_MS)
+#define LOCK_LOOK_NS   (25 * NS_PER_MS)
 #define BODY_MAX       (UINT64_C(4) << 30)   /* inbound holds message_size_max, which a reload may change; DSNs have their own limit */
 
 struct server {
@@ -471,7 +471,7 @@ static int take_sockets(struct server *s)
     char error[256];
 
     int r = inbound_bind(s->conf, loop_cores(), &s->sockets, error);
-    return r < 0 ? fail(s, EX_OSERR, "inbound", error) : 0;
+    return r < 0 ? fail(s, r == -EINVAL ? EX_CONFIG : EX_OSERR, "inbound", error) : 0;
 }
 
 /* While we hold a socket too, the kernel goes on taking connections for it, which nobody would greet. */

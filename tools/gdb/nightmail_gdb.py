@@ -9,7 +9,8 @@ Parked tasks in gdb, of a live process and of a core file; x86-64 and arm64.
 A parked task's registers lie on its stack, where context_swap (src/run/context.c) pushed them. No register is written, so this
 works in a core too: for the time of one backtrace an unwinder says of the selected thread's innermost frame that its
 caller is the parked task. The core must be the kernel's (kill -ABRT): gdb's own gcore leaves out mappings with guard pages,
-which is where the stacks are. With TASKS=threads tasks are threads: `thread apply all bt` shows them; the list works all the same.
+which is where the stacks are. A server's tasks are in its worker: attach to that, or `set follow-fork-mode child`.
+With TASKS=threads tasks are threads: `thread apply all bt` shows them; the list works all the same.
 """
 import gdb
 from gdb.unwinder import Unwinder, register_unwinder
