@@ -291,7 +291,7 @@ def main():
         asyncio.run(rounds_under_load(server, ("127.0.0.1", port), ledger, args, rng, "crash.example", problems))
         if server.process.poll() is not None:
             problems.append("the server ended by itself: %s" % server.process.returncode)
-        if not drain(binary, conf):
+        elif not drain(binary, conf):
             problems.append("the queue does not drain")
         code = server.stop()
         if code != 0:
