@@ -141,12 +141,6 @@ static int64_t pause_ns(unsigned in_a_row)
     return ns < PAUSE_MAX_NS ? ns : PAUSE_MAX_NS;
 }
 
-/* No memory, or no room for a process. At the start that is the end; later the next try is after the longest pause. Sleeps. */
-static bool wait_for_room(const struct supervisor *s)
-{
-    return s->crashes > 0 && supervisor_sleep(PAUSE_MAX_NS) == 0;
-}
-
 /* Sleeps. False: told to stop. */
 static bool recover(struct supervisor *s, int signo)
 {
@@ -154,10 +148,30 @@ static bool recover(struct supervisor *s, int signo)
 
     s->crashes++;
     s->in_a_row = lived_ns < CALM_NS ? s->in_a_row + 1 : 1;
-    int64_t pause = pause_ns(s->in_a_row);
+    int64_t pause = s->stopping ? 0 : pause_ns(s->in_a_row);
     log_event(LOG_ERROR, "worker-crashed", LOG_I64("signal", signo), LOG_Z("text", strsignal(signo)), LOG_I64("pid", s->worker),
               LOG_I64("lived-ms", lived_ns / NS_PER_MS), LOG_U64("crashes", s->crashes), LOG_I64("restart-in-ms", pause / NS_PER_MS));
-    return supervisor_sleep(pause) == 0;
+    return !s->stopping && supervisor_sleep(pause) == 0;
+}
+
+/* There was no memory, or no room for a process: the end at the start; later another try, after the longest pause. Sleeps. False: the end. */
+static bool wait_for_room(const struct supervisor *s, int *out_code)
+{
+    *out_code = s->crashes == 0 ? EX_OSERR : EX_OK;
+    return s->crashes > 0 && supervisor_sleep(PAUSE_MAX_NS) == 0;
+}
+
+/* False: the worker has none to follow it. */
+static bool wait_for_end(struct supervisor *s, int *out_code)
+{
+    int status = attend(s);
+
+    if (WIFEXITED(status)) {
+        *out_code = WEXITSTATUS(status);
+        return false;
+    }
+    *out_code = s->stopping ? EX_SOFTWARE : EX_OK;
+    return recover(s, WTERMSIG(status));
 }
 
 int supervisor_run(const struct supervised *job)
@@ -168,19 +182,7 @@ int supervisor_run(const struct supervised *job)
     for (;;) {
         if (start_worker(&s, &code))
             return code;
-        if (s.worker < 0) {
-            if (wait_for_room(&s))
-                continue;
-            return EX_OSERR;
-        }
-        int status = attend(&s);
-        if (WIFEXITED(status))
-            return WEXITSTATUS(status);
-        if (s.stopping) {
-            log_event(LOG_ERROR, "worker-crashed", LOG_I64("signal", WTERMSIG(status)), LOG_I64("pid", s.worker));
-            return EX_SOFTWARE;
-        }
-        if (!recover(&s, WTERMSIG(status)))
-            return EX_OK;
+        if (s.worker < 0 ? !wait_for_room(&s, &code) : !wait_for_end(&s, &code))
+            return code;
     }
 }
