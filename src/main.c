@@ -40,6 +40,8 @@ int main(int argc, char **argv)
     const char *self = slash != NULL ? slash + 1 : argc > 0 ? argv[0] : "";
     if (strcmp(self, "sendmail") == 0)
         return cmd_sendmail(argc, argv);
+    if (strcmp(self, "mailq") == 0)
+        return cmd_mailq(argc, argv);
     if (argc < 2) {
         usage(stderr);
         return EX_USAGE;

@@ -5,9 +5,14 @@
  * a value can end one. A connection may carry many requests, one after the other. The process that listens is the worker.
  * No message is longer than CONTROL_MESSAGE_MAX: lists come in pages; of recipients, "next" says where the next page begins.
  *
- *     {"do": "queue.list", "after": "0", "max": 100}   ->  {"ok": true, "items": [...]}
+ *     {"do": "queue.list", "after": "0", "max": 100}   ->  {"ok": true, "items": [...], "after": "01J...", "done": false}
  *     {"do": "queue.show", "id": "01J...", "first": 0} ->  {"ok": true, "item": {...}, "recipients": [...], "next": 2000}
  *     {"do": "queue.hold", "id": "01J..."}             ->  {"ok": true} or {"ok": false, "error": "no such message"}
+ *
+ * With a "filter" (admin/filter.h), list, hold, release, retry and delete are for all messages that it means, page by page: the next
+ * request has the "after" of the answer, until one is "done". "looked" says at how many messages of "total" an answer has looked, and an
+ * answer comes after some time even if none of them was meant; "unreadable" are those whose record could not be read, and which
+ * were left alone. An item that could not be changed has an "error".
  */
 #ifndef ADMIN_CONTROL_H
 #define ADMIN_CONTROL_H
@@ -18,6 +23,7 @@
 
 #define CONTROL_MESSAGE_MAX (4 * 1024 * 1024)
 #define CONTROL_SESSIONS_MAX 32
+#define CONTROL_NO_MESSAGE   "no such message"   /* an error that clients know */
 
 /* -- the server's side ---- */
 

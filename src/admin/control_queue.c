@@ -3,6 +3,7 @@
  */
 #include "admin/control.h"
 #include "admin/control_internal.h"
+#include "admin/filter.h"
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/metrics.h"
@@ -11,48 +12,46 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LIST_MAX        1000             /* items in one answer; the client asks on from the last */
 #define SHOW_MEMORY_MAX (64 * 1024 * 1024)
 #define SHOW_PAGE_MAX   (CONTROL_MESSAGE_MAX / 2)   /* bytes of recipients in one answer; likewise */
 #define ESCAPED         6                /* bytes of JSON that a byte can become */
 #define RCPT_OVERHEAD   256              /* names of the members, and a state */
 
+json_t *control_refuse(struct str why)
+{
+    return json_pack("{s:b, s:o}", "ok", 0, "error", control_string(why));
+}
+
 static json_t *refuse(const char *why)
 {
-    return json_pack("{s:b, s:s}", "ok", 0, "error", why);
+    return control_refuse(str_of(why));
+}
+
+const char *control_error(int r)
+{
+    switch (r) {
+    case -ENOENT: return CONTROL_NO_MESSAGE;
+    case -EBUSY:  return "it is being delivered right now";
+    }
+    return strerror(-r);
 }
 
 static json_t *result_of(int r)
 {
-    switch (r) {
-    case 0:       return json_pack("{s:b}", "ok", 1);
-    case -ENOENT: return refuse("no such message");
-    case -EBUSY:  return refuse("it is being delivered right now");
-    }
-    return refuse(strerror(-r));
+    return r == 0 ? json_pack("{s:b}", "ok", 1) : refuse(control_error(r));
 }
 
-static bool id_of(const json_t *request, const char *key, uint64_t *out)
+bool control_get_id(const json_t *request, const char *key, uint64_t *out)
 {
     const char *text = json_string_value(json_object_get(request, key));
     return text != NULL && codec_id_parse(str_of(text), out);
 }
 
-static json_t *id_string(uint64_t id)
+json_t *control_id(uint64_t id)
 {
     char text[CODEC_ID_LEN + 1];
     codec_id_format(id, text);
     return json_string(text);
-}
-
-static const char *state_name(enum message_state state)
-{
-    switch (state) {
-    case MESSAGE_WAITING: return "waiting";
-    case MESSAGE_CLAIMED: return "delivering";
-    case MESSAGE_HELD:    return "held";
-    }
-    return "";
 }
 
 static const char *rcpt_state_name(enum rcpt_state state)
@@ -75,34 +74,15 @@ static json_t *address_string(const struct address *addr)
     return control_string(buf_str(&text));
 }
 
-static json_t *item_object(const struct queue_item *item)
+json_t *control_item(const struct queue_item *item)
 {
-    return json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "id", id_string(item->id), "state", state_name(item->state), "attempts",
+    return json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "id", control_id(item->id), "state", filter_state_name(item->state), "attempts",
                      (json_int_t)item->attempts, "pending", (json_int_t)item->rcpts_pending, "recipients", (json_int_t)item->rcpts_total,
                      "arrived_ns", (json_int_t)item->arrived_wall_ns, "due_ns", (json_int_t)item->due_wall_ns, "size",
                      (json_int_t)item->size);
 }
 
 /* -- requests -------------------------------------------------------------------------------------------------------------- */
-
-static json_t *do_list(struct queue *q, const json_t *request)
-{
-    uint64_t after = 0;
-    (void)id_of(request, "after", &after);                    /* absent: from the beginning */
-    json_int_t max = json_integer_value(json_object_get(request, "max"));
-    if (max <= 0 || max > LIST_MAX)
-        max = LIST_MAX;
-    CLEANUP_FREE struct queue_item *items = calloc((size_t)max, sizeof(*items));
-    json_t *list = json_array();
-    if (items == NULL || list == NULL) {
-        json_decref(list);
-        return NULL;
-    }
-    size_t n = queue_list(q, after, items, (size_t)max);
-    for (size_t i = 0; i < n; i++)
-        (void)json_array_append_new(list, item_object(&items[i]));
-    return json_pack("{s:b, s:I, s:o}", "ok", 1, "total", (json_int_t)queue_count(q), "items", list);
-}
 
 static json_t *recipient_object(const struct queue_details *d, size_t i)
 {
@@ -138,7 +118,7 @@ static json_t *details_object(const struct queue_details *d, size_t first)
 {
     size_t next = first;
     json_t *recipients = recipients_array(d, &next);
-    json_t *answer = json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "item", item_object(&d->item), "from",
+    json_t *answer = json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "item", control_item(&d->item), "from",
                                address_string(&d->env.sender), "client", control_string(d->env.client_ip), "helo",
                                control_string(d->env.helo), "login", control_string(d->env.login), "recipients", recipients);
     if (next > first && next < d->env.rcpt_count)
@@ -149,7 +129,7 @@ static json_t *details_object(const struct queue_details *d, size_t first)
 static json_t *do_show(struct queue *q, const json_t *request)
 {
     uint64_t id;
-    if (!id_of(request, "id", &id))
+    if (!control_get_id(request, "id", &id))
         return refuse("that is no queue id");
     json_int_t first = json_integer_value(json_object_get(request, "first"));
     if (first < 0)
@@ -166,7 +146,9 @@ static json_t *do_show(struct queue *q, const json_t *request)
 static json_t *change(struct queue *q, const json_t *request, int (*fn)(struct queue *, uint64_t))
 {
     uint64_t id;
-    return id_of(request, "id", &id) ? result_of(fn(q, id)) : refuse("that is no queue id");
+    if (json_object_get(request, "filter") != NULL)
+        return control_change(q, request, fn);
+    return control_get_id(request, "id", &id) ? result_of(fn(q, id)) : refuse("that is no queue id");
 }
 
 static json_t *do_hold(struct queue *q, const json_t *request) { return change(q, request, queue_hold); }
@@ -187,13 +169,13 @@ static const struct {
     const char *name;
     json_t *(*fn)(struct queue *q, const json_t *request);
 } requests[] = {
-    { "queue.list",    do_list    },
-    { "queue.show",    do_show    },
-    { "queue.hold",    do_hold    },
-    { "queue.release", do_release },
-    { "queue.retry",   do_retry   },
-    { "queue.delete",  do_delete  },
-    { "metrics",       do_metrics },
+    { "queue.list",    control_list },
+    { "queue.show",    do_show      },
+    { "queue.hold",    do_hold      },
+    { "queue.release", do_release   },
+    { "queue.retry",   do_retry     },
+    { "queue.delete",  do_delete    },
+    { "metrics",       do_metrics   },
 };
 
 json_t *control_answer(struct queue *q, const json_t *request)

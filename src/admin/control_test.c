@@ -1,6 +1,6 @@
 /*
- * The control socket with messages of very many recipients: each answer keeps its limit, and together they tell of all. In the
- * simulated world.
+ * The control socket with messages of very many recipients: each answer keeps its limit, and together they tell of all; and with
+ * filters. In the simulated world.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -117,10 +117,141 @@ static void answers_come_in_pages(void **state)
     sim_end();
 }
 
+/* ---- filters ---- */
+
+#define MESSAGES 150                                 /* more than two slices of the index */
+
+static char ids[MESSAGES][CODEC_ID_LEN + 1];
+
+/* Every third goes to c.example. */
+static void put_many(void)
+{
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        struct scene_message message = { .sender = "ann@us.example", .rcpts = "bob@b.example", .text = STR("Subject: x\r\n\r\nx\r\n") };
+        if (i % 3 == 0)
+            message.rcpts = "carol@c.example,bob@b.example";
+        codec_id_format(scene_put(queue, &message), ids[i]);
+    }
+}
+
+static json_t *page(const char *what, const char *filter, const char *after, int max)
+{
+    json_t *answer = NULL;
+
+    assert_int_equal(control_request(client, json_pack("{s:s, s:s, s:s, s:i}", "do", what, "filter", filter, "after", after, "max", max),
+                                     &answer), 0);
+    return answer;
+}
+
+/* All pages together: how many messages are meant. Each id is above the one before. */
+static unsigned count_meant(const char *what, const char *filter, int max, unsigned *out_errors)
+{
+    char after[CODEC_ID_LEN + 1] = "0000000000000";
+    unsigned meant = 0, looked = 0;
+    size_t i;
+    json_t *item;
+
+    *out_errors = 0;
+    for (bool done = false; !done;) {
+        json_t *answer = page(what, filter, after, max);
+        assert_true(json_is_true(json_object_get(answer, "ok")));
+        assert_true(json_array_size(json_object_get(answer, "items")) <= (size_t)max);
+        json_array_foreach(json_object_get(answer, "items"), i, item) {
+            const char *id = json_string_value(json_object_get(item, "id"));
+            assert_true(strcmp(id, after) > 0);
+            strcpy(after, id);
+            *out_errors += json_object_get(item, "error") != NULL;
+            meant++;
+        }
+        strcpy(after, json_string_value(json_object_get(answer, "after")));
+        looked += (unsigned)json_integer_value(json_object_get(answer, "looked"));
+        assert_int_equal(json_integer_value(json_object_get(answer, "unreadable")), 0);
+        done = json_is_true(json_object_get(answer, "done"));
+        json_decref(answer);
+    }
+    assert_true(looked <= MESSAGES);
+    return meant;
+}
+
+static void check_meant(const char *what, const char *filter, unsigned expected)
+{
+    static const int pages[] = { 1, 7, 64, 65, 1000 };
+    unsigned errors;
+    size_t last = strcmp(what, "queue.list") == 0 ? sizeof pages / sizeof pages[0] : 1;
+
+    for (size_t i = 0; i < last; i++) {
+        unsigned meant = count_meant(what, filter, last == 1 ? 1000 : pages[i], &errors);
+        if (meant != expected || errors != 0)
+            fail_msg("%s %s: %u, not %u; %u errors", what, filter, meant, expected, errors);
+    }
+}
+
+static void check_filter_refused(const char *what, json_t *filter, const char *error)
+{
+    json_t *answer = NULL;
+
+    assert_int_equal(control_request(client, json_pack("{s:s, s:o}", "do", what, "filter", filter), &answer), 0);
+    assert_false(json_is_true(json_object_get(answer, "ok")));
+    assert_string_equal(json_string_value(json_object_get(answer, "error")), error);
+    json_decref(answer);
+}
+
+static void many_messages(void *arg)
+{
+    struct conf *conf = scene_conf("us.example", "us");
+
+    (void)arg;
+    queue = scene_queue(conf);
+    assert_int_equal(control_start("us/control", "", queue, &control), 0);
+    assert_int_equal(control_connect("us/control", &client), 0);
+    check_meant("queue.list", "size>0", 0);                      /* nothing is there */
+    put_many();
+    check_meant("queue.list", "size>0", MESSAGES);
+    check_meant("queue.list", "to=*@c.example", MESSAGES / 3);
+    check_meant("queue.list", "not to=*@c.example", MESSAGES - MESSAGES / 3);
+    check_meant("queue.list", "to=*@nobody.example", 0);
+    check_meant("queue.hold", "domain=c.example", MESSAGES / 3);
+    check_meant("queue.list", "state=held", MESSAGES / 3);
+    check_meant("queue.list", "state=waiting to=*@c.example", 0);
+    check_meant("queue.release", "state=held", MESSAGES / 3);
+    check_meant("queue.list", "state=held", 0);
+    check_meant("queue.retry", "from=ann@*", MESSAGES);
+    check_meant("queue.delete", "domain=c.example", MESSAGES / 3);
+    assert_int_equal(queue_count(queue), MESSAGES - MESSAGES / 3);
+
+    struct claim *claim;
+    unsigned errors;
+    assert_int_equal(queue_claim(queue, TASK_FOREVER, &claim), 0);
+    assert_int_equal(count_meant("queue.delete", "size>0", 1000, &errors), MESSAGES - MESSAGES / 3);
+    assert_int_equal(errors, 1);                                 /* the one that is being delivered */
+    check_meant("queue.list", "state=delivering", 1);
+    queue_unclaim(claim);
+
+    check_filter_refused("queue.delete", json_string("to= code=4.*"), "to has no value (an empty one is \"\")");
+    check_filter_refused("queue.delete", json_string(""), "the filter ends where a FIELD=VALUE is wanted");
+    check_filter_refused("queue.delete", json_integer(1), "the filter is no text");
+    check_filter_refused("queue.list", json_null(), "the filter is no text");
+    assert_int_equal(queue_count(queue), 1);
+
+    control_disconnect(client);
+    control_stop(control);
+    queue_close(queue);
+    conf_unref(conf);
+}
+
+static void a_filter_means_each_message_once(void **state)
+{
+    (void)state;
+    sim_begin(&(struct sim_options){ .seed = 2, .sync_ns = NS_PER_MS });
+    assert_int_equal(sim_run(many_messages, NULL), 0);
+    sim_end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_come_in_pages),
+        cmocka_unit_test(a_filter_means_each_message_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

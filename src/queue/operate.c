@@ -186,6 +186,8 @@ struct show_job {
     struct queue         *queue;
     struct arena         *arena;
     uint8_t              *states;
+    queue_look_fn        *look;                      /* NULL: nobody */
+    void                 *look_arg;
     struct queue_details  details;
     int                   result;
     struct entry          entry;                     /* a copy; last, since its own states, which are not copied, would follow */
@@ -223,6 +225,8 @@ static void show_job(void *arg)
 {
     struct show_job *job = arg;
     job->result = read_details(job);
+    if (job->result == 0 && job->look != NULL)
+        job->look(job->look_arg, &job->details);
 }
 
 static int begin_show(struct queue *q, uint64_t id, struct show_job *job)
@@ -254,19 +258,32 @@ static void end_show(struct queue *q, struct segment *s)
         queue_maintain(q);
 }
 
-int queue_show(struct queue *q, uint64_t id, struct arena *arena, struct queue_details *out)
+/* Awaits. */
+static int show(struct show_job *job, uint64_t id)
 {
-    struct show_job job = { .queue = q, .arena = arena };
-    int r = begin_show(q, id, &job);
+    struct queue *q = job->queue;
+    int r = begin_show(q, id, job);
 
     if (r < 0)
         return r;
-    r = offload_run(q->disk_pool, show_job, &job);
-    end_show(q, job.entry.segment);
-    if (r == 0)
-        r = job.result;
+    r = offload_run(q->disk_pool, show_job, job);
+    end_show(q, job->entry.segment);
+    return r < 0 ? r : job->result;
+}
+
+int queue_show(struct queue *q, uint64_t id, struct arena *arena, struct queue_details *out)
+{
+    struct show_job job = { .queue = q, .arena = arena };
+    int r = show(&job, id);
+
     if (r < 0)
         return r;
     *out = job.details;
     return 0;
+}
+
+int queue_look(struct queue *q, uint64_t id, struct arena *arena, queue_look_fn *look, void *arg)
+{
+    struct show_job job = { .queue = q, .arena = arena, .look = look, .look_arg = arg };
+    return show(&job, id);
 }

@@ -146,4 +146,8 @@ struct queue_details {
 };
 int queue_show(struct queue *q, uint64_t id, struct arena *arena, struct queue_details *out);
 
+/* The same, and look(arg, details) runs where the record is read, on a helper thread: for questions that take their time. */
+typedef void queue_look_fn(void *arg, const struct queue_details *details);
+int queue_look(struct queue *q, uint64_t id, struct arena *arena, queue_look_fn *look, void *arg);
+
 #endif
