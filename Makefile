@@ -210,6 +210,7 @@ install: $B/nightmail
 	install -D -m 755 $B/nightmail $(DESTDIR)$(PREFIX)/bin/nightmail
 	install -d $(DESTDIR)$(PREFIX)/sbin
 	ln -sf ../bin/nightmail $(DESTDIR)$(PREFIX)/sbin/sendmail
+	ln -sf nightmail $(DESTDIR)$(PREFIX)/bin/mailq
 	install -m 755 tools/backup $(DESTDIR)$(PREFIX)/sbin/nightmail-backup
 	install -D -m 644 docs/nightmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/nightmail.1
 	install -D -m 644 docs/nightmail.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/nightmail.conf.5

@@ -52,6 +52,7 @@ static void usage(FILE *to)
           "  -N WORDS    what to report to the sender: never, or some of success,failure,delay\n"
           "  -R WHAT     what of the message a report of failure holds: full or hdrs\n"
           "  -V ENVID    a name of the sender's own for the message, to stand in the reports\n"
+          "  -bp         shows the queue, as mailq does\n"
           "  -C FILE     the configuration (default: $NIGHTMAIL_CONF, else " CLI_DEFAULT_CONF ")\n"
           "Other options of old are taken and ignored (-o..., -B, -m, -n, -v). $NIGHTMAIL_SUBMIT names the socket itself.\n\n"
           "Exit: 0 in the queue, 64 wrong use, 65 no recipients or bad data, 67 a recipient was refused, 69 refused, 75 try again\n"
@@ -139,6 +140,8 @@ static int take_option(struct sendmail *s, const char *word, int argc, char **ar
     case 'b':
         if (strcmp(word, "-bm") == 0)
             return -1;
+        if (strcmp(word, "-bp") == 0)
+            return cmd_mailq(1, argv);
         return cli_fail("sendmail", EX_USAGE, "%s is not done here (the queue: nightmail queue list)", word);
     }
     return cli_fail("sendmail", EX_USAGE, "unknown option %s", word);

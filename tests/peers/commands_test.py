@@ -83,6 +83,49 @@ def test_a_message_is_held_released_tried_and_deleted_by_hand(waiting):
     assert not waiting.mails(BOB)                       # and no bounce
 
 
+def test_a_filter_is_shown_first_and_done_with_yes(waiting):
+    def queue(*argv):
+        return waiting.command("queue", *argv)
+
+    assert waiting.command("sendmail", "-f", BOB, "dave@far.example", input=b"Subject: two\n\ntext\n").returncode == 0
+    wait_until(lambda: len(waiting.queued()) == 2 and all(m["attempts"] == 1 for m in waiting.queued()), 20, waiting.said)
+    for_dave = "to=dave@* text=*refused*"
+    r = queue("hold", for_dave)
+    assert r.returncode == 0 and r.stdout.endswith(b"\n1 message would be held: --yes does it\n") and r.stdout.count(b"\n") == 2
+    assert queue("list", "state=held").stdout == b"0 messages\n"
+    r = queue("hold", "--yes", *for_dave.split())       # words are a filter too
+    assert (r.returncode, r.stdout) == (0, b"1 message held\n")
+    held = json.loads(queue("list", "-j", "state=held").stdout)
+    assert held["state"] == "held"
+    shown = json.loads(queue("show", "-j", "state=held").stdout)
+    assert shown["item"]["id"] == held["id"] and shown["recipients"][0]["to"] == "dave@far.example"
+    assert b"dave@far.example" in queue("show", "state=held").stdout
+    postqueue = queue("list", "--format=postqueue").stdout.decode().splitlines()
+    assert postqueue[0].split() == ["-Queue", "ID-", "--Size--", "----Arrival", "Time----", "-Sender/Recipient-------"]
+    assert [line.split()[0] for line in postqueue if BOB in line] == [m["id"] + "!" * (m["state"] == "held") for m in waiting.queued()]
+    assert [line.strip() for line in postqueue if line.startswith(" ")] == ["carol@far.example", "dave@far.example"]
+    assert any(line.startswith("(") and "refused" in line for line in postqueue)
+    assert re.fullmatch(r"-- \d+ Kbytes in 2 Requests\.", postqueue[-1])
+    assert queue("release", "-y", "state=held").stdout == b"1 message released\n"
+    assert queue("retry", "-y", "domain=far.example").stdout == b"2 messages made due now\n"
+    wait_until(lambda: all(m["attempts"] == 2 for m in waiting.queued()), 20, waiting.said)
+    r = queue("delete", "-y", "-j", "not to=carol@*")
+    assert json.loads(r.stdout)["id"] == held["id"] and r.stderr == b"1 message deleted\n"
+    assert [m["id"] == held["id"] for m in waiting.queued()] == [False]
+    assert queue("delete", "-y", "size>0").returncode == 0
+    for argv in (["mailq"], ["sendmail", "-bp"]):
+        r = subprocess.run(argv, executable=PROGRAM, env=dict(waiting.env, NIGHTMAIL_CONF=str(waiting.conf)), capture_output=True, timeout=60)
+        assert (r.returncode, r.stdout) == (0, b"Mail queue is empty\n")
+
+
+def test_a_wrong_filter_changes_nothing(waiting):
+    for words, why in [(["to=", "age>0"], b"to has no value"), (["to=carol@*", "everything"], b"'everything' is no FIELD=VALUE"),
+                       (["recipient=carol@*"], b"there is no field 'recipient'"), (["age>1x"], b"age wants a time")]:
+        r = waiting.command("queue", "delete", "--yes", *words)
+        assert r.returncode == 1 and r.stdout == b"" and why in r.stderr
+    assert len(waiting.queued()) == 1
+
+
 def test_the_control_socket_is_for_operators(waiting):
     socket = waiting.data / "control"
     assert socket.stat().st_mode & 0o777 == 0o660
@@ -233,8 +276,9 @@ def test_gdb_shows_where_parked_tasks_wait(folder, addresses):
 def test_make_install_keeps_to_destdir_and_prefix(folder):
     subprocess.run(["make", "-s", "install", f"DESTDIR={folder}/dest", "PREFIX=/usr"], cwd=TOP, check=True, capture_output=True, timeout=300)
     there = {str(f.relative_to(folder / "dest")): f for f in (folder / "dest").rglob("*") if not f.is_dir()}
-    assert set(there) == {"usr/bin/nightmail", "usr/sbin/sendmail", "usr/sbin/nightmail-backup", "usr/share/man/man1/nightmail.1",
-                          "usr/share/man/man5/nightmail.conf.5", "usr/share/doc/nightmail/example.conf", "usr/share/doc/nightmail/journal.md"}
+    assert set(there) == {"usr/bin/nightmail", "usr/bin/mailq", "usr/sbin/sendmail", "usr/sbin/nightmail-backup",
+                          "usr/share/man/man1/nightmail.1", "usr/share/man/man5/nightmail.conf.5", "usr/share/doc/nightmail/example.conf",
+                          "usr/share/doc/nightmail/journal.md"}
     for name, f in there.items():
         assert f.stat().st_mode & 0o777 == (0o755 if "bin/" in name else 0o644)
     for name in ("usr/bin/nightmail", "usr/sbin/sendmail"):
