@@ -8,8 +8,9 @@
  *     {"do": "queue.list", "after": "0", "max": 100}   ->  {"ok": true, "items": [...], "after": "01J...", "done": false}
  *     {"do": "queue.show", "id": "01J...", "first": 0} ->  {"ok": true, "item": {...}, "recipients": [...], "next": 2000}
  *     {"do": "queue.hold", "id": "01J..."}             ->  {"ok": true} or {"ok": false, "error": "no such message"}
+ *     {"do": "queue.bounce", "id": "01J...", "reason": "nobody reads it"}    likewise; without a reason there is one of ours
  *
- * With a "filter" (admin/filter.h), list, hold, release, retry and delete are for all messages that it means, page by page: the next
+ * With a "filter" (admin/filter.h), list, hold, release, retry, delete and bounce are for all messages that it means, page by page: the next
  * request has the "after" of the answer, until one is "done". "looked" says at how many messages of "total" an answer has looked, and an
  * answer comes after some time even if none of them was meant; "unreadable" are those whose record could not be read, and which
  * were left alone. An item that could not be changed has an "error".

@@ -105,10 +105,11 @@ static int run_scan(struct scan *scan)
 /* ---- what is done to them ---- */
 
 struct change {
-    struct scan *scan;
-    int        (*fn)(struct queue *q, uint64_t id);
-    int         *results;                         /* one an item */
-    size_t       next;
+    struct scan       *scan;
+    const json_t      *request;
+    control_change_fn *fn;
+    int               *results;                   /* one an item */
+    size_t             next;
 };
 
 static void change_task(void *arg)
@@ -117,7 +118,7 @@ static void change_task(void *arg)
 
     while (change->next < change->scan->count) {
         size_t i = change->next++;
-        change->results[i] = change->fn(change->scan->queue, change->scan->items[i].id);
+        change->results[i] = change->fn(change->scan->queue, change->scan->items[i].id, change->request);
     }
 }
 
@@ -174,10 +175,10 @@ static json_t *answer_of(const struct scan *scan, const int *results)
                      scan->done, "items", list);
 }
 
-static json_t *scan_and_change(struct scan *scan, int (*fn)(struct queue *q, uint64_t id))
+static json_t *scan_and_change(struct scan *scan, const json_t *request, control_change_fn *fn)
 {
     CLEANUP_FREE int *results = calloc(scan->max, sizeof *results);
-    struct change change = { .scan = scan, .fn = fn, .results = results };
+    struct change change = { .scan = scan, .request = request, .fn = fn, .results = results };
 
     scan->items = calloc(scan->max, sizeof *scan->items);
     if (scan->items == NULL || results == NULL || run_scan(scan) < 0)
@@ -187,7 +188,7 @@ static json_t *scan_and_change(struct scan *scan, int (*fn)(struct queue *q, uin
     return answer_of(scan, fn != NULL ? results : NULL);
 }
 
-json_t *control_change(struct queue *q, const json_t *request, int (*fn)(struct queue *q, uint64_t id))
+json_t *control_change(struct queue *q, const json_t *request, control_change_fn *fn)
 {
     struct scan scan = { .queue = q, .now_wall_ns = clock_wall_ns() };
     struct arena arena;
@@ -195,7 +196,7 @@ json_t *control_change(struct queue *q, const json_t *request, int (*fn)(struct 
     arena_init(&arena, FILTER_MEMORY_MAX);
     json_t *answer = read_request(&scan, request, &arena);
     if (answer == NULL)
-        answer = scan_and_change(&scan, fn);
+        answer = scan_and_change(&scan, request, fn);
     free(scan.items);
     arena_reset(&arena);
     return answer;

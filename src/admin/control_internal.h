@@ -11,7 +11,8 @@ json_t *control_answer(struct queue *q, const json_t *request);
 /* A page of the messages that the request's filter means, all without one: see control.h. NULL without memory. Await. */
 json_t *control_list(struct queue *q, const json_t *request);
 /* The same, and fn is done to each of them. */
-json_t *control_change(struct queue *q, const json_t *request, int (*fn)(struct queue *q, uint64_t id));
+typedef int control_change_fn(struct queue *q, uint64_t id, const json_t *request);
+json_t *control_change(struct queue *q, const json_t *request, control_change_fn *fn);
 
 /* Parts of answers. */
 json_t *control_refuse(struct str why);

@@ -8,6 +8,7 @@
 #include "base/codec.h"
 #include "base/metrics.h"
 #include "mail/address.h"
+#include "outbound/bounce.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ const char *control_error(int r)
     switch (r) {
     case -ENOENT: return CONTROL_NO_MESSAGE;
     case -EBUSY:  return "it is being delivered right now";
+    case -EINVAL: return "the reason is no line of text, or too long";
     }
     return strerror(-r);
 }
@@ -143,18 +145,31 @@ static json_t *do_show(struct queue *q, const json_t *request)
     return answer;
 }
 
-static json_t *change(struct queue *q, const json_t *request, int (*fn)(struct queue *, uint64_t))
+static int hold(struct queue *q, uint64_t id, const json_t *request) { return (void)request, queue_hold(q, id); }
+static int release(struct queue *q, uint64_t id, const json_t *request) { return (void)request, queue_release(q, id); }
+static int retry(struct queue *q, uint64_t id, const json_t *request) { return (void)request, queue_retry(q, id); }
+static int discard(struct queue *q, uint64_t id, const json_t *request) { return (void)request, queue_discard(q, id); }
+
+static int bounce(struct queue *q, uint64_t id, const json_t *request)
+{
+    const json_t *reason = json_object_get(request, "reason");
+    struct str text = { json_string_value(reason), json_string_length(reason) };
+    return bounce_message(q, id, json_is_string(reason) ? text : STR("the operators of this mail server have returned it"));
+}
+
+static json_t *change(struct queue *q, const json_t *request, control_change_fn *fn)
 {
     uint64_t id;
     if (json_object_get(request, "filter") != NULL)
         return control_change(q, request, fn);
-    return control_get_id(request, "id", &id) ? result_of(fn(q, id)) : refuse("that is no queue id");
+    return control_get_id(request, "id", &id) ? result_of(fn(q, id, request)) : refuse("that is no queue id");
 }
 
-static json_t *do_hold(struct queue *q, const json_t *request) { return change(q, request, queue_hold); }
-static json_t *do_release(struct queue *q, const json_t *request) { return change(q, request, queue_release); }
-static json_t *do_retry(struct queue *q, const json_t *request) { return change(q, request, queue_retry); }
-static json_t *do_delete(struct queue *q, const json_t *request) { return change(q, request, queue_discard); }
+static json_t *do_hold(struct queue *q, const json_t *request) { return change(q, request, hold); }
+static json_t *do_release(struct queue *q, const json_t *request) { return change(q, request, release); }
+static json_t *do_retry(struct queue *q, const json_t *request) { return change(q, request, retry); }
+static json_t *do_delete(struct queue *q, const json_t *request) { return change(q, request, discard); }
+static json_t *do_bounce(struct queue *q, const json_t *request) { return change(q, request, bounce); }
 
 static json_t *do_metrics(struct queue *q, const json_t *request)
 {
@@ -175,6 +190,7 @@ static const struct {
     { "queue.release", do_release   },
     { "queue.retry",   do_retry     },
     { "queue.delete",  do_delete    },
+    { "queue.bounce",  do_bounce    },
     { "metrics",       do_metrics   },
 };
 

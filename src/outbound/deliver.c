@@ -15,7 +15,6 @@
 #include <stdlib.h>
 
 #define PARTS_AT_A_TIME 20               /* routes of one message tried side by side */
-#define DSN_RCPTS       1000             /* that one DSN tells of; more would make it larger than senders take */
 #define DETAILS_MEMORY  (16 * 1024 * 1024)   /* the record of a message with its recipients, to look at */
 #define MEMORY_PAUSE_NS (1 * NS_PER_S)
 #define CROWDED_PAUSE_NS (10 * NS_PER_S)
@@ -250,7 +249,7 @@ static const char *event_of(enum rcpt_state state)
     return "";
 }
 
-static void log_outcome(const struct claim *c, const struct outcome *o, uint64_t dsn_id)
+void deliver_log(const struct claim *c, const struct outcome *o, uint64_t dsn_id)
 {
     if (!log_level_on(LOG_INFO))
         return;
@@ -351,7 +350,7 @@ static void tell_sender(const struct attempt *at, struct outcome *outcomes, size
     for (size_t i = 0; i < count; i++) {
         if (r < 0 && outcomes[i].state == RCPT_BOUNCED)
             outcomes[i].state = RCPT_PENDING;
-        log_outcome(at->c, &outcomes[i], dsn_id);
+        deliver_log(at->c, &outcomes[i], dsn_id);
     }
 }
 

@@ -18,4 +18,7 @@ struct deliver_context {
  * recorded and the rest stays in the queue. */
 void deliver_message(struct deliver_context *context, struct claim *c);
 
+/* One line about what became of a recipient; dsn_id is 0 when nobody was told. */
+void deliver_log(const struct claim *c, const struct outcome *o, uint64_t dsn_id);
+
 #endif

@@ -9,6 +9,8 @@
 #include "outbound/outcome.h"
 #include "queue/queue.h"
 
+#define DSN_RCPTS 1000               /* that one DSN tells of; more would make it larger than senders take */
+
 /* What one of them tells of: an attempt and its outcomes. */
 struct dsn {
     const struct conf *conf;

@@ -225,6 +225,53 @@ int queue_claim(struct queue *q, int64_t deadline_ns, struct claim **out)
     }
 }
 
+/* Claims it, whenever it is due. */
+static int take_one(struct queue *q, uint64_t id, struct load_job *job, struct entry **out)
+{
+    struct entry *e;
+    enum life_state next;
+    int r = queue_find_quiet(q, id, &e);
+
+    if (r < 0)
+        return r;
+    switch (life_step((enum life_state)e->life, EVENT_CLAIM, &next)) {
+    case LIFE_BUSY:    return -EBUSY;
+    case LIFE_ABSENT:  return -ENOENT;
+    case LIFE_NOTHING:
+    case LIFE_NEVER:   assert(!"a claim fits every state"); break;
+    case LIFE_STEP:    break;
+    }
+    e->life = (uint8_t)next;
+    queue_schedule(q, e);
+    e->segment->pins++;
+    *job = (struct load_job){ .segment = e->segment, .offset = (uint64_t)e->place * RECORD_ALIGN, .length = e->length };
+    *out = e;
+    return 0;
+}
+
+int queue_claim_one(struct queue *q, uint64_t id, struct claim **out)
+{
+    struct load_job job;
+    struct claim_held *h;
+    struct entry *e;
+
+    if (q->options.read_only)
+        return -EROFS;
+    queue_lock(q);
+    int r = take_one(q, id, &job, &e);
+    queue_unlock(q);
+    if (r < 0)
+        return r;
+    r = open_claim(q, e, &job, &h);
+    unpin(q, job.segment);
+    if (r < 0) {
+        postpone(q, e, r);
+        return r;
+    }
+    *out = &h->claim;
+    return 0;
+}
+
 /* ---- the body ---- */
 
 struct read_job {

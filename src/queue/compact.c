@@ -156,7 +156,7 @@ int compact_move(struct queue *q, struct entry *e)
     if (r == 0) {
         *m = (struct move){ .ticket = { .type = RECORD_MOVED, .reserved = true, .done = moved }, .queue = q, .entry = e };
         m->due_wall_ns = queue_due_wall(e);
-        m->held = e->life == LIFE_HELD;
+        m->held = e->life == LIFE_HELD || e->life == LIFE_TAKEN;
         arena_init(&m->arena, SIZE_MAX);
         e->moving = true;
         q->moves++;

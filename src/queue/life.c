@@ -17,11 +17,12 @@ struct cell {
 // clang-format off
 static const struct cell table[LIFE_STATES][LIFE_EVENTS] = {
     /*                   ACCEPTED     ACCEPTED_HELD REFUSED   CLAIM        UNCLAIM      DEFERRED     DONE      HOLD      RELEASE      RETRY        DISCARD */
-    [LIFE_ARRIVING] = { GO(WAITING), GO(HELD),     GO(OVER), NO,          NO,          NO,          NO,       NONE,     NONE,        NONE,        NONE     },
+    [LIFE_ARRIVING] = { GO(WAITING), GO(HELD),     GO(OVER), NONE,        NO,          NO,          NO,       NONE,     NONE,        NONE,        NONE     },
     [LIFE_WAITING]  = { NO,          NO,           NO,       GO(CLAIMED), NO,          NO,          NO,       GO(HELD), SAME,        GO(WAITING), GO(OVER) },
-    [LIFE_CLAIMED]  = { NO,          NO,           NO,       NO,          GO(WAITING), GO(WAITING), GO(OVER), BUSY,     BUSY,        BUSY,        BUSY     },
-    [LIFE_HELD]     = { NO,          NO,           NO,       NO,          NO,          NO,          NO,       SAME,     GO(WAITING), GO(HELD),    GO(OVER) },
-    [LIFE_OVER]     = { NO,          NO,           NO,       NO,          NO,          NO,          NO,       NONE,     NONE,        NONE,        NONE     },
+    [LIFE_CLAIMED]  = { NO,          NO,           NO,       BUSY,        GO(WAITING), GO(WAITING), GO(OVER), BUSY,     BUSY,        BUSY,        BUSY     },
+    [LIFE_HELD]     = { NO,          NO,           NO,       GO(TAKEN),   NO,          NO,          NO,       SAME,     GO(WAITING), GO(HELD),    GO(OVER) },
+    [LIFE_TAKEN]    = { NO,          NO,           NO,       BUSY,        GO(HELD),    GO(HELD),    GO(OVER), BUSY,     BUSY,        BUSY,        BUSY     },
+    [LIFE_OVER]     = { NO,          NO,           NO,       NONE,        NO,          NO,          NO,       NONE,     NONE,        NONE,        NONE     },
 };
 // clang-format on
 

@@ -5,6 +5,8 @@
  *         |          ^  \       |
  *                    v   `------+--> over
  *         `-------> held -------'
+ *                    ^
+ *                    `----> taken ----> over
  */
 #ifndef QUEUE_LIFE_H
 #define QUEUE_LIFE_H
@@ -14,6 +16,7 @@ enum life_state {
     LIFE_WAITING,       /* for its due time */
     LIFE_CLAIMED,       /* in one task's hands */
     LIFE_HELD,          /* by an operator or a limit, until released */
+    LIFE_TAKEN,         /* claimed while it was held; given back, it is held again */
     LIFE_OVER,
 };
 #define LIFE_STATES (LIFE_OVER + 1)

@@ -14,14 +14,13 @@ struct operation {
     enum record_type type;
 };
 
-/* The entry, when nobody else writes about it. Awaits (queue.lock held, and held again afterwards): it may be another one, or gone, then. */
-static int find_quiet(struct queue *q, uint64_t id, struct entry **out)
+int queue_find_quiet(struct queue *q, uint64_t id, struct entry **out)
 {
     for (;;) {
         struct entry *e = index_get(&q->index, id);
         if (e == NULL)
             return -ENOENT;
-        bool busy = e->moving || (e->writing && e->life != LIFE_CLAIMED);
+        bool busy = e->moving || (e->writing && e->life != LIFE_CLAIMED && e->life != LIFE_TAKEN);
         if (!busy) {
             *out = e;
             return 0;
@@ -36,7 +35,7 @@ static int find_quiet(struct queue *q, uint64_t id, struct entry **out)
 static int begin(struct queue *q, uint64_t id, enum life_event event, struct entry **out, enum life_state *next)
 {
     struct entry *e;
-    int r = find_quiet(q, id, &e);
+    int r = queue_find_quiet(q, id, &e);
 
     if (r < 0)
         return r;
@@ -137,7 +136,8 @@ int queue_discard(struct queue *q, uint64_t id)
 static enum message_state state_of(const struct entry *e)
 {
     switch ((enum life_state)e->life) {
-    case LIFE_CLAIMED: return MESSAGE_CLAIMED;
+    case LIFE_CLAIMED:
+    case LIFE_TAKEN:   return MESSAGE_CLAIMED;
     case LIFE_HELD:    return MESSAGE_HELD;
     case LIFE_ARRIVING:
     case LIFE_WAITING:

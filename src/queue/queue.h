@@ -95,6 +95,10 @@ struct claim {
 /* Awaits the next due message. Only one task may wait here at a time. */
 int queue_claim(struct queue *q, int64_t deadline_ns, struct claim **out);
 
+/* That message, due or not. Given back with recipients pending, one that was held is held again. Awaits. -ENOENT; -EBUSY: another task
+ * has it; -EBADMSG, -EIO: it cannot be read. */
+int queue_claim_one(struct queue *q, uint64_t id, struct claim **out);
+
 /* A part of the body; awaits for bodies in files. *out_read is short only at the end. */
 int queue_read_body(struct claim *c, uint64_t offset, void *p, size_t n, size_t *out_read);
 

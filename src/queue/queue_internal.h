@@ -68,6 +68,8 @@ void queue_unlink_body(struct queue *q, uint64_t id);
 /* Awaits (queue.lock held, and held again afterwards) a change of what is moving. -ECANCELED. */
 int  queue_wait_quiet(struct queue *q);
 void queue_wake_quiet(struct queue *q);              /* queue.lock is held */
+/* The entry, when nobody else writes about it. Awaits (queue.lock held, and held again afterwards): it may be another one, or gone, then. */
+int  queue_find_quiet(struct queue *q, uint64_t id, struct entry **out);
 
 /* A job on the disk pool that queue_close waits for; false, not run, when the pool is full. job_ended is the last thing it calls. */
 bool queue_start_job(struct queue *q, void (*fn)(void *arg), void *arg);

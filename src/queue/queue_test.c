@@ -157,6 +157,49 @@ static void held_from_the_beginning(void *arg)
     queue_close(q);
 }
 
+/* A held one in an operator's hands, and given back: nothing of it moves it out of hold, not even a move of its record. */
+static void claimed_by_name(void *arg)
+{
+    struct queue_item item;
+    struct claim *c, *again;
+    uint64_t id, held;
+
+    (void)arg;
+    struct queue *q = open_queue();
+    assert_int_equal(queue_claim_one(q, 1, &c), -ENOENT);
+    assert_int_equal(put_by(queue_put_held, q, 5000, 2, &held), 0);
+    assert_int_equal(queue_claim_one(q, held, &c), 0);
+    assert_true(c->id == held && c->body_size == 5000);
+    check_body(c);
+    assert_int_equal(queue_list(q, 0, &item, 1), 1);
+    assert_int_equal(item.state, MESSAGE_CLAIMED);
+    assert_int_equal(queue_claim_one(q, held, &again), -EBUSY);
+    assert_int_equal(queue_release(q, held), -EBUSY);
+    assert_int_equal(queue_discard(q, held), -EBUSY);
+    for (int i = 0; i < 200; i++) {                  /* its segment is emptied meanwhile */
+        assert_int_equal(put_rcpts(q, 40000, 1, &id), 0);
+        assert_int_equal(queue_claim_one(q, id, &again), 0);
+        assert_int_equal(queue_settle(again, &(struct outcome){ .state = RCPT_DELIVERED }, 1, 0), 0);
+    }
+    assert_int_equal(queue_settle(c, &(struct outcome){ .rcpt = 1, .state = RCPT_BOUNCED }, 1, clock_wall_ns()), 0);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(queue_list(q, 0, &item, 1), 1);
+        assert_true(item.id == held && item.state == MESSAGE_HELD && item.rcpts_pending == 1);
+        assert_int_equal(queue_claim(q, task_deadline_in(50 * NS_PER_MS), &again), -ETIMEDOUT);
+        assert_int_equal(queue_claim_one(q, held, &c), 0);
+        queue_unclaim(c);
+        queue_close(q);
+        q = open_queue();
+    }
+    assert_int_equal(queue_claim_one(q, held, &c), 0);
+    assert_int_equal(queue_settle(c, &(struct outcome){ .rcpt = 0, .state = RCPT_BOUNCED }, 1, 0), 0);
+    assert_int_equal(queue_count(q), 0);
+    queue_close(q);
+    q = open_queue();
+    assert_int_equal(queue_count(q), 0);
+    queue_close(q);
+}
+
 static void survives_closing(void *arg)
 {
     (void)arg;
@@ -486,6 +529,7 @@ static void run_with_scans(void (*fn)(void *))
 
 static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
 static void test_held_from_the_beginning(void **state) { (void)state; run(held_from_the_beginning); run_with_scans(held_from_the_beginning); }
+static void test_claimed_by_name(void **state) { (void)state; run(claimed_by_name); run_with_scans(claimed_by_name); }
 static void test_survives_closing(void **state) { (void)state; run(survives_closing); run_with_scans(survives_closing); }
 static void test_reclaims(void **state) { (void)state; run(reclaims); run_with_scans(reclaims); }
 static void test_body_until_the_last(void **state) { (void)state; run(body_until_the_last); }
@@ -526,6 +570,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_and_out),
         cmocka_unit_test(test_held_from_the_beginning),
+        cmocka_unit_test(test_claimed_by_name),
         cmocka_unit_test(test_survives_closing),
         cmocka_unit_test(test_reclaims),
         cmocka_unit_test(test_reads_side_by_side),

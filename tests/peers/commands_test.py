@@ -118,6 +118,23 @@ def test_a_filter_is_shown_first_and_done_with_yes(waiting):
         assert (r.returncode, r.stdout) == (0, b"Mail queue is empty\n")
 
 
+def test_what_is_returned_by_hand_comes_back_with_the_reason(waiting):
+    def queue(*argv):
+        return waiting.command("queue", *argv)
+
+    assert queue("hold", waiting.queued()[0]["id"]).returncode == 0
+    r = queue("bounce", "--reason", "nobody lives there", "state=held")
+    assert r.returncode == 0 and b"1 message would be returned" in r.stdout and len(waiting.queued()) == 1
+    assert queue("retry", "--reason", "x", "state=held").returncode == 64
+    r = queue("bounce", "--yes", "--reason", "two\nlines", "state=held")
+    assert r.returncode == 1 and b"the reason is no line of text" in r.stderr and waiting.queued()[0]["state"] == "held"
+    assert queue("bounce", "--yes", "--reason", "nobody lives there", "state=held").stdout == b"1 message returned\n"
+    wait_until(lambda: waiting.mails(BOB), 20, waiting.said)
+    told = waiting.mails(BOB)[0]
+    assert b"nobody lives there" in told and b"carol@far.example" in told and b"Action: failed" in told
+    wait_until(lambda: waiting.queued() == [], 20, waiting.said)
+
+
 def test_a_wrong_filter_changes_nothing(waiting):
     for words, why in [(["to=", "age>0"], b"to has no value"), (["to=carol@*", "everything"], b"'everything' is no FIELD=VALUE"),
                        (["recipient=carol@*"], b"there is no field 'recipient'"), (["age>1x"], b"age wants a time")]:
