@@ -14,11 +14,11 @@
 #include <string.h>
 
 #define LIST_MAX           1000                   /* items in one answer */
-#define SLICE              64                     /* messages of the index between two turns of the loop */
+#define SLICE              QUEUE_LOOK_MAX         /* messages of the index between two turns of the loop */
 #define ANSWER_NS          (100 * NS_PER_MS)
+#define BUSY_PAUSE_NS      (10 * NS_PER_MS)       /* no helper thread is free, or no memory */
 #define AT_ONCE            128                    /* changes that share syncs */
 #define FILTER_MEMORY_MAX  (4 * 1024 * 1024)
-#define RECORD_MEMORY_MAX  (64 * 1024 * 1024)
 #define ERROR_MAX          (2 * FILTER_TEXT_MAX)
 
 struct scan {
@@ -34,58 +34,67 @@ struct scan {
 
 /* ---- which ---- */
 
-struct question {
+/* A slice of the index. What the index cannot tell stays FILTER_UNSURE until the records were read, or for ever if one cannot be. */
+struct slice {
     const struct scan *scan;
-    bool               meant;
+    struct queue_item  items[SLICE];
+    enum filter_answer answers[SLICE];
+    size_t             count;
+    uint64_t           ids[SLICE];                /* of those that are unsure, and which they are */
+    size_t             unsure[SLICE], unsure_count;
 };
 
-static void ask_record(void *arg, const struct queue_details *details)
+static void ask_index(struct slice *slice)
 {
-    struct question *question = arg;
-    question->meant = filter_match(question->scan->filter, details, question->scan->now_wall_ns);
-}
+    const struct scan *scan = slice->scan;
 
-/* Awaits. What cannot be read is not meant, whatever the filter says: an operator does nothing to what he does not see. */
-static bool is_meant_by_record(struct scan *scan, uint64_t id)
-{
-    struct question question = { .scan = scan };
-    struct arena arena;
-
-    arena_init(&arena, RECORD_MEMORY_MAX);
-    int r = queue_look(scan->queue, id, &arena, ask_record, &question);
-    arena_reset(&arena);
-    scan->unreadable += r < 0 && r != -ENOENT;    /* or else it was delivered meanwhile */
-    return r == 0 && question.meant;
-}
-
-static bool is_meant(struct scan *scan, const struct queue_item *item)
-{
-    if (scan->filter == NULL)
-        return true;
-    switch (filter_match_item(scan->filter, item, scan->now_wall_ns)) {
-    case FILTER_NO:     return false;
-    case FILTER_YES:    return true;
-    case FILTER_UNSURE: break;
+    for (size_t i = 0; i < slice->count; i++) {
+        slice->answers[i] = scan->filter == NULL ? FILTER_YES : filter_match_item(scan->filter, &slice->items[i], scan->now_wall_ns);
+        if (slice->answers[i] != FILTER_UNSURE)
+            continue;
+        slice->ids[slice->unsure_count] = slice->items[i].id;
+        slice->unsure[slice->unsure_count++] = i;
     }
-    return is_meant_by_record(scan, item->id);
+}
+
+static void ask_record(void *arg, size_t i, const struct queue_details *details, int error)
+{
+    struct slice *slice = arg;
+    enum filter_answer *answer = &slice->answers[slice->unsure[i]];
+
+    if (error == 0)
+        *answer = filter_match(slice->scan->filter, details, slice->scan->now_wall_ns) ? FILTER_YES : FILTER_NO;
+    else if (error == -ENOENT)
+        *answer = FILTER_NO;                      /* it was delivered meanwhile */
 }
 
 /* Awaits. */
-static void scan_slice(struct scan *scan, int64_t deadline_ns)
+static void ask_records(struct slice *slice)
 {
-    struct queue_item items[SLICE];
-    size_t n = queue_list(scan->queue, scan->after, items, SLICE);
+    while (slice->unsure_count > 0 && queue_look(slice->scan->queue, slice->ids, slice->unsure_count, ask_record, slice) < 0)
+        if (task_sleep(BUSY_PAUSE_NS) < 0)
+            return;
+}
 
-    scan->done = n < SLICE;
-    for (size_t i = 0; i < n; i++) {
-        if (is_meant(scan, &items[i]))
-            scan->items[scan->count++] = items[i];
-        scan->after = items[i].id;
-        scan->looked++;
-        if (i + 1 < n && (scan->count == scan->max || clock_mono_ns() >= deadline_ns)) {
+/* Awaits. What cannot be read is not meant, whatever the filter says: an operator does nothing to what he does not see. */
+static void scan_slice(struct scan *scan)
+{
+    struct slice slice = { .scan = scan };
+
+    slice.count = queue_list(scan->queue, scan->after, slice.items, SLICE);
+    ask_index(&slice);
+    ask_records(&slice);
+    scan->done = slice.count < SLICE;
+    for (size_t i = 0; i < slice.count; i++) {
+        if (scan->count == scan->max) {
             scan->done = false;
             return;
         }
+        if (slice.answers[i] == FILTER_YES)
+            scan->items[scan->count++] = slice.items[i];
+        scan->unreadable += slice.answers[i] == FILTER_UNSURE;
+        scan->after = slice.items[i].id;
+        scan->looked++;
     }
 }
 
@@ -96,7 +105,7 @@ static int run_scan(struct scan *scan)
     int r;
 
     do {
-        scan_slice(scan, deadline);
+        scan_slice(scan);
         r = task_yield();
     } while (r == 0 && !scan->done && scan->count < scan->max && clock_mono_ns() < deadline);
     return r;

@@ -186,8 +186,6 @@ struct show_job {
     struct queue         *queue;
     struct arena         *arena;
     uint8_t              *states;
-    queue_look_fn        *look;                      /* NULL: nobody */
-    void                 *look_arg;
     struct queue_details  details;
     int                   result;
     struct entry          entry;                     /* a copy; last, since its own states, which are not copied, would follow */
@@ -225,8 +223,6 @@ static void show_job(void *arg)
 {
     struct show_job *job = arg;
     job->result = read_details(job);
-    if (job->result == 0 && job->look != NULL)
-        job->look(job->look_arg, &job->details);
 }
 
 static int begin_show(struct queue *q, uint64_t id, struct show_job *job)
@@ -258,32 +254,67 @@ static void end_show(struct queue *q, struct segment *s)
         queue_maintain(q);
 }
 
-/* Awaits. */
-static int show(struct show_job *job, uint64_t id)
-{
-    struct queue *q = job->queue;
-    int r = begin_show(q, id, job);
-
-    if (r < 0)
-        return r;
-    r = offload_run(q->disk_pool, show_job, job);
-    end_show(q, job->entry.segment);
-    return r < 0 ? r : job->result;
-}
-
 int queue_show(struct queue *q, uint64_t id, struct arena *arena, struct queue_details *out)
 {
     struct show_job job = { .queue = q, .arena = arena };
-    int r = show(&job, id);
+    int r = begin_show(q, id, &job);
 
+    if (r < 0)
+        return r;
+    r = offload_run(q->disk_pool, show_job, &job);
+    end_show(q, job.entry.segment);
+    if (r == 0)
+        r = job.result;
     if (r < 0)
         return r;
     *out = job.details;
     return 0;
 }
 
-int queue_look(struct queue *q, uint64_t id, struct arena *arena, queue_look_fn *look, void *arg)
+/* ---- looking at many ---- */
+
+#define LOOK_MEMORY_MAX (64 * 1024 * 1024)
+
+struct look_job {
+    struct show_job *jobs;
+    size_t           n;
+    queue_look_fn   *look;
+    void            *arg;
+};
+
+static void look_job(void *arg)
 {
-    struct show_job job = { .queue = q, .arena = arena, .look = look, .look_arg = arg };
-    return show(&job, id);
+    const struct look_job *job = arg;
+    struct arena arena;                              /* of one message at a time */
+
+    arena_init(&arena, LOOK_MEMORY_MAX);
+    for (size_t i = 0; i < job->n; i++) {
+        struct show_job *one = &job->jobs[i];
+        one->arena = &arena;
+        if (one->result == 0)
+            one->result = read_details(one);
+        job->look(job->arg, i, one->result == 0 ? &one->details : NULL, one->result);
+        arena_reset(&arena);
+    }
+}
+
+int queue_look(struct queue *q, const uint64_t *ids, size_t n, queue_look_fn *look, void *arg)
+{
+    struct arena arena;
+
+    assert(n <= QUEUE_LOOK_MAX);
+    arena_init(&arena, LOOK_MEMORY_MAX);
+    struct look_job job = { .jobs = arena_array(&arena, n, sizeof *job.jobs), .n = n, .look = look, .arg = arg };
+    if (job.jobs == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        job.jobs[i] = (struct show_job){ .queue = q, .arena = &arena };
+        job.jobs[i].result = begin_show(q, ids[i], &job.jobs[i]);
+    }
+    int r = offload_run(q->disk_pool, look_job, &job);
+    for (size_t i = 0; i < n; i++)
+        if (job.jobs[i].entry.segment != NULL)       /* it was there */
+            end_show(q, job.jobs[i].entry.segment);
+    arena_reset(&arena);
+    return r;
 }

@@ -150,8 +150,10 @@ struct queue_details {
 };
 int queue_show(struct queue *q, uint64_t id, struct arena *arena, struct queue_details *out);
 
-/* The same, and look(arg, details) runs where the record is read, on a helper thread: for questions that take their time. */
-typedef void queue_look_fn(void *arg, const struct queue_details *details);
-int queue_look(struct queue *q, uint64_t id, struct arena *arena, queue_look_fn *look, void *arg);
+/* The same of many, for questions that take their time: for each of the n ids, in order, look() runs where the records are read, on a
+ * helper thread. With an error (as of queue_show) details is NULL. Awaits. -EAGAIN or -ENOMEM: none of them was looked at. */
+#define QUEUE_LOOK_MAX 64
+typedef void queue_look_fn(void *arg, size_t i, const struct queue_details *details, int error);
+int queue_look(struct queue *q, const uint64_t *ids, size_t n, queue_look_fn *look, void *arg);
 
 #endif
