@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "run/file_internal.h"
 #include "run/loop.h"
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -363,8 +364,45 @@ static void damage_keeps_bodies(void *arg)
 }
 
 /* With its sidecar, damage in a segment is not met at the start: the message is there, and cannot be read. */
+struct looked {
+    size_t   count;
+    int      errors[QUEUE_LOOK_MAX];
+    uint64_t ids[QUEUE_LOOK_MAX];
+};
+
+static void note_look(void *arg, size_t i, const struct queue_details *details, int error)
+{
+    struct looked *looked = arg;
+
+    assert(i == looked->count && (error == 0) == (details != NULL));
+    looked->errors[i] = error;
+    looked->ids[looked->count++] = details != NULL ? details->env.id : 0;
+}
+
+static void many_are_looked_at(void *arg)
+{
+    uint64_t ids[QUEUE_LOOK_MAX];
+    struct looked looked = { 0 };
+
+    (void)arg;
+    struct queue *q = open_queue();
+    for (size_t i = 0; i < QUEUE_LOOK_MAX; i++)
+        assert_int_equal(put_rcpts(q, i % 3 * 50000, 1 + i % 8, &ids[i]), 0);
+    assert_int_equal(queue_discard(q, ids[7]), 0);
+    assert_int_equal(queue_look(q, ids, QUEUE_LOOK_MAX, note_look, &looked), 0);
+    assert_int_equal(looked.count, QUEUE_LOOK_MAX);
+    for (size_t i = 0; i < QUEUE_LOOK_MAX; i++)
+        assert_true(i == 7 ? looked.errors[i] == -ENOENT : looked.ids[i] == ids[i]);
+    looked.count = 0;
+    assert_int_equal(queue_look(q, ids, 0, note_look, &looked), 0);
+    assert_int_equal(looked.count, 0);
+    queue_close(q);
+}
+
 static void damage_is_met_later(void *arg)
 {
+    struct looked looked = { 0 };
+
     (void)arg;
     struct queue_item item;
     struct claim *c;
@@ -376,6 +414,12 @@ static void damage_is_met_later(void *arg)
     assert_int_equal(recovery.sidecars, 1);
     assert_int_equal(queue_claim(q, task_deadline_in(50 * NS_PER_MS), &c), -ETIMEDOUT);
     assert_int_equal(queue_list(q, 0, &item, 1), 1);
+    assert_int_equal(queue_claim_one(q, item.id, &c), -EBADMSG);
+    assert_int_equal(queue_look(q, (uint64_t[]){ item.id, item.id + 1 }, 2, note_look, &looked), 0);
+    assert_true(looked.count == 2 && looked.errors[0] == -EBADMSG && looked.errors[1] == -ENOENT);
+    assert_int_equal(queue_hold(q, item.id), 0);
+    assert_int_equal(queue_claim_one(q, item.id, &c), -EBADMSG);
+    assert_true(queue_list(q, 0, &item, 1) == 1 && item.state == MESSAGE_HELD);
     queue_close(q);
 }
 
@@ -530,6 +574,7 @@ static void run_with_scans(void (*fn)(void *))
 static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
 static void test_held_from_the_beginning(void **state) { (void)state; run(held_from_the_beginning); run_with_scans(held_from_the_beginning); }
 static void test_claimed_by_name(void **state) { (void)state; run(claimed_by_name); run_with_scans(claimed_by_name); }
+static void test_many_are_looked_at(void **state) { (void)state; run(many_are_looked_at); }
 static void test_survives_closing(void **state) { (void)state; run(survives_closing); run_with_scans(survives_closing); }
 static void test_reclaims(void **state) { (void)state; run(reclaims); run_with_scans(reclaims); }
 static void test_body_until_the_last(void **state) { (void)state; run(body_until_the_last); }
@@ -576,6 +621,7 @@ int main(void)
         cmocka_unit_test(test_reads_side_by_side),
         cmocka_unit_test(test_body_until_the_last),
         cmocka_unit_test(test_damage_keeps_bodies),
+        cmocka_unit_test(test_many_are_looked_at),
         cmocka_unit_test(test_damage_is_met_later),
         cmocka_unit_test(test_ids_never_come_again),
         cmocka_unit_test(test_one_at_a_time),
