@@ -63,10 +63,12 @@ static int return_claimed(struct claim *c, struct str reason)
     if (outcomes != NULL)
         r = tell_sender(c, outcomes, fail_pending(c, reason, outcomes), &told);
     if (told == 0) {
-        queue_unclaim(c);
+        queue_give_back(c);
         return r;
     }
-    int settled = queue_settle(c, outcomes, told, clock_wall_ns());
+    /* Some may be pending still; the others' time has come, unless the sender has set a later one (RFC 4865). */
+    int64_t now = clock_wall_ns();
+    int settled = queue_settle(c, outcomes, told, c->env.hold_until_ns > now ? c->env.hold_until_ns : now);
     return r < 0 ? r : settled;
 }
 

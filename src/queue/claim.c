@@ -225,6 +225,8 @@ int queue_claim(struct queue *q, int64_t deadline_ns, struct claim **out)
     }
 }
 
+static void release(struct queue *q, struct entry *e, enum life_event event, int64_t due_mono_ns);
+
 /* Claims it, whenever it is due. */
 static int take_one(struct queue *q, uint64_t id, struct load_job *job, struct entry **out)
 {
@@ -265,7 +267,7 @@ int queue_claim_one(struct queue *q, uint64_t id, struct claim **out)
     r = open_claim(q, e, &job, &h);
     unpin(q, job.segment);
     if (r < 0) {
-        postpone(q, e, r);
+        release(q, e, EVENT_UNCLAIM, e->due_mono_ns);
         return r;
     }
     *out = &h->claim;
@@ -509,6 +511,14 @@ int queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, 
 }
 
 void queue_unclaim(struct claim *c) { queue_postpone(c, 0); }
+
+void queue_give_back(struct claim *c)
+{
+    struct claim_held *h = held_of(c);
+
+    release(c->queue, h->entry, EVENT_UNCLAIM, h->entry->due_mono_ns);   /* nobody changes it as long as it is claimed */
+    claim_free(h);
+}
 
 void queue_postpone(struct claim *c, int64_t ns)
 {

@@ -119,6 +119,7 @@ struct outcome {
 int  queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns);
 void queue_unclaim(struct claim *c);     /* not tried after all (shutdown): due again at once, nothing is recorded; frees it */
 void queue_postpone(struct claim *c, int64_t ns);    /* likewise, but due after a while */
+void queue_give_back(struct claim *c);   /* likewise, and due when it was before: of queue_claim_one, which takes what is to wait */
 
 /*
  * Operators. Each awaits until its record is durable. -ENOENT: no such message; -EBUSY: it is being delivered right now.

@@ -192,6 +192,13 @@ static void claimed_by_name(void *arg)
         queue_close(q);
         q = open_queue();
     }
+    assert_int_equal(put_rcpts(q, 10, 1, &id), 0);
+    assert_int_equal(queue_claim_one(q, id, &c), 0);
+    assert_int_equal(queue_settle(c, &(struct outcome){ .state = RCPT_PENDING }, 1, clock_wall_ns() + 3600 * NS_PER_S), 0);
+    assert_int_equal(queue_claim_one(q, id, &c), 0);
+    queue_give_back(c);                              /* and due no sooner */
+    assert_int_equal(queue_claim(q, task_deadline_in(50 * NS_PER_MS), &again), -ETIMEDOUT);
+    assert_int_equal(queue_discard(q, id), 0);
     assert_int_equal(queue_claim_one(q, held, &c), 0);
     assert_int_equal(queue_settle(c, &(struct outcome){ .rcpt = 0, .state = RCPT_BOUNCED }, 1, 0), 0);
     assert_int_equal(queue_count(q), 0);
