@@ -242,11 +242,11 @@ static bool take_page(struct job *job, const json_t *answer, bool acting)
 /* Awaits. True at the end of the queue. */
 static bool go_through(struct job *job, bool acting)
 {
-    char after[32] = "0000000000000", name[32];
+    char after[32] = "0000000000000", until[32] = "", name[32];
 
     (void)snprintf(name, sizeof(name), "queue.%s", acting ? job->verb->name : "list");
     for (bool done = false; !done;) {
-        json_t *wish = json_pack("{s:s, s:s, s:i}", "do", name, "after", after, "max", PAGE);
+        json_t *wish = json_pack("{s:s, s:s, s:s, s:i}", "do", name, "after", after, "until", until, "max", PAGE);
         if (job->filter.n > 0)
             (void)json_object_set_new(wish, "filter", control_string(buf_str(&job->filter)));
         json_t *answer = ask(job, with_reason(job, wish), "");
@@ -254,6 +254,7 @@ static bool go_through(struct job *job, bool acting)
             return false;
         done = json_is_true(json_object_get(answer, "done"));
         (void)snprintf(after, sizeof(after), "%s", text(answer, "after"));
+        (void)snprintf(until, sizeof(until), "%s", text(answer, "until"));
         bool good = take_page(job, answer, acting);
         json_decref(answer);
         if (!good)

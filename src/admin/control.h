@@ -10,10 +10,11 @@
  *     {"do": "queue.hold", "id": "01J..."}             ->  {"ok": true} or {"ok": false, "error": "no such message"}
  *     {"do": "queue.bounce", "id": "01J...", "reason": "nobody reads it"}    likewise; without a reason there is one of ours
  *
- * With a "filter" (admin/filter.h), list, hold, release, retry, delete and bounce are for all messages that it means, page by page: the next
- * request has the "after" of the answer, until one is "done". "looked" says at how many messages of "total" an answer has looked, and an
- * answer comes after some time even if none of them was meant; "unreadable" are those whose record could not be read, and which
- * were left alone. An item that could not be changed has an "error".
+ * With a "filter" (admin/filter.h), list, hold, release, retry, delete and bounce are for all messages that it means, page by page: the
+ * next request has the "after" and the "until" of the answer, and so on to one that is "done". Nothing above "until" is meant: it came
+ * after the first request, as the bounces of these very requests do. "looked" says at how many messages of "total" an answer has
+ * looked, and an answer comes after some time even if none of them was meant; "unreadable" are those whose record could not be read,
+ * and which were left alone. An item that could not be changed has an "error".
  */
 #ifndef ADMIN_CONTROL_H
 #define ADMIN_CONTROL_H

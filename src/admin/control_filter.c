@@ -26,6 +26,7 @@ struct scan {
     const struct filter *filter;                  /* NULL: all */
     int64_t              now_wall_ns;
     uint64_t             after;                   /* the last that was looked at */
+    uint64_t             until;                   /* nothing above it: what came after the first request is not meant, be it our own bounce */
     uint64_t             looked, unreadable;
     struct queue_item   *items;                   /* owned */
     size_t               count, max;
@@ -82,9 +83,11 @@ static void scan_slice(struct scan *scan)
     struct slice slice = { .scan = scan };
 
     slice.count = queue_list(scan->queue, scan->after, slice.items, SLICE);
+    scan->done = slice.count < SLICE;
+    for (; slice.count > 0 && slice.items[slice.count - 1].id > scan->until; slice.count--)
+        scan->done = true;
     ask_index(&slice);
     ask_records(&slice);
-    scan->done = slice.count < SLICE;
     for (size_t i = 0; i < slice.count; i++) {
         if (scan->count == scan->max) {
             scan->done = false;
@@ -160,6 +163,8 @@ static json_t *read_request(struct scan *scan, const json_t *request, struct are
     if (filter != NULL && !filter_parse(arena, text, &scan->filter, &error))
         return control_refuse(buf_str(&error));
     (void)control_get_id(request, "after", &scan->after);     /* absent: from the beginning */
+    if (!control_get_id(request, "until", &scan->until))
+        scan->until = queue_new_id(scan->queue);
     scan->max = max <= 0 || max > LIST_MAX ? LIST_MAX : (size_t)max;
     return NULL;
 }
@@ -179,9 +184,9 @@ static json_t *answer_of(const struct scan *scan, const int *results)
             (void)json_object_set_new(item, "error", json_string(control_error(results[i])));
         (void)json_array_append_new(list, item);
     }
-    return json_pack("{s:b, s:I, s:I, s:I, s:o, s:b, s:o}", "ok", 1, "total", (json_int_t)queue_count(scan->queue), "looked",
-                     (json_int_t)scan->looked, "unreadable", (json_int_t)scan->unreadable, "after", control_id(scan->after), "done",
-                     scan->done, "items", list);
+    return json_pack("{s:b, s:I, s:I, s:I, s:o, s:o, s:b, s:o}", "ok", 1, "total", (json_int_t)queue_count(scan->queue), "looked",
+                     (json_int_t)scan->looked, "unreadable", (json_int_t)scan->unreadable, "after", control_id(scan->after), "until",
+                     control_id(scan->until), "done", scan->done, "items", list);
 }
 
 static json_t *scan_and_change(struct scan *scan, const json_t *request, control_change_fn *fn)

@@ -134,36 +134,42 @@ static void put_many(void)
     }
 }
 
-static json_t *page(const char *what, const char *filter, const char *after, int max)
+/* Between two requests it is the client's to give back what the answer said. */
+struct place {
+    char after[CODEC_ID_LEN + 1], until[CODEC_ID_LEN + 1];
+};
+
+static json_t *page(const char *what, const char *filter, const struct place *place, int max)
 {
     json_t *answer = NULL;
+    json_t *wish = json_pack("{s:s, s:s, s:s, s:s, s:i}", "do", what, "filter", filter, "after", place->after, "until", place->until, "max", max);
 
-    assert_int_equal(control_request(client, json_pack("{s:s, s:s, s:s, s:i}", "do", what, "filter", filter, "after", after, "max", max),
-                                     &answer), 0);
+    assert_int_equal(control_request(client, wish, &answer), 0);
     return answer;
 }
 
 /* All pages together: how many messages are meant. Each id is above the one before. */
 static unsigned count_meant(const char *what, const char *filter, int max, unsigned *out_errors)
 {
-    char after[CODEC_ID_LEN + 1] = "0000000000000";
+    struct place place = { "0000000000000", "" };
     unsigned meant = 0, looked = 0;
     size_t i;
     json_t *item;
 
     *out_errors = 0;
     for (bool done = false; !done;) {
-        json_t *answer = page(what, filter, after, max);
+        json_t *answer = page(what, filter, &place, max);
         assert_true(json_is_true(json_object_get(answer, "ok")));
         assert_true(json_array_size(json_object_get(answer, "items")) <= (size_t)max);
         json_array_foreach(json_object_get(answer, "items"), i, item) {
             const char *id = json_string_value(json_object_get(item, "id"));
-            assert_true(strcmp(id, after) > 0);
-            strcpy(after, id);
+            assert_true(strcmp(id, place.after) > 0);
+            strcpy(place.after, id);
             *out_errors += json_object_get(item, "error") != NULL;
             meant++;
         }
-        strcpy(after, json_string_value(json_object_get(answer, "after")));
+        strcpy(place.after, json_string_value(json_object_get(answer, "after")));
+        strcpy(place.until, json_string_value(json_object_get(answer, "until")));
         looked += (unsigned)json_integer_value(json_object_get(answer, "looked"));
         assert_int_equal(json_integer_value(json_object_get(answer, "unreadable")), 0);
         done = json_is_true(json_object_get(answer, "done"));
@@ -184,6 +190,14 @@ static void check_meant(const char *what, const char *filter, unsigned expected)
         if (meant != expected || errors != 0)
             fail_msg("%s %s: %u, not %u; %u errors", what, filter, meant, expected, errors);
     }
+}
+
+static uint64_t only_id(void)
+{
+    struct queue_item items[2];
+
+    assert_int_equal(queue_list(queue, 0, items, 2), 1);
+    return items[0].id;
 }
 
 static void check_filter_refused(const char *what, json_t *filter, const char *error)
@@ -232,6 +246,14 @@ static void many_messages(void *arg)
     check_filter_refused("queue.delete", json_integer(1), "the filter is no text");
     check_filter_refused("queue.list", json_null(), "the filter is no text");
     assert_int_equal(queue_count(queue), 1);
+    assert_int_equal(queue_discard(queue, only_id()), 0);
+
+    put_many();
+    conf_set_current(conf_ref(conf));
+    assert_int_equal(count_meant("queue.bounce", "size>0", 7, &errors), MESSAGES);   /* and not one of the bounces, which come behind them */
+    assert_int_equal(queue_count(queue), MESSAGES);
+    check_meant("queue.list", "from=<>", MESSAGES);
+    conf_set_current(NULL);
 
     control_disconnect(client);
     control_stop(control);
