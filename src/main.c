@@ -36,8 +36,9 @@ static void usage(FILE *to)
 int main(int argc, char **argv)
 {
     cli_start();
-    const char *slash = strrchr(argv[0] == NULL ? "" : argv[0], '/');
-    const char *self = slash != NULL ? slash + 1 : argc > 0 ? argv[0] : "";
+    const char *path = argc > 0 && argv[0] != NULL ? argv[0] : "";
+    const char *slash = strrchr(path, '/');
+    const char *self = slash != NULL ? slash + 1 : path;
     if (strcmp(self, "sendmail") == 0)
         return cmd_sendmail(argc, argv);
     if (strcmp(self, "mailq") == 0)

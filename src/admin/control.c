@@ -236,7 +236,9 @@ void control_disconnect(struct control_client *c)
 
 json_t *control_string(struct str s)
 {
-    json_t *value = json_stringn(s.p != NULL ? s.p : "", s.n);
+    if (s.p == NULL)
+        s = STR("");
+    json_t *value = json_stringn(s.p, s.n);
     if (value != NULL)
         return value;
     CLEANUP_FREE char *copy = malloc(s.n + 1);

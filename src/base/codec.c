@@ -127,7 +127,7 @@ bool codec_hex(struct str in, struct buf *out)
     if (room == NULL)
         return false;
     for (size_t i = 0; i < in.n / 2; i++)
-        room[i] = (char)(hex_value(in.p[2 * i]) << 4 | hex_value(in.p[2 * i + 1]));
+        room[i] = (char)(hex_value(in.p[2 * i]) * 16 + hex_value(in.p[2 * i + 1]));
     buf_added(out, in.n / 2);
     return true;
 }

@@ -212,6 +212,7 @@ static enum sasl_step drive(struct exchange *x, enum sasl_step step, struct repl
             *out_reply = ask_client(x, &response);
             if (out_reply->code != 250)
                 return step;
+            /* analyze clang-analyzer-core.CallAndMessage: with 250 there is a response */
             step = sasl_server_take(&x->sasl, response);
             break;
         case SASL_ASK_PASSWORD:

@@ -142,6 +142,7 @@ static struct reply answer(struct session *s)
     struct str line;
 
     if (session_read(s, false, &line, &failure))
+        /* analyze clang-analyzer-core.CallAndMessage: a line was read */
         return command_answer(s, line);
     return s->closing || failure.code == 0 ? failure : command_refused(s, STR(""), failure);
 }

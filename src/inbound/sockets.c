@@ -51,9 +51,11 @@ static void add(struct inbound_sockets *s, const struct conf_listener *listener,
 static int check_free(const struct net_addr *at)
 {
     struct net_listener *socket;
-    int r = net_addr_port(at) == 0 ? 0 : net_listen(at, false, &socket);
 
-    if (r == 0 && net_addr_port(at) != 0)
+    if (net_addr_port(at) == 0)
+        return 0;
+    int r = net_listen(at, false, &socket);
+    if (r == 0)
         net_listener_close(socket);
     return r;
 }

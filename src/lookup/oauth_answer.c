@@ -157,6 +157,7 @@ static bool read_token(const json_t *value, char out[OAUTH_TOKEN_MAX + 1])
         return true;
     if (!oauth_is_token(text))
         return false;
+    /* analyze clang-analyzer-core.NonNullParamChecker: a token is not empty */
     memcpy(out, text.p, text.n);
     out[text.n] = '\0';
     return true;

@@ -341,7 +341,7 @@ struct str address_key(struct arena *a, const struct address *addr)
         canonical.local = STR("postmaster");
     struct str key = address_text(a, &canonical);
     char *bytes = (char *)(uintptr_t)key.p;      /* ours, just made; one copy only, as a message may have a thousand */
-    for (size_t i = key.p == NULL ? 0 : key.n - addr->domain.n; i < key.n; i++)
+    for (size_t i = key.n - addr->domain.n; bytes != NULL && i < key.n; i++)
         bytes[i] = char_lower(bytes[i]);
     return key;
 }

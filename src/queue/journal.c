@@ -25,6 +25,7 @@ bool journal_spare_parse(const char *name, uint32_t *number)
     char expected[SEGMENT_NAME_SIZE];
     unsigned n;
 
+    /* analyze cert-err34-c: eight digits fit, and the name is compared as a whole below */
     if (sscanf(name, "spare-%8x", &n) != 1)          /* our own directory's names, not a peer's bytes */
         return false;
     spare_name(expected, n);

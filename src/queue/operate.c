@@ -207,6 +207,7 @@ static int read_details(struct show_job *job)
         r = load_parse(e, e->length, e->segment->salt, memory, &record);
     if (r < 0)
         return r;
+    /* analyze clang-analyzer-core.CallAndMessage: load_parse() has filled it */
     enum envelope_result result = envelope_parse(job->arena, record.envelope, &d->env);
     if (result != ENVELOPE_OK || d->env.rcpt_count != e->rcpts)
         return result == ENVELOPE_NO_MEMORY ? -ENOMEM : -EBADMSG;

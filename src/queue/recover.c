@@ -287,6 +287,7 @@ static int read_file(struct recovery *rc, const struct found *f, const char *nam
         return r;
     *taken = true;
     rc->out->segments++;
+    /* analyze clang-analyzer-core.UndefinedBinaryOperatorResult: check_header() has filled it, or said 0 */
     if (header.first_sequence > q->journal.next_sequence)
         q->journal.next_sequence = header.first_sequence;
     if (header.id_floor > q->last_id)

@@ -443,7 +443,7 @@ static void on_listener_close(struct net_listener *base)
     struct listener *l = (struct listener *)base, **at = &net.listeners;
     while (*at != NULL && *at != l)
         at = &(*at)->next;
-    if (*at == l)
+    if (*at != NULL)
         *at = l->next;
     for (size_t i = 0; i < l->count; i++) {
         send_on(other(l->queue[i]), DELIVER_RESET, 0);

@@ -267,6 +267,7 @@ unsigned stack_count_max(void)
     unsigned long mappings = 65530;              /* the kernel's default, should /proc be missing */
     FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
     if (f != NULL) {
+        /* analyze cert-err34-c: it is the kernel's own number */
         if (fscanf(f, "%lu", &mappings) != 1)
             mappings = 65530;
         (void)fclose(f);

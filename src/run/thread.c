@@ -5,6 +5,7 @@
 #include "run/stack.h"
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A fault must stop the process wherever it happens, and a profiler's clock ticks in every thread. */
@@ -22,7 +23,7 @@ int thread_start(pthread_t *out, const char *name, const struct stack *s, void *
     sigset_t       blocked;
     char           short_name[16] = "";          /* the kernel keeps no more */
 
-    strncat(short_name, name, sizeof short_name - 1);
+    snprintf(short_name, sizeof short_name, "%.15s", name);
     signals_to_block(&blocked);
     if (pthread_attr_init(&attr) != 0)
         return -EAGAIN;
