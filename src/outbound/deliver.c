@@ -1,6 +1,6 @@
 /*
- * One attempt: recipients are grouped by route, each group goes its way in one transaction, and what became of everyone is settled
- * together. See deliver.h.
+ * One attempt: recipients are grouped by route, each group goes its way in one transaction, and what became of it is settled while the
+ * others are still under way: a slow server holds back no record of what another has taken. See deliver.h.
  */
 #include "outbound/deliver.h"
 #include "base/cleanup.h"
@@ -18,12 +18,16 @@
 #define DETAILS_MEMORY  (16 * 1024 * 1024)   /* the record of a message with its recipients, to look at */
 #define MEMORY_PAUSE_NS (1 * NS_PER_S)
 #define CROWDED_PAUSE_NS (10 * NS_PER_S)
+#define TELL_TOGETHER_NS (3 * NS_PER_S)  /* what the sender may hear of waits so long for each other, to be told in one DSN */
 
 /* A pending recipient. */
 struct target {
     struct route    route;
     struct outcome *outcome;
 };
+
+/* How far it is. */
+enum stage { STAGE_OPEN, STAGE_KNOWN, STAGE_SETTLED };
 
 struct attempt {
     struct deliver_context *context;
@@ -35,6 +39,13 @@ struct attempt {
     size_t                  count;
     size_t                  routes;      /* different ones */
     size_t                  begun;       /* of the targets: parts were made of so many */
+    enum stage             *stages;      /* of the outcomes */
+    struct outcome         *settling;    /* copies of those that go into one record */
+    size_t                  open;        /* so many are */
+    int64_t                 first_known_ns;   /* of those that are known and not settled; 0: there are none */
+    struct task            *settler;     /* waits for outcomes; NULL */
+    bool                    settled;     /* some are */
+    bool                    asked_late, tell_delay, tell_late;   /* once for the whole attempt */
     bool                    crowded;     /* a site would not even let us wait */
 };
 
@@ -173,6 +184,8 @@ static int list_pending(struct attempt *at)
     at->outcomes = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->outcomes));
     at->targets = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->targets));
     at->by_route = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->by_route));
+    at->stages = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->stages));
+    at->settling = arena_array(&c->arena, c->env.rcpt_count, sizeof(*at->settling));
     if (arena_failed(&c->arena))
         return -ENOMEM;
     for (uint32_t i = 0; i < c->env.rcpt_count; i++) {
@@ -185,6 +198,7 @@ static int list_pending(struct attempt *at)
         t->outcome = &at->outcomes[at->count++];
         t->outcome->rcpt = i;
     }
+    at->open = at->count;
     qsort(at->targets, at->count, sizeof(*at->targets), by_route);
     for (size_t i = 0; i < at->count; i++) {
         at->by_route[i] = at->targets[i].outcome;
@@ -204,35 +218,6 @@ static bool next_part(struct attempt *at, struct part *out)
     *out = (struct part){ .attempt = at, .route = at->targets[first].route, .outcomes = at->by_route + first, .count = end - first };
     at->begun = end;
     return true;
-}
-
-static void parts_task(void *arg)
-{
-    struct attempt *at = arg;
-    struct part p;
-    while (!task_canceled() && next_part(at, &p))
-        deliver_part(&p);
-}
-
-/* Side by side: a dead destination of one recipient does not hold up the others. */
-static void try_all(struct attempt *at)
-{
-    struct task_group group;
-    if (at->routes < 2) {
-        parts_task(at);
-        return;
-    }
-    task_group_init(&group);
-    for (size_t i = 0; i < PARTS_AT_A_TIME && i < at->routes; i++)
-        if (task_group_start(&group, "deliver parts", parts_task, at) < 0)
-            break;
-    if (group.count == 0)
-        parts_task(at);
-    while (group.count > 0 && !task_canceled())
-        if (task_group_wait(&group, task_deadline_in(NS_PER_S)) == 0)
-            return;
-    task_group_cancel(&group);
-    (void)task_group_wait(&group, TASK_FOREVER);
 }
 
 /* -- the end of an attempt ----------------------------------------------------------------------------------------------------- */
@@ -265,21 +250,11 @@ void deliver_log(const struct claim *c, const struct outcome *o, uint64_t dsn_id
               LOG_STR("status", o->status), LOG_STR("text", o->text), LOG_U64("attempt", c->attempts + 1), LOG_Z("dsn", dsn));
 }
 
-/* Those that were tried, moved to the front. */
-static size_t keep_tried(struct attempt *at)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < at->count; i++)
-        if (outcome_is_set(&at->outcomes[i]))
-            at->outcomes[kept++] = at->outcomes[i];
-    return kept;
-}
-
 /* The text stays that of the last answer. RFC 3463: 4.4.7, delivery time expired; 5.4.7, the sender's own (RFC 2852, 4.1.3). */
-static void expire(struct attempt *at, size_t count, const char *status)
+static void expire(struct outcome *outcomes, size_t count, const char *status)
 {
     for (size_t i = 0; i < count; i++) {
-        struct outcome *o = &at->outcomes[i];
+        struct outcome *o = &outcomes[i];
         if (o->state != RCPT_PENDING)
             continue;
         o->state = RCPT_BOUNCED;
@@ -337,12 +312,24 @@ static bool is_first_since_late(const struct attempt *at, int64_t now_wall_ns)
     return retry_is_late(env, now_wall_ns) && env->deliver_by_ns > retry_begin(env) && is_first_since(at, env->deliver_by_ns, now_wall_ns);
 }
 
+/* Awaits: looks at the record before this attempt leaves one. */
+static void ask_late(struct attempt *at, const struct dsn *dsn, int64_t now_wall_ns)
+{
+    if (at->asked_late)
+        return;
+    bool others = at->routes > 1;                             /* who may want to hear of it when their turn comes */
+    at->tell_delay = (others || dsn_wants_delay(dsn)) && is_first_since_warning(at, now_wall_ns);
+    at->tell_late = (others || dsn_wants_late(dsn)) && is_first_since_late(at, now_wall_ns);
+    at->asked_late = true;
+}
+
 /* Awaits. Without its DSN on disk a failure is not told yet: it stays pending and is tried again. */
-static void tell_sender(const struct attempt *at, struct outcome *outcomes, size_t count, int64_t now_wall_ns)
+static void tell_sender(struct attempt *at, struct outcome *outcomes, size_t count, int64_t now_wall_ns)
 {
     struct dsn dsn = { .conf = at->conf, .claim = at->c, .outcomes = outcomes, .count = count, .now_wall_ns = now_wall_ns };
-    dsn.tell_delay = dsn_wants_delay(&dsn) && is_first_since_warning(at, now_wall_ns);
-    dsn.tell_late = dsn_wants_late(&dsn) && is_first_since_late(at, now_wall_ns);
+    ask_late(at, &dsn, now_wall_ns);
+    dsn.tell_delay = at->tell_delay && dsn_wants_delay(&dsn);
+    dsn.tell_late = at->tell_late && dsn_wants_late(&dsn);
     uint64_t dsn_id;
     int r = dsn_send(&dsn, &dsn_id);
     if (r < 0)
@@ -354,25 +341,123 @@ static void tell_sender(const struct attempt *at, struct outcome *outcomes, size
     }
 }
 
-static void conclude(struct attempt *at)
+/* Awaits. The last of an attempt gives the claim back. */
+static void settle(struct attempt *at, struct outcome *outcomes, size_t count, bool last)
 {
     struct claim *c = at->c;
-    size_t count = keep_tried(at);
-    if (count == 0) {
-        queue_postpone(c, at->crowded ? CROWDED_PAUSE_NS : 0);
-        return;
-    }
     int64_t now = clock_wall_ns();
     uint64_t id = c->id;
     if (must_be_returned(&c->env, now))
-        expire(at, count, "5.4.7");
+        expire(outcomes, count, "5.4.7");
     else if (retry_is_over(at->conf, &c->env, now))
-        expire(at, count, "4.4.7");
+        expire(outcomes, count, "4.4.7");
     for (size_t i = 0; i < count; i += DSN_RCPTS)
-        tell_sender(at, at->outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS, now);
-    int r = queue_settle(c, at->outcomes, count, retry_next(at->conf, &c->env, c->attempts + 1, now));
+        tell_sender(at, outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS, now);
+    int64_t due = retry_next(at->conf, &c->env, c->attempts + 1, now);
+    int r = last ? queue_settle(c, outcomes, count, due) : queue_settle_part(c, outcomes, count, due);
     if (r < 0 && r != -ECANCELED)
         log_trouble(id, "settle-not-durable", r);
+    at->settled = true;
+}
+
+static bool is_told(const struct attempt *at, const struct outcome *o)
+{
+    return o->state != RCPT_DELIVERED || (at->c->env.rcpts[o->rcpt].notify & NOTIFY_SUCCESS);
+}
+
+/* Those that are known and not settled, without those that the sender may hear of unless all are asked for, copied to out and settled from
+ * now on. */
+static size_t take_known(struct attempt *at, bool all, struct outcome *out)
+{
+    size_t count = 0;
+    bool left = false;
+    for (size_t i = 0; i < at->count; i++) {
+        const struct outcome *o = &at->outcomes[i];
+        if (at->stages[i] != STAGE_KNOWN || !outcome_is_set(o))
+            continue;
+        if (!all && is_told(at, o)) {
+            left = true;
+            continue;
+        }
+        at->stages[i] = STAGE_SETTLED;
+        out[count++] = *o;
+    }
+    if (!left)
+        at->first_known_ns = 0;
+    return count;
+}
+
+/* Awaits. What was delivered is recorded at once: it must not be delivered again, whatever becomes of us while others are tried. Gives the
+ * time by which to look again. */
+static int64_t settle_known(struct attempt *at)
+{
+    if (at->first_known_ns == 0 || at->open == 0)
+        return TASK_FOREVER;                                  /* or the end is near, and will do */
+    bool all = clock_mono_ns() >= at->first_known_ns + TELL_TOGETHER_NS;
+    task_shield_begin();
+    size_t count = take_known(at, all, at->settling);
+    if (count > 0)
+        settle(at, at->settling, count, false);
+    task_shield_end();
+    return at->first_known_ns == 0 ? TASK_FOREVER : at->first_known_ns + TELL_TOGETHER_NS;
+}
+
+static void make_known(struct part *p)
+{
+    struct attempt *at = p->attempt;
+    for (size_t i = 0; i < p->count; i++)
+        at->stages[p->outcomes[i] - at->outcomes] = STAGE_KNOWN;
+    at->open -= p->count;
+    if (at->first_known_ns == 0)
+        at->first_known_ns = clock_mono_ns();
+    if (at->settler != NULL)
+        task_wake(at->settler);
+}
+
+static void parts_task(void *arg)
+{
+    struct attempt *at = arg;
+    struct part p;
+    while (!task_canceled() && next_part(at, &p)) {
+        deliver_part(&p);
+        if (!task_canceled())
+            make_known(&p);
+    }
+}
+
+/* Side by side: a dead destination of one recipient does not hold up the others, nor the record of what became of them. */
+static void try_all(struct attempt *at)
+{
+    struct task_group group;
+    if (at->routes < 2) {
+        parts_task(at);
+        return;
+    }
+    task_group_init(&group);
+    for (size_t i = 0; i < PARTS_AT_A_TIME && i < at->routes; i++)
+        if (task_group_start(&group, "deliver parts", parts_task, at) < 0)
+            break;
+    if (group.count == 0)
+        parts_task(at);
+    at->settler = task_self();
+    while (group.count > 0 && !task_canceled())
+        (void)task_park(settle_known(at));
+    at->settler = NULL;
+    if (task_canceled())
+        task_group_cancel(&group);
+    (void)task_group_wait(&group, TASK_FOREVER);
+}
+
+static void conclude(struct attempt *at)
+{
+    for (size_t i = 0; i < at->count; i++)                    /* in a part that was cut short, some are known too */
+        if (at->stages[i] == STAGE_OPEN)
+            at->stages[i] = STAGE_KNOWN;
+    size_t count = at->count == 0 ? 0 : take_known(at, true, at->settling);
+    if (count == 0 && !at->settled)
+        queue_postpone(at->c, at->crowded ? CROWDED_PAUSE_NS : 0);
+    else
+        settle(at, at->settling, count, true);
 }
 
 void deliver_message(struct deliver_context *context, struct claim *c)

@@ -1148,6 +1148,35 @@ static void stopping(void *arg)
     end();
 }
 
+/* What one server has taken is on record while another does not answer: a kill in between delivers nothing twice. */
+static void a_kill_while_one_hangs(void *arg)
+{
+    const uint64_t *seed = arg;
+    begin();
+    w.fakes[1].words[AT_DOT] = FAKE_SILENT;
+    start();
+    put("ann@us.example", "x@a.example,550.no@c.example,y@b.example,bob@us.example");
+    (void)task_sleep(2 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@a.example") + mails_of("bob"), 2);
+    assert_int_equal(mails_of("ann"), 0);                   /* a failure waits a little for others */
+    (void)task_sleep(10 * NS_PER_S);
+    check_bounce("<550.no@c.example>");
+    struct sim_disk *killed = sim_disk_crash(sim_disk_ops(), *seed, NULL);
+    stop(0);
+    queue_close(w.q);
+    sim_disk_mount(killed);
+    sim_disk_free(killed);
+    w.fakes[1].words[AT_DOT] = NULL;
+    w.q = scene_queue(w.conf);
+    start();
+    (void)drain(600 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@a.example"), 1);
+    assert_int_equal(w.fakes[2].mail_count, 0);
+    assert_int_equal(mails_of("bob"), 1);
+    check_bounce("<550.no@c.example>");
+    end();
+}
+
 /* At any moment: what the others have and what the queue has are together everything, and nothing is bounced. */
 static void stopping_at_any_time(void *arg)
 {
@@ -1240,6 +1269,13 @@ static void test_lmtp(void **state)
     }
 }
 
+static void test_a_kill_while_one_hangs(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 5; seed++)
+        in_world(a_kill_while_one_hangs, &seed);
+}
+
 /* Those whom one transaction does not hold go in the next one, now and not at the retry (RFC 5321, 4.5.3.1.10). */
 static void test_too_many_recipients(void **state)
 {
@@ -1274,6 +1310,7 @@ int main(void)
         cmocka_unit_test(test_a_server_that_takes_its_time),
         cmocka_unit_test(test_tls_is_optional),
         cmocka_unit_test(test_a_bounce_goes_without_the_promise),
+        cmocka_unit_test(test_a_kill_while_one_hangs),
         cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
         cmocka_unit_test(test_trouble_is_named),    cmocka_unit_test(test_a_receipt_is_asked_for),

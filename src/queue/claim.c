@@ -29,6 +29,7 @@ struct claim_held {
     uint32_t        file_crc;                        /* what it should be */
     uint32_t        crc;                             /* of what was read so far, in order */
     uint64_t        crc_at;
+    int             error;                           /* of a settle: only the next start can tell whether its record is there */
 };
 
 static struct claim_held *held_of(struct claim *c)
@@ -488,18 +489,48 @@ static void release(struct queue *q, struct entry *e, enum life_event event, int
         queue_maintain(q);
 }
 
+/* Awaits. It is being written about until release or end_writing. */
+static int settle(struct claim_held *h, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns)
+{
+    struct queue *q = h->claim.queue;
+
+    task_shield_begin();
+    begin_writing(q, h->entry);
+    task_shield_end();
+    struct settle s = { .outcomes = outcomes, .count = count, .due_wall_ns = next_due_wall_ns };
+    s.ended = is_ended(h->entry, &s);
+    if (h->error == 0 && count > 0)
+        h->error = settle_all(q, h->entry, &s);
+    return h->error;
+}
+
+static void end_writing(struct queue *q, struct entry *e)
+{
+    queue_lock(q);
+    e->writing = false;
+    queue_wake_quiet(q);
+    queue_unlock(q);
+}
+
+int queue_settle_part(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns)
+{
+    struct claim_held *h = held_of(c);
+    int r = settle(h, outcomes, count, next_due_wall_ns);
+
+    assert(r < 0 || h->entry->pending > 0);
+    for (size_t i = 0; r == 0 && i < count; i++)
+        c->states[outcomes[i].rcpt] = outcomes[i].state;
+    end_writing(c->queue, h->entry);
+    return r;
+}
+
 int queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns)
 {
     struct claim_held *h = held_of(c);
     struct queue *q = c->queue;
     struct entry *e = h->entry;
 
-    task_shield_begin();
-    begin_writing(q, e);
-    task_shield_end();
-    struct settle s = { .outcomes = outcomes, .count = count, .due_wall_ns = next_due_wall_ns };
-    s.ended = is_ended(e, &s);
-    int r = settle_all(q, e, &s);
+    int r = settle(h, outcomes, count, next_due_wall_ns);
     if (r == 0) {
         release(q, e, e->pending == 0 ? EVENT_DONE : EVENT_DEFERRED, queue_due_mono(next_due_wall_ns, clock_wall_ns()));
     } else {

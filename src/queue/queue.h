@@ -117,6 +117,9 @@ struct outcome {
 /* Awaits until the outcomes are durable (a failed sync is repeated on another segment until it succeeds or the queue closes), gives
  * the claim back and frees it. Recipients without an outcome stay as they were. next_due_wall_ns is for those still pending. */
 int  queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns);
+/* Likewise for some of the recipients, while others are still being tried: the claim stays. One at a time; somebody is pending after it,
+ * and queue_settle follows, perhaps without an outcome of its own. All of them together are one attempt. */
+int  queue_settle_part(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns);
 void queue_unclaim(struct claim *c);     /* not tried after all (shutdown): due again at once, nothing is recorded; frees it */
 void queue_postpone(struct claim *c, int64_t ns);    /* likewise, but due after a while */
 void queue_give_back(struct claim *c);   /* likewise, and due when it was before: of queue_claim_one, which takes what is to wait */
