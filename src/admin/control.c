@@ -165,21 +165,31 @@ static int give_to_group(const char *path, const char *group)
     return chown(path, (uid_t)-1, g->gr_gid) < 0 ? -errno : 0;
 }
 
-int control_start(const char *path, const char *group, struct queue *q, struct control **out)
+int control_bind(const char *path, const char *group, struct net_listener **out)
+{
+    struct net_listener *listener;
+
+    int r = net_listen_unix(path, 0660, &listener);
+    if (r < 0)
+        return r;
+    r = give_to_group(path, group);
+    if (r < 0) {
+        net_listener_close(listener);
+        return r;
+    }
+    *out = listener;
+    return 0;
+}
+
+int control_start(struct net_listener *listener, struct queue *q, struct control **out)
 {
     struct control *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return -ENOMEM;
     c->queue = q;
+    c->listener = listener;
     task_group_init(&c->group);
-    int r = net_listen_unix(path, 0660, &c->listener);
-    if (r == 0) {
-        r = give_to_group(path, group);
-        if (r == 0)
-            r = task_group_start(&c->group, "control", listen_task, c);
-        if (r < 0)
-            net_listener_close(c->listener);
-    }
+    int r = task_group_start(&c->group, "control", listen_task, c);
     if (r < 0) {
         free(c);
         return r;

@@ -17,6 +17,7 @@
 
 static struct queue *queue;
 static struct control *control;
+static struct net_listener *listener;
 static struct control_client *client;
 
 /* Long ones: more than one answer holds. */
@@ -90,7 +91,8 @@ static void many_recipients(void *arg)
 
     (void)arg;
     queue = scene_queue(conf);
-    assert_int_equal(control_start("us/control", "", queue, &control), 0);
+    assert_int_equal(control_bind("us/control", "", &listener), 0);
+    assert_int_equal(control_start(listener, queue, &control), 0);
     assert_int_equal(control_connect("us/control", &client), 0);
     codec_id_format(put_large(), id);
     assert_true(count_pages(id) > 1);
@@ -216,7 +218,8 @@ static void many_messages(void *arg)
 
     (void)arg;
     queue = scene_queue(conf);
-    assert_int_equal(control_start("us/control", "", queue, &control), 0);
+    assert_int_equal(control_bind("us/control", "", &listener), 0);
+    assert_int_equal(control_start(listener, queue, &control), 0);
     assert_int_equal(control_connect("us/control", &client), 0);
     check_meant("queue.list", "size>0", 0);                      /* nothing is there */
     put_many();

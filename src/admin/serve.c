@@ -26,6 +26,7 @@
 #include "run/file.h"
 #include "run/keeper.h"
 #include "run/loop.h"
+#include "run/net.h"
 #include "run/offload.h"
 #include <errno.h>
 #include <getopt.h>
@@ -47,6 +48,7 @@ struct server {
     struct control  *control;
     struct inbound  *inbound;
     struct inbound_sockets *sockets;     /* owned; NULL once they are given up */
+    struct net_listener *control_socket; /* owned; NULL: none, or control has it */
     int              lock;               /* the data directory's; owned, -1: none */
     bool             reload_first;       /* before it is ready */
     bool             dns;
@@ -195,9 +197,9 @@ static int start_parts(struct server *s)
         return -1;
     if ((r = outbound_start(s->queue, &s->outbound)) < 0)
         return fail(s, EX_OSERR, "outbound", strerror(-r));
-    if (s->conf->control_socket[0] != '\0' &&
-        (r = control_start(s->conf->control_socket, s->conf->control_group, s->queue, &s->control)) < 0)
-        return fail(s, EX_OSERR, s->conf->control_socket, strerror(-r));
+    if (s->control_socket != NULL && (r = control_start(s->control_socket, s->queue, &s->control)) < 0)
+        return fail(s, EX_OSERR, "control", strerror(-r));
+    s->control_socket = NULL;
     if ((r = inbound_start_on(s->queue, s->sockets, &s->inbound, error)) < 0)
         return fail(s, r == -EINVAL ? EX_CONFIG : EX_OSERR, "inbound", error);   /* -EINVAL: what a certificate's file holds */
     check_submit(s);
@@ -471,7 +473,11 @@ static int take_sockets(struct server *s)
     char error[256];
 
     int r = inbound_bind(s->conf, loop_cores(), &s->sockets, error);
-    return r < 0 ? fail(s, r == -EINVAL ? EX_CONFIG : EX_OSERR, "inbound", error) : 0;
+    if (r < 0)
+        return fail(s, r == -EINVAL ? EX_CONFIG : EX_OSERR, "inbound", error);
+    if (s->conf->control_socket[0] != '\0')
+        r = control_bind(s->conf->control_socket, s->conf->control_group, &s->control_socket);
+    return r < 0 ? fail(s, EX_OSERR, s->conf->control_socket, strerror(-r)) : 0;
 }
 
 /* While we hold a socket too, the kernel goes on taking connections for it, which nobody would greet. */
@@ -515,6 +521,8 @@ int cmd_serve(int argc, char **argv)
     log_level_set(s.conf->log_level);
     code = run(&s);
     give_up_sockets(&s);
+    if (s.control_socket != NULL)
+        net_listener_close(s.control_socket);    /* not before: operators may want to look at what takes so long to stop */
     (void)file_close(s.lock);
     conf_unref(s.conf);
     return code;
