@@ -1,10 +1,8 @@
 /*
- * Maildir delivery: tmp -> sync -> new, as the format asks, with a name that the message determines.
+ * Maildir delivery, the task's side: what the file is called and holds, and who makes it when.
  *
- * The file's name derives from queue id and recipient, and a delivery first looks whether it is there already: so a
- * crash between the rename and the settle makes no second copy. The journal keeps the message until the file is durable.
- * Syncs are batched by running many deliveries at a time on helper threads: the file system commits what has gathered
- * once for all of them.
+ * Deliveries that are ready at the same time go in one turn of a helper thread (maildir_file.h), which the disk thanks: two turns side by
+ * side take all that wait, and more than two share it where syncs last. The journal keeps the message until the file is durable.
  *
  * In the file a line ends in LF, as every reader of Maildirs expects and other servers write it; nothing else of the message changes. A message
  * that came as BODY=BINARYMIME is not changed at all.
@@ -17,10 +15,10 @@
 #include "base/codec.h"
 #include "mail/line_end.h"
 #include "mail/trace.h"
-#include "outbound/maildir.h"
+#include "outbound/maildir_file.h"
 #include "policy/route.h"
 #include "run/channel.h"
-#include "run/file.h"
+#include "run/gather.h"
 #include "run/offload.h"
 #include <assert.h>
 #include <errno.h>
@@ -29,15 +27,55 @@
 
 #define WRITE_CHUNK    (64 * 1024)
 #define HEAD_MAX       4096
-#define NAME_MAX_LEN   160
-#define LOCAL_THREADS  16                /* deliveries that may wait for the disk at a time */
+#define LOCAL_THREADS  32                /* turns, and pieces of large files, that may wait for the disk at a time */
 #define LOCAL_WAITING  100000            /* of all deliveries; the scheduler keeps far below */
+#define TURN_SYNC_NS   (100 * NS_PER_US) /* see gather.h: what one thread does between two syncs takes about that */
+
+/* One delivery, on its task's stack. */
+struct job {
+    struct maildir_file file;
+    bool make;                           /* make the Maildir if it is not there */
+    bool no_maildir;                     /* it is not there, and not some other file that is missing */
+    bool was_here;                       /* it has been in this mailbox, and comes round again */
+};
 
 struct local {
     struct offload *disk;
+    struct gather  *turns;               /* whole files; on the disk's threads */
     struct channel *making;              /* holds an item while a Maildir is being made: one at a time */
+    _Atomic uint32_t sync_failures;      /* see maildir_file.h */
     int64_t         started_wall_ns;     /* messages accepted before may have been delivered by an earlier process */
 };
+
+/* What stands before the first placeholder is the operator's, links and all; the rest is opened beneath it without following any. */
+static size_t base_length(const char *mailbox_pattern)
+{
+    size_t end = strcspn(mailbox_pattern, "{");
+    while (end > 0 && mailbox_pattern[end - 1] != '/')
+        end--;
+    return end;
+}
+
+/* -- on a helper thread ---------------------------------------------------------------------------------------------------- */
+
+static int64_t deliver_all(void *const jobs[], size_t count)
+{
+    struct maildir_file *files[GATHER_MAX];
+    for (size_t i = 0; i < count; i++)
+        files[i] = &((struct job *)jobs[i])->file;
+    return maildir_deliver(files, count);
+}
+
+static void job_open(void *arg) { maildir_file_open(&((struct job *)arg)->file); }
+static void job_write(void *arg) { maildir_file_write(&((struct job *)arg)->file); }
+static void job_publish(void *arg) { maildir_file_publish(&((struct job *)arg)->file); }
+static void job_close(void *arg) { maildir_file_close(&((struct job *)arg)->file); }
+
+static void job_make(void *arg)
+{
+    struct job *job = arg;
+    job->file.result = maildir_make(&job->file.path, job->make, &job->no_maildir);
+}
 
 struct local *local_new(void)
 {
@@ -46,8 +84,9 @@ struct local *local_new(void)
         return NULL;
     l->started_wall_ns = clock_wall_ns();
     l->disk = offload_new("mailbox", LOCAL_THREADS, LOCAL_WAITING);
+    l->turns = l->disk == NULL ? NULL : gather_new(l->disk, deliver_all, LOCAL_THREADS, TURN_SYNC_NS);
     l->making = channel_new(1);
-    if (l->disk != NULL && l->making != NULL)
+    if (l->turns != NULL && l->making != NULL)
         return l;
     local_free(l);
     return NULL;
@@ -61,151 +100,8 @@ void local_free(struct local *l)
         offload_free(l->disk);
     if (l->making != NULL)
         channel_free(l->making);
+    gather_free(l->turns);
     free(l);
-}
-
-/* -- the file (on a helper thread) ------------------------------------------------------------------------------------------ */
-
-/* What stands before the first placeholder is the operator's, links and all; the rest is opened beneath it without following any. */
-static size_t base_length(const char *mailbox_pattern)
-{
-    size_t end = strcspn(mailbox_pattern, "{");
-    while (end > 0 && mailbox_pattern[end - 1] != '/')
-        end--;
-    return end;
-}
-
-struct job {
-    struct maildir_path path;
-    bool        make;                    /* make the Maildir if it is not there */
-    bool        maybe_there;             /* an earlier process may have delivered it: look in cur/ too */
-    char        name[NAME_MAX_LEN];
-    struct str  content;                 /* the whole file, or (file open) the piece to append */
-    int         maildir, file;
-    bool        not_whole;               /* result says so: the Maildir is to be made first */
-    bool        no_maildir;              /* likewise: it is not there, and not some other file that is missing */
-    bool        was_here;                /* likewise: it has been in this mailbox, and comes round again */
-    int         result;
-};
-
-static int find_name(void *arg, const char *name)
-{
-    const char *wanted = arg;
-    size_t n = strlen(wanted);
-    return strncmp(name, wanted, n) == 0 && (name[n] == '\0' || name[n] == ':') ? 1 : 0;   /* ":2,S": flags of a reader */
-}
-
-/* Its content was synced before it got this name; the name itself perhaps not: whoever gave it may have died just then, or met an error,
- * and after a failed sync another one proves nothing. So it is given once more. */
-static int name_again(const struct job *job, int new_dir)
-{
-    CLEANUP_FILE int tmp = maildir_open_sub(job->maildir, "tmp");
-    int r = tmp < 0 ? tmp : file_rename_at(new_dir, job->name, tmp, job->name);
-    if (r == 0)
-        r = file_rename_at(tmp, job->name, new_dir, job->name);
-    if (r == 0)
-        r = file_sync(new_dir);
-    return r < 0 ? r : 1;
-}
-
-static int find_in_cur(const struct job *job)
-{
-    CLEANUP_FILE int cur = file_open_dir_at(job->maildir, "cur");
-    int found = cur < 0 ? cur : file_list(cur, find_name, (void *)(uintptr_t)job->name);
-    int r = found > 0 ? file_sync(cur) : 0;
-    return r < 0 ? r : found;
-}
-
-/* 1: it is there, durably. */
-static int already_there(const struct job *job)
-{
-    struct file_info info;
-    CLEANUP_FILE int new_dir = maildir_open_sub(job->maildir, "new");
-    if (new_dir < 0)
-        return new_dir;
-    if (file_info_at(new_dir, job->name, &info) == 0)
-        return name_again(job, new_dir);
-    return job->maybe_there ? find_in_cur(job) : 0;
-}
-
-static void job_open(void *arg)
-{
-    struct job *job = arg;
-    job->maildir = job->file = -1;
-    int maildir = maildir_open(&job->path);
-    if (maildir < 0) {
-        job->not_whole = maildir == -ENOENT || maildir == -ENOTDIR;
-        job->result = maildir;
-        return;
-    }
-    job->maildir = maildir;
-    job->result = already_there(job);
-    if (job->result != 0)
-        return;
-    CLEANUP_FILE int tmp = maildir_open_sub(job->maildir, "tmp");
-    if (tmp < 0) {
-        job->result = tmp;
-        return;
-    }
-    /* A leftover of a crash has the same name, for the message is the same: written anew. */
-    job->file = file_open_at(tmp, job->name, FILE_WRITE | FILE_CREATE | FILE_TRUNCATE | FILE_APPEND);
-    job->result = job->file < 0 ? job->file : 0;
-}
-
-static void job_write(void *arg)
-{
-    struct job *job = arg;
-    job->result = file_append(job->file, job->content.p, job->content.n);
-}
-
-static int publish(const struct job *job)
-{
-    CLEANUP_FILE int tmp = file_open_dir_at(job->maildir, "tmp");
-    CLEANUP_FILE int new_dir = maildir_open_sub(job->maildir, "new");
-    if (tmp < 0 || new_dir < 0)
-        return tmp < 0 ? tmp : new_dir;
-    int r = file_sync(job->file);
-    if (r < 0)
-        return r;
-    r = file_rename_at(tmp, job->name, new_dir, job->name);
-    return r < 0 ? r : file_sync(new_dir);
-}
-
-static void job_publish(void *arg)
-{
-    struct job *job = arg;
-    job->result = publish(job);
-}
-
-static void job_close(void *arg)
-{
-    struct job *job = arg;
-    if (job->result < 0 && job->file >= 0) {
-        CLEANUP_FILE int tmp = file_open_dir_at(job->maildir, "tmp");
-        if (tmp >= 0)
-            (void)file_unlink_at(tmp, job->name);             /* a leftover does no harm: the next try writes it anew */
-    }
-    (void)file_close(job->file);                              /* synced already, or given up */
-    (void)file_close(job->maildir);
-    job->file = job->maildir = -1;
-}
-
-static void job_make(void *arg)
-{
-    struct job *job = arg;
-    job->result = maildir_make(&job->path, job->make, &job->no_maildir);
-}
-
-/* A small message needs one trip to a helper thread for everything. */
-static void job_whole(void *arg)
-{
-    struct job *job = arg;
-    job_open(job);
-    if (job->result == 0 && job->file >= 0)
-        job_write(job);
-    if (job->result == 0 && job->file >= 0)
-        job_publish(job);
-    job_close(job);
 }
 
 /* -- the delivery -------------------------------------------------------------------------------------------------------- */
@@ -213,7 +109,7 @@ static void job_whole(void *arg)
 static int run(struct local *l, void (*fn)(void *), struct job *job)
 {
     int r = offload_run(l->disk, fn, job);
-    return r < 0 ? r : job->result;
+    return r < 0 ? r : job->file.result;
 }
 
 static void put_head(struct buf *out, const struct claim *c, const struct recipient *rcpt)
@@ -232,7 +128,6 @@ static struct str file_lines(const struct claim *c, struct buf *b)
     return buf_str(b);
 }
 
-/* Awaits. 0 delivered, 1 was there already, negative errno. */
 /* Somebody sends on what comes here, and it comes here again: without this it would until Received fields count a hundred, each time kept. */
 static int check_loop(struct job *job, struct str text, const struct recipient *rcpt)
 {
@@ -240,6 +135,7 @@ static int check_loop(struct job *job, struct str text, const struct recipient *
     return job->was_here ? -EEXIST : 0;
 }
 
+/* Awaits. 0 delivered, 1 was there already, negative errno. */
 static int write_small(struct local *l, struct job *job, struct claim *c, const struct recipient *rcpt)
 {
     CLEANUP_BUF struct buf content;
@@ -259,8 +155,9 @@ static int write_small(struct local *l, struct job *job, struct claim *c, const 
         return -ENOMEM;
     if ((r = check_loop(job, str_from(buf_str(&content), content.n - got), rcpt)) < 0)
         return r;
-    job->content = file_lines(c, &content);
-    return run(l, job_whole, job);
+    job->file.content = file_lines(c, &content);
+    gather_run(l->turns, job);
+    return job->file.result;
 }
 
 static int copy_body(struct local *l, struct job *job, struct claim *c, const struct recipient *rcpt, struct buf *chunk)
@@ -282,7 +179,7 @@ static int copy_body(struct local *l, struct job *job, struct claim *c, const st
             return r;
         offset += got;
         buf_added(chunk, got);
-        job->content = file_lines(c, chunk);
+        job->file.content = file_lines(c, chunk);
         if ((r = run(l, job_write, job)) < 0)
             return r;
     }
@@ -296,14 +193,14 @@ static int write_large(struct local *l, struct job *job, struct claim *c, const 
     int r = run(l, job_open, job);
     if (r == 0) {
         put_head(&chunk, c, rcpt);
-        job->content = file_lines(c, &chunk);
+        job->file.content = file_lines(c, &chunk);
         r = run(l, job_write, job);
     }
     if (r == 0)
         r = copy_body(l, job, c, rcpt, &chunk);
     if (r == 0)
         r = run(l, job_publish, job);
-    job->result = r;
+    job->file.result = r;
     while (offload_run(l->disk, job_close, job) == -EAGAIN)
         (void)task_sleep(NS_PER_MS);
     return r;
@@ -333,10 +230,10 @@ static void name_file(struct job *job, const struct conf *conf, const struct cla
     char id[CODEC_ID_LEN + 1];
     struct buf name;
     codec_id_format(c->id, id);
-    buf_init_fixed(&name, job->name, sizeof(job->name) - 1);
+    buf_init_fixed(&name, job->file.name, sizeof(job->file.name) - 1);
     buf_printf(&name, "%lld.%sR%u.%.100s", (long long)(c->env.arrived_ns / NS_PER_S), id, rcpt, conf->hostname);
     assert(buf_ok(&name));
-    job->name[name.n] = '\0';
+    job->file.name[name.n] = '\0';
 }
 
 static struct outcome outcome_of_error(struct arena *a, int error)
@@ -363,17 +260,17 @@ static bool is_postmaster(const struct address *addr)
 struct outcome local_deliver(struct local *l, const struct conf *conf, struct claim *c, uint32_t rcpt)
 {
     const struct recipient *r = &c->env.rcpts[rcpt];
-    struct job job = { .file = -1, .maildir = -1 };
-    int error = route_mailbox(&c->arena, conf, &r->addr, &job.path.path);
+    struct job job = { .file = { .file = -1, .failures = &l->sync_failures } };
+    int error = route_mailbox(&c->arena, conf, &r->addr, &job.file.path.path);
     if (error < 0)
         return error == -EINVAL ? no_such_mailbox() : outcome_of_error(&c->arena, error);
-    job.path.base = base_length(conf->mailbox);
+    job.file.path.base = base_length(conf->mailbox);
     job.make = conf->have_users_file || is_postmaster(&r->addr);
-    job.maybe_there = c->attempts > 0 || c->env.arrived_ns < l->started_wall_ns;
+    job.file.maybe_there = c->attempts > 0 || c->env.arrived_ns < l->started_wall_ns;
     name_file(&job, conf, c, rcpt);
     error = write_file(l, &job, c, r);
-    if (job.not_whole) {
-        job.not_whole = false;
+    if (job.file.not_whole) {
+        job.file.not_whole = false;
         error = make_maildir(l, &job);
         if (error == 0)
             error = write_file(l, &job, c, r);

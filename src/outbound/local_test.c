@@ -311,6 +311,121 @@ static void test_found_is_durable(void **state)
     }
 }
 
+/* Many at the same time, in few turns: what one of them meets is its own, unless it is the sync of the directory that they share. */
+struct together {
+    struct scene *scene;
+    struct claim *claims[40];
+    enum rcpt_state states[40];
+    size_t begun;
+};
+
+static void delivers_one(void *arg)
+{
+    struct together *t = arg;
+    size_t i = t->begun++;
+    t->states[i] = deliver(t->scene, t->claims[i], 0).state;
+}
+
+#define TOGETHER (sizeof ((struct together *)NULL)->claims / sizeof(struct claim *))
+
+static void deliver_together(struct together *t)
+{
+    struct task_group group;
+    task_group_init(&group);
+    t->begun = 0;
+    for (size_t i = 0; i < TOGETHER; i++)
+        assert_int_equal(task_group_start(&group, "delivers", delivers_one, t), 0);
+    assert_int_equal(task_group_wait(&group, TASK_FOREVER), 0);
+}
+
+static size_t count_delivered(const struct together *t, size_t first, size_t step)
+{
+    size_t n = 0;
+    for (size_t i = first; i < TOGETHER; i += step)
+        n += t->states[i] == RCPT_DELIVERED;
+    return n;
+}
+
+static void begin_together(struct scene *s, struct together *t)
+{
+    begin(s);
+    *t = (struct together){ .scene = s };
+    for (size_t i = 0; i < TOGETHER; i++)
+        t->claims[i] = put_and_claim(s, i % 4 == 0 ? "carl@us.example" : "bob@us.example", STR(MESSAGE));
+}
+
+static void end_together(struct scene *s, struct together *t)
+{
+    for (size_t i = 0; i < TOGETHER; i++)
+        queue_unclaim(t->claims[i]);
+    end(s);
+}
+
+static void side_by_side(void *arg)
+{
+    struct scene s;
+    struct together t;
+    (void)arg;
+    begin_together(&s, &t);
+    deliver_together(&t);
+    assert_int_equal(count_delivered(&t, 0, 1), TOGETHER);
+    assert_int_equal(scene_list(MAILBOX "/new", NULL), 30);
+    assert_int_equal(scene_list("us/mail/us.example/carl/new", NULL), 10);
+    assert_int_equal(scene_list(MAILBOX "/tmp", NULL), 0);
+    deliver_together(&t);                        /* again: they are there */
+    assert_int_equal(count_delivered(&t, 0, 1), TOGETHER);
+    assert_int_equal(scene_list(MAILBOX "/new", NULL), 30);
+    end_together(&s, &t);
+}
+
+static void test_side_by_side(void **state)
+{
+    (void)state;
+    play(side_by_side, (struct sim_options){ .seed = 12, .sync_ns = 10 * NS_PER_US }); /* quick: few turns, of many */
+}
+
+struct cut {
+    uint64_t seed, at;
+    size_t   delivered;
+};
+
+/* One operation fails, and the power goes: as many are in the mailboxes as were called delivered, or more. */
+static void side_by_side_in_trouble(void *arg)
+{
+    struct cut *cut = arg;
+    struct scene s;
+    struct together t;
+    begin_together(&s, &t);
+    sim_disk_fail(sim_disk_ops() + cut->at, EIO, false);
+    deliver_together(&t);
+    sim_disk_heal();
+    cut->delivered = count_delivered(&t, 0, 1);
+    struct sim_disk *image = sim_disk_crash(sim_disk_ops(), cut->seed, NULL);
+    end_together(&s, &t);
+    sim_disk_mount(image);
+    sim_disk_free(image);
+    struct scene_names names;
+    size_t bob = scene_list(MAILBOX "/new", &names);
+    for (size_t i = 0; i < bob; i++)
+        check_file(MAILBOX "/new", names.names[i], "bob@us.example", STR(MESSAGE));
+    assert_true(bob + scene_list("us/mail/us.example/carl/new", NULL) >= cut->delivered);
+}
+
+static void test_side_by_side_in_trouble(void **state)
+{
+    (void)state;
+    size_t all = 0, none = 0;
+    for (uint64_t at = 0; at < 600; at++) {
+        struct cut cut = { .seed = at, .at = at };
+        sim_begin(&(struct sim_options){ .seed = 13, .sync_ns = at % 2 == 0 ? 10 * NS_PER_US : NS_PER_MS }); /* few turns, or many */
+        assert_int_equal(sim_run(side_by_side_in_trouble, &cut), 0);
+        sim_end();
+        all += cut.delivered == TOGETHER;
+        none += cut.delivered == 0;
+    }
+    assert_true(all > 0 && all < 600 && none < 600);
+}
+
 /* Every operation of a delivery fails in turn: deferred, nothing half in new/, and the next try delivers one copy. */
 static void failing(struct str text, int error, const char *status)
 {
@@ -439,7 +554,8 @@ int main(void)
         cmocka_unit_test(test_a_leftover_in_tmp), cmocka_unit_test(test_no_mailbox),   cmocka_unit_test(test_disk_trouble),
         cmocka_unit_test(test_durable),           cmocka_unit_test(test_something_else_is_missing),
         cmocka_unit_test(test_found_is_durable),  cmocka_unit_test(test_line_ends),
-        cmocka_unit_test(test_a_loop),
+        cmocka_unit_test(test_a_loop),            cmocka_unit_test(test_side_by_side),
+        cmocka_unit_test(test_side_by_side_in_trouble),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

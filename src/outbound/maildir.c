@@ -136,12 +136,22 @@ static int make_subs(int maildir)
     return r < 0 ? r : make_one(maildir, "cur"); /* last: it says that the rest is there */
 }
 
+/* Somebody else has made it meanwhile, and mail may be in it: nothing of it may be renamed any more, not even for a moment, because should the
+ * sync after that fail, who knows under which name the next start finds that mail. */
+static bool is_whole(const struct maildir_path *p)
+{
+    CLEANUP_FILE int maildir = maildir_open(p);
+    return maildir >= 0;
+}
+
 int maildir_make(const struct maildir_path *p, bool parents, bool *out_absent)
 {
     char base[PATH_MAX_LEN];
     int r = base_of(p, base);
     if (r < 0)
         return r;
+    if (is_whole(p))
+        return 0;
     CLEANUP_FILE int dir = parents ? make_base(base) : file_open_dir(base);
     if (dir < 0)
         return dir;

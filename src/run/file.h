@@ -38,6 +38,8 @@ int file_write_at(int file, const void *p, size_t n, uint64_t offset);  /* all o
 int file_append(int file, const void *p, size_t n);                    /* at the end (FILE_APPEND) */
 int file_datasync(int file);                                           /* fdatasync */
 int file_sync(int file);                                               /* fsync; of a directory too */
+/* The file's bytes begin on their way to the disk; a sync soon after has less to wait for. Promises nothing, but an error is one of writing. */
+int file_start_sync(int file);
 int file_allocate(int file, uint64_t size);                            /* fallocate(0, 0, size) */
 int file_truncate(int file, uint64_t size);
 int file_info(int file, struct file_info *out);

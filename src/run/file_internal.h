@@ -20,6 +20,7 @@ struct file_ops {
     int (*append)(int file, const void *p, size_t n);
     int (*datasync)(int file);
     int (*sync)(int file);
+    int (*start_sync)(int file);
     int (*allocate)(int file, uint64_t size);
     int (*truncate)(int file, uint64_t size);
     int (*info)(int file, struct file_info *out);
