@@ -35,7 +35,7 @@ struct job {
     struct buf             filter;           /* text; empty: none */
     enum format            format;
     bool                   yes;
-    const char            *reason;           /* NULL: not given */
+    const char            *reason, *to, *via;    /* NULL: not given */
     const char            *socket;
     struct control_client *client;
     int                    code;
@@ -52,21 +52,25 @@ static const struct verb verbs[] = {
     { "release", "released"     },
     { "delete",  "deleted"      },
     { "bounce",  "returned"     },
+    { "reroute", "rerouted"     },
 };
 
 static void usage(FILE *to)
 {
     fputs("usage: nightmail queue list [OPTION]... [FILTER]\n"
-          "       nightmail queue show|retry|hold|release|delete|bounce [OPTION]... ID...|FILTER\n\n"
+          "       nightmail queue show|retry|hold|release|delete|bounce|reroute [OPTION]... ID...|FILTER\n\n"
           "list     the messages in the queue, oldest first\n"
           "show     envelope, recipients, and what the other servers said last\n"
           "retry    deliver now\n"
           "hold     deliver no more until it is released\n"
           "release  the end of hold\n"
           "delete   end it without a bounce; the record stays in the journal\n"
-          "bounce   return it to its sender\n\n"
+          "bounce   return it to its sender\n"
+          "reroute  send it elsewhere, or to another recipient; with a filter, for those recipients that it means\n\n"
           "  -y, --yes           change what the filter means; without it that is only shown\n"
           "  -r, --reason TEXT   what the sender is told by bounce\n"
+          "  -t, --to ADDRESS    to whom reroute sends it; *@DOMAIN keeps what is before the @\n"
+          "  -v, --via HOST[:PORT]  where reroute sends it; \"\" takes that back\n"
           "  -f, --format NAME   text, json (one object a line) or postqueue (as `postqueue -p` shows it)\n"
           "  -j, --json          --format=json\n"
           "  -c, --config FILE   finds the control socket (default: $NIGHTMAIL_CONF, else " CLI_DEFAULT_CONF ")\n"
@@ -111,10 +115,17 @@ static json_t *ask(struct job *job, json_t *wish, const char *about)
     return NULL;
 }
 
-static json_t *with_reason(const struct job *job, json_t *wish)
+static void add_text(json_t *wish, const char *key, const char *value)
 {
-    if (job->reason != NULL)
-        (void)json_object_set_new(wish, "reason", control_string(str_of(job->reason)));
+    if (value != NULL)
+        (void)json_object_set_new(wish, key, control_string(str_of(value)));
+}
+
+static json_t *with_details(const struct job *job, json_t *wish)
+{
+    add_text(wish, "reason", job->reason);
+    add_text(wish, "to", job->to);
+    add_text(wish, "via", job->via);
     return wish;
 }
 
@@ -146,7 +157,7 @@ static void one(struct job *job, const char *id)
 {
     char name[32];
     (void)snprintf(name, sizeof(name), "queue.%s", job->verb->name);
-    json_t *answer = ask(job, with_reason(job, json_pack("{s:s, s:s}", "do", name, "id", id)), id);
+    json_t *answer = ask(job, with_details(job, json_pack("{s:s, s:s}", "do", name, "id", id)), id);
     if (answer == NULL)
         return;
     if (!ask_for_the_others(job, answer, id)) {
@@ -249,7 +260,7 @@ static bool go_through(struct job *job, bool acting)
         json_t *wish = json_pack("{s:s, s:s, s:s, s:i}", "do", name, "after", after, "until", until, "max", PAGE);
         if (job->filter.n > 0)
             (void)json_object_set_new(wish, "filter", control_string(buf_str(&job->filter)));
-        json_t *answer = ask(job, with_reason(job, wish), "");
+        json_t *answer = ask(job, with_details(job, wish), "");
         if (answer == NULL)
             return false;
         done = json_is_true(json_object_get(answer, "done"));
@@ -353,7 +364,7 @@ static bool read_arguments(struct job *job, int count, char **arguments)
         return false;
     job->arguments = arguments + 1;
     job->argument_count = count - 1;
-    if (job->reason != NULL && !is_verb(job, "bounce"))
+    if ((job->reason != NULL && !is_verb(job, "bounce")) || is_verb(job, "reroute") != (job->to != NULL || job->via != NULL))
         return false;
     if (is_verb(job, "list") || is_filter(job->argument_count, job->arguments))
         for (int i = 0; i < job->argument_count; i++)
@@ -391,17 +402,20 @@ int cmd_queue(int argc, char **argv)
     static const struct option options[] = {
         { "config", required_argument, NULL, 'c' }, { "socket", required_argument, NULL, 's' }, { "format", required_argument, NULL, 'f' },
         { "json", no_argument, NULL, 'j' },         { "yes", no_argument, NULL, 'y' },          { "reason", required_argument, NULL, 'r' },
-        { "help", no_argument, NULL, 'h' },         { 0 },
+        { "to", required_argument, NULL, 't' },     { "via", required_argument, NULL, 'v' },    { "help", no_argument, NULL, 'h' },
+        { 0 },
     };
     struct job job = { 0 };
     const char *conf_path = NULL;
-    for (int c; (c = getopt_long(argc, argv, "c:s:f:r:jyh", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, "c:s:f:r:t:v:jyh", options, NULL)) != -1;) {
         switch (c) {
         case 'c': conf_path = optarg; break;
         case 's': job.socket = optarg; break;
         case 'j': job.format = FORMAT_JSON; break;
         case 'y': job.yes = true; break;
         case 'r': job.reason = optarg; break;
+        case 't': job.to = optarg; break;
+        case 'v': job.via = optarg; break;
         case 'h': usage(stdout); return EX_OK;
         case '?': return cli_usage_error("queue");
         case 'f':

@@ -121,7 +121,8 @@ static void put_way_out(struct resolve *s, const struct expand_node *n, json_t *
     case ROUTE_LOCAL: put_mailbox(s, n, out); return;
     case ROUTE_LMTP_UNIX: (void)json_object_set_new(out, "lmtp", control_string(str_of(route.path))); return;
     case ROUTE_LMTP:
-    case ROUTE_HOST: text = str_printf(&s->arena, "%" STR_FMT ":%u", STR_ARG(route.host), route.port); break;
+    case ROUTE_HOST:
+    case ROUTE_HOP: text = str_printf(&s->arena, "%" STR_FMT ":%u", STR_ARG(route.host), route.port); break;
     case ROUTE_MX: text = route.domain; break;
     }
     (void)json_object_set_new(out, route.kind == ROUTE_MX ? "domain" : route.kind == ROUTE_HOST ? "relay_host" : "lmtp", control_string(text));

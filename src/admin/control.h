@@ -9,8 +9,9 @@
  *     {"do": "queue.show", "id": "01J...", "first": 0} ->  {"ok": true, "item": {...}, "recipients": [...], "next": 2000}
  *     {"do": "queue.hold", "id": "01J..."}             ->  {"ok": true} or {"ok": false, "error": "no such message"}
  *     {"do": "queue.bounce", "id": "01J...", "reason": "nobody reads it"}    likewise; without a reason there is one of ours
+ *     {"do": "queue.reroute", "id": "01J...", "to": "bob@b.example", "via": "relay.example:25"}    likewise; one of the two is enough
  *
- * With a "filter" (admin/filter.h), list, hold, release, retry, delete and bounce are for all messages that it means, page by page: the
+ * With a "filter" (admin/filter.h), list, hold, release, retry, delete, bounce and reroute are for all messages that it means, page by page: the
  * next request has the "after" and the "until" of the answer, and so on to one that is "done". Nothing above "until" is meant: it came
  * after the first request, as the bounces of these very requests do. "looked" says at how many messages of "total" an answer has
  * looked, and an answer comes after some time even if none of them was meant; "unreadable" are those whose record could not be read,

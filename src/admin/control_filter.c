@@ -117,11 +117,11 @@ static int run_scan(struct scan *scan)
 /* ---- what is done to them ---- */
 
 struct change {
-    struct scan       *scan;
-    const json_t      *request;
-    control_change_fn *fn;
-    int               *results;                   /* one an item */
-    size_t             next;
+    struct scan        *scan;
+    struct control_wish wish;
+    control_change_fn  *fn;
+    int                *results;                  /* one an item */
+    size_t              next;
 };
 
 static void change_task(void *arg)
@@ -130,7 +130,7 @@ static void change_task(void *arg)
 
     while (change->next < change->scan->count) {
         size_t i = change->next++;
-        change->results[i] = change->fn(change->scan->queue, change->scan->items[i].id, change->request);
+        change->results[i] = change->fn(change->scan->queue, change->scan->items[i].id, &change->wish);
     }
 }
 
@@ -192,7 +192,7 @@ static json_t *answer_of(const struct scan *scan, const int *results)
 static json_t *scan_and_change(struct scan *scan, const json_t *request, control_change_fn *fn)
 {
     CLEANUP_FREE int *results = calloc(scan->max, sizeof *results);
-    struct change change = { .scan = scan, .request = request, .fn = fn, .results = results };
+    struct change change = { .scan = scan, .wish = { request, scan->filter, scan->now_wall_ns }, .fn = fn, .results = results };
 
     scan->items = calloc(scan->max, sizeof *scan->items);
     if (scan->items == NULL || results == NULL || run_scan(scan) < 0)

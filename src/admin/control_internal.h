@@ -2,6 +2,7 @@
 #ifndef ADMIN_CONTROL_INTERNAL_H
 #define ADMIN_CONTROL_INTERNAL_H
 
+#include "admin/filter.h"
 #include "queue/queue.h"
 #include <jansson.h>
 
@@ -10,9 +11,18 @@ json_t *control_answer(struct queue *q, const json_t *request);
 
 /* A page of the messages that the request's filter means, all without one: see control.h. NULL without memory. Await. */
 json_t *control_list(struct queue *q, const json_t *request);
-/* The same, and fn is done to each of them. */
-typedef int control_change_fn(struct queue *q, uint64_t id, const json_t *request);
+/* The same, and fn is done to each of them. Its result: 0, or a negative errno that control_error has words for. Awaits. */
+struct control_wish {
+    const json_t        *request;
+    const struct filter *filter;                      /* NULL: an id was given */
+    int64_t              now_wall_ns;
+};
+typedef int control_change_fn(struct queue *q, uint64_t id, const struct control_wish *wish);
 json_t *control_change(struct queue *q, const json_t *request, control_change_fn *fn);
+
+/* "queue.reroute": NULL, or the answer that says what is wrong with the request; and what is done to each message. */
+json_t *control_reroute_check(const json_t *request);
+control_change_fn control_reroute;
 
 /* Parts of answers. */
 json_t *control_refuse(struct str why);

@@ -34,6 +34,8 @@ const char *control_error(int r)
     case -ENOENT: return CONTROL_NO_MESSAGE;
     case -EBUSY:  return "it is being delivered right now";
     case -EINVAL: return "the reason is no line of text, or too long";
+    case -EMSGSIZE: return "it would be too large for the journal";
+    case -EPROTOTYPE: return "it is not for an address in UTF-8";
     }
     return strerror(-r);
 }
@@ -89,16 +91,19 @@ json_t *control_item(const struct queue_item *item)
 static json_t *recipient_object(const struct queue_details *d, size_t i)
 {
     const struct recipient *r = &d->env.rcpts[i];
-    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o}", "to", address_string(&r->addr), "named", address_string(&r->rewritten_from), "state",
-                     rcpt_state_name(d->states[i]), "status", control_string(d->last[i].status), "remote",
-                     control_string(d->last[i].remote), "text", control_string(d->last[i].text));
+    json_t *object = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o}", "to", address_string(&r->addr), "named", address_string(&r->rewritten_from),
+                               "state", rcpt_state_name(d->states[i]), "status", control_string(d->last[i].status), "remote",
+                               control_string(d->last[i].remote), "text", control_string(d->last[i].text));
+    if (r->next_hop.n > 0)
+        (void)json_object_set_new(object, "via", control_string(r->next_hop));
+    return object;
 }
 
 static size_t recipient_size(const struct queue_details *d, size_t i)
 {
     const struct recipient *r = &d->env.rcpts[i];
     size_t n = r->addr.local.n + r->addr.domain.n + r->rewritten_from.local.n + r->rewritten_from.domain.n + d->last[i].status.n +
-               d->last[i].remote.n + d->last[i].text.n;
+               d->last[i].remote.n + d->last[i].text.n + r->next_hop.n;
     return ESCAPED * n + RCPT_OVERHEAD;
 }
 
@@ -145,14 +150,14 @@ static json_t *do_show(struct queue *q, const json_t *request)
     return answer;
 }
 
-static int hold(struct queue *q, uint64_t id, const json_t *request) { return (void)request, queue_hold(q, id); }
-static int release(struct queue *q, uint64_t id, const json_t *request) { return (void)request, queue_release(q, id); }
-static int retry(struct queue *q, uint64_t id, const json_t *request) { return (void)request, queue_retry(q, id); }
-static int discard(struct queue *q, uint64_t id, const json_t *request) { return (void)request, queue_discard(q, id); }
+static int hold(struct queue *q, uint64_t id, const struct control_wish *wish) { return (void)wish, queue_hold(q, id); }
+static int release(struct queue *q, uint64_t id, const struct control_wish *wish) { return (void)wish, queue_release(q, id); }
+static int retry(struct queue *q, uint64_t id, const struct control_wish *wish) { return (void)wish, queue_retry(q, id); }
+static int discard(struct queue *q, uint64_t id, const struct control_wish *wish) { return (void)wish, queue_discard(q, id); }
 
-static int bounce(struct queue *q, uint64_t id, const json_t *request)
+static int bounce(struct queue *q, uint64_t id, const struct control_wish *wish)
 {
-    const json_t *reason = json_object_get(request, "reason");
+    const json_t *reason = json_object_get(wish->request, "reason");
     struct str text = { json_string_value(reason), json_string_length(reason) };
     return bounce_message(q, id, json_is_string(reason) ? text : STR("the operators of this mail server have returned it"));
 }
@@ -162,7 +167,8 @@ static json_t *change(struct queue *q, const json_t *request, control_change_fn 
     uint64_t id;
     if (json_object_get(request, "filter") != NULL)
         return control_change(q, request, fn);
-    return control_get_id(request, "id", &id) ? result_of(fn(q, id, request)) : refuse("that is no queue id");
+    const struct control_wish wish = { .request = request };
+    return control_get_id(request, "id", &id) ? result_of(fn(q, id, &wish)) : refuse("that is no queue id");
 }
 
 static json_t *do_hold(struct queue *q, const json_t *request) { return change(q, request, hold); }
@@ -170,6 +176,12 @@ static json_t *do_release(struct queue *q, const json_t *request) { return chang
 static json_t *do_retry(struct queue *q, const json_t *request) { return change(q, request, retry); }
 static json_t *do_delete(struct queue *q, const json_t *request) { return change(q, request, discard); }
 static json_t *do_bounce(struct queue *q, const json_t *request) { return change(q, request, bounce); }
+
+static json_t *do_reroute(struct queue *q, const json_t *request)
+{
+    json_t *wrong = control_reroute_check(request);
+    return wrong != NULL ? wrong : change(q, request, control_reroute);
+}
 
 static json_t *do_metrics(struct queue *q, const json_t *request)
 {
@@ -191,6 +203,7 @@ static const struct {
     { "queue.retry",   do_retry     },
     { "queue.delete",  do_delete    },
     { "queue.bounce",  do_bounce    },
+    { "queue.reroute", do_reroute   },
     { "metrics",       do_metrics   },
 };
 

@@ -212,6 +212,106 @@ static void check_filter_refused(const char *what, json_t *filter, const char *e
     json_decref(answer);
 }
 
+/* ---- reroute ---- */
+
+static json_t *reroute(json_t *wish)
+{
+    json_t *answer = NULL;
+
+    assert_int_equal(json_object_set_new(wish, "do", json_string("queue.reroute")), 0);
+    assert_int_equal(control_request(client, wish, &answer), 0);
+    return answer;
+}
+
+static void check_reroute_refused(json_t *wish, const char *error)
+{
+    json_t *answer = reroute(wish);
+
+    assert_false(json_is_true(json_object_get(answer, "ok")));
+    assert_string_equal(json_string_value(json_object_get(answer, "error")), error);
+    json_decref(answer);
+}
+
+/* As "address>via address>via", of those pending. */
+static void check_ways(uint64_t id, const char *expected)
+{
+    struct queue_details d;
+    struct arena arena;
+    char memory[512];
+    struct buf ways;
+
+    arena_init(&arena, 1 << 20);
+    buf_init_fixed(&ways, memory, sizeof memory);
+    assert_int_equal(queue_show(queue, id, &arena, &d), 0);
+    for (size_t i = 0; i < d.env.rcpt_count; i++) {
+        if (d.states[i] != RCPT_PENDING)
+            continue;
+        buf_put_z(&ways, ways.n > 0 ? " " : "");
+        address_put(&ways, &d.env.rcpts[i].addr);
+        buf_printf(&ways, ">%" STR_FMT, STR_ARG(d.env.rcpts[i].next_hop));
+    }
+    buf_put_char(&ways, '\0');
+    assert_string_equal(memory, expected);
+    arena_reset(&arena);
+}
+
+static uint64_t put_for(const char *rcpts)
+{
+    return scene_put(queue, &(struct scene_message){ .sender = "ann@us.example", .rcpts = rcpts, .text = STR("Subject: x\r\n\r\nx\r\n") });
+}
+
+static void reroute_all(json_t *wish, size_t expected)
+{
+    json_t *answer = reroute(wish);
+
+    assert_int_equal(json_array_size(json_object_get(answer, "items")), expected);
+    assert_null(json_object_get(json_array_get(json_object_get(answer, "items"), 0), "error"));
+    json_decref(answer);
+}
+
+static void other_ways(void *arg)
+{
+    struct conf *conf = scene_conf("us.example", "us");
+    char name[CODEC_ID_LEN + 1];
+
+    (void)arg;
+    queue = scene_queue(conf);
+    assert_int_equal(control_start("us/control", "", queue, &control), 0);
+    assert_int_equal(control_connect("us/control", &client), 0);
+    uint64_t id = put_for("bob@b.example,carol@c.example,dave@c.example");
+    codec_id_format(id, name);
+
+    check_reroute_refused(json_pack("{s:s}", "id", name), "it says neither where to nor to whom");
+    check_reroute_refused(json_pack("{s:s, s:s}", "id", name, "via", "192.0.2.1"), "the next hop is not \"host\", \"host:port\", \"[ip]\" or \"[ip]:port\"");
+    check_reroute_refused(json_pack("{s:s, s:s}", "id", name, "to", "nobody"), "the recipient is no address");
+    check_reroute_refused(json_pack("{s:s, s:s}", "id", name, "to", "j\xc3\xbcrgen@x.example"), "it is not for an address in UTF-8");
+    check_ways(id, "bob@b.example> carol@c.example> dave@c.example>");
+
+    reroute_all(json_pack("{s:s, s:s}", "filter", "domain=c.example", "via", "Relay.example:26"), 1);    /* theirs only */
+    check_ways(id, "bob@b.example> carol@c.example>relay.example:26 dave@c.example>relay.example:26");
+    reroute_all(json_pack("{s:s, s:s, s:s}", "filter", "to=dave@*", "via", "", "to", "*@d.example"), 1);
+    check_ways(id, "bob@b.example> carol@c.example>relay.example:26 dave@d.example>");
+    reroute_all(json_pack("{s:s, s:s}", "filter", "to=dave@c.example", "to", "eve@e.example"), 1);       /* by the name of old too */
+    check_ways(id, "bob@b.example> carol@c.example>relay.example:26 eve@e.example>");
+    reroute_all(json_pack("{s:s, s:s}", "filter", "to=carol@*", "to", "bob@b.example"), 1);              /* one copy is enough */
+    check_ways(id, "bob@b.example> eve@e.example>");
+    json_decref(reroute(json_pack("{s:s, s:s}", "id", name, "to", "all@a.example")));
+    check_ways(id, "all@a.example>");
+
+    control_disconnect(client);
+    control_stop(control);
+    queue_close(queue);
+    conf_unref(conf);
+}
+
+static void recipients_can_go_another_way(void **state)
+{
+    (void)state;
+    sim_begin(&(struct sim_options){ .seed = 3, .sync_ns = NS_PER_MS });
+    assert_int_equal(sim_run(other_ways, NULL), 0);
+    sim_end();
+}
+
 static void many_messages(void *arg)
 {
     struct conf *conf = scene_conf("us.example", "us");
@@ -277,6 +377,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_come_in_pages),
         cmocka_unit_test(a_filter_means_each_message_once),
+        cmocka_unit_test(recipients_can_go_another_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,8 @@ enum filter_answer { FILTER_NO, FILTER_YES, FILTER_UNSURE };
 enum filter_answer filter_match_item(const struct filter *f, const struct queue_item *item, int64_t now_wall_ns);
 
 bool filter_match(const struct filter *f, const struct queue_details *details, int64_t now_wall_ns);
+/* Is this pending recipient one of those who fulfil it? */
+bool filter_match_rcpt(const struct filter *f, const struct queue_details *details, size_t rcpt, int64_t now_wall_ns);
 
 /* The name that a state has in the language and in lists. */
 const char *filter_state_name(enum message_state state);

@@ -215,3 +215,9 @@ bool filter_match(const struct filter *f, const struct queue_details *details, i
     struct look look = { .filter = f, .item = &details->item, .details = details, .now_wall_ns = now_wall_ns };
     return ask_all(&look, (uint16_t)(f->count - 1)) == FILTER_YES;
 }
+
+bool filter_match_rcpt(const struct filter *f, const struct queue_details *details, size_t rcpt, int64_t now_wall_ns)
+{
+    struct look look = { .filter = f, .item = &details->item, .details = details, .now_wall_ns = now_wall_ns };
+    return details->states[rcpt] == RCPT_PENDING && ask_node(&look, (uint16_t)(f->count - 1), rcpt) == FILTER_YES;
+}

@@ -66,6 +66,7 @@ void queue_print_details(const json_t *answer)
         cli_print_safe(stdout, str_of(queue_print_text(rcpt, "to")));
         printf(">  %s\n", queue_print_text(rcpt, "state"));
         print_safe_line("     for  ", queue_print_text(rcpt, "named"));
+        print_safe_line("     via  ", queue_print_text(rcpt, "via"));
         print_safe_line("     by   ", queue_print_text(rcpt, "remote"));
         print_safe_line("     said ", queue_print_text(rcpt, "text"));
     }

@@ -274,6 +274,9 @@ void         conf_unref(struct conf *c);         /* NULL is fine */
  * (mail/local_part.h). .p is NULL without memory. */
 struct str   conf_key(struct arena *a, struct str local, struct str domain);
 
+/* "host", "host:port", "[ip]", "[ip]:port": relay_host, and what an operator reroutes to. Memory of the arena is used up. */
+bool         conf_is_next_hop(struct arena *a, struct str text);
+
 /* Every option with its value, in the syntax of the file, a comment behind those that are the default. */
 void         conf_show(const struct conf *c, struct buf *out);
 

@@ -125,15 +125,15 @@ static bool is_ip(struct str text)
     return ip_range_parse(text, &range) && range.bits == range.len * 8 && str_find(text, '/') < 0;
 }
 
-/* "host", "host:port", "[ip]", "[ip]:port", as policy/route.c takes it apart. An address without brackets would be looked up as a name. */
-static bool check_relay_host(struct loader *l)
+/* As policy/route.c takes it apart. An address without brackets would be looked up as a name. */
+bool conf_is_next_hop(struct arena *a, struct str whole)
 {
-    struct str whole = str_of(l->c->relay_host), host = whole, port = STR(""), ip, domain;
+    struct str host = whole, port = STR(""), ip, domain;
     uint64_t number;
     bool colon, ok;
 
     if (whole.n == 0)
-        return true;
+        return false;
     if (whole.p[0] == '[') {
         ok = str_cut(str_from(whole, 1), ']', &ip, &port);
         ok = ok && is_ip(str_starts_nocase(ip, STR("IPv6:")) ? str_from(ip, 5) : ip);
@@ -142,11 +142,17 @@ static bool check_relay_host(struct loader *l)
         port = colon ? str_from(port, 1) : port;
     } else {
         colon = str_cut(whole, ':', &host, &port);
-        ok = !is_ip(host) && domain_to_ascii(&l->c->arena, host, &domain);
+        ok = !is_ip(host) && domain_to_ascii(a, host, &domain);
     }
-    if (ok && (!colon || (str_to_u64(port, 65535, &number) && number > 0)))
-        return true;
-    return scan_error(l->error, parse_place(l, "relay_host"), "relay_host: \"%s\" is not \"host\", \"host:port\", \"[ip]\" or \"[ip]:port\"",
+    return ok && (!colon || (str_to_u64(port, 65535, &number) && number > 0));
+}
+
+static bool check_relay_host(struct loader *l)
+{
+    struct str host = str_of(l->c->relay_host);
+
+    return host.n == 0 || conf_is_next_hop(&l->c->arena, host) ||
+           scan_error(l->error, parse_place(l, "relay_host"), "relay_host: \"%s\" is not \"host\", \"host:port\", \"[ip]\" or \"[ip]:port\"",
                       l->c->relay_host);
 }
 

@@ -63,6 +63,7 @@ static void put_recipient(struct buf *out, const struct recipient *rcpt)
     put_u8(out, RECIPIENT_TAG_NOTIFY, rcpt->notify);
     put_address(out, RECIPIENT_TAG_REWRITTEN, &rcpt->rewritten_from);
     put_u64(out, RECIPIENT_TAG_RRVS, (uint64_t)rcpt->rrvs_ns);
+    put_text(out, RECIPIENT_TAG_NEXT_HOP, rcpt->next_hop);
     buf_put_str(out, rcpt->unknown);
 }
 
@@ -177,6 +178,14 @@ static bool get_text(struct str value, struct str *out)
     return true;
 }
 
+static bool get_next_hop(struct str value, struct str *out)
+{
+    for (size_t i = 0; i < value.n; i++)
+        if (value.p[i] <= ' ' || value.p[i] >= 0x7f)
+            return false;
+    return value.n > 0 && value.n <= ENVELOPE_NEXT_HOP_MAX && get_text(value, out);
+}
+
 static bool get_address(struct str value, struct address *out)
 {
     if (value.n < 2)
@@ -228,6 +237,7 @@ static enum entry_kind read_recipient_entry(const struct entry *e, struct recipi
     case RECIPIENT_TAG_NOTIFY:    return kind(get_notify(e->value, &rcpt->notify));
     case RECIPIENT_TAG_REWRITTEN: return kind(get_address(e->value, &rcpt->rewritten_from));
     case RECIPIENT_TAG_RRVS:      return kind(get_i64(e->value, &rcpt->rrvs_ns));
+    case RECIPIENT_TAG_NEXT_HOP:  return kind(get_next_hop(e->value, &rcpt->next_hop));
     }
     // clang-format on
     return ENTRY_UNKNOWN;
@@ -298,7 +308,7 @@ static enum envelope_result judge(struct arena *a, struct str all, const struct 
 
 static enum envelope_result read_recipient(struct arena *a, struct str bytes, struct recipient *out)
 {
-    struct recipient rcpt = { .original = STR("") };
+    struct recipient rcpt = { .original = STR(""), .next_hop = STR("") };
     struct str rest = bytes;
     uint32_t seen = 0;
 
@@ -397,6 +407,7 @@ bool envelope_copy(struct arena *a, const struct envelope *env, struct envelope 
         copy_address(a, &rcpt->addr);
         copy_address(a, &rcpt->rewritten_from);
         copy_str(a, &rcpt->original);
+        copy_str(a, &rcpt->next_hop);
         copy_str(a, &rcpt->unknown);
     }
     copy_address(a, &copy.sender);

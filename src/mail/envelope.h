@@ -16,6 +16,7 @@
 
 #define ENVELOPE_RCPTS_MAX 65536
 #define ENVELOPE_CRITICAL  0x8000
+#define ENVELOPE_NEXT_HOP_MAX 300       /* a domain, a colon, a port, and some room */
 
 /* Numbers are for ever: never change one, never use one again. */
 enum envelope_tag {
@@ -50,6 +51,7 @@ enum recipient_tag {
     RECIPIENT_TAG_NOTIFY    = 0x0003 | ENVELOPE_CRITICAL,      /* u8, enum recipient_notify */
     RECIPIENT_TAG_REWRITTEN = 0x0004,                          /* address the client gave, before aliases and rewriting */
     RECIPIENT_TAG_RRVS      = 0x0005 | ENVELOPE_CRITICAL,      /* i64, ns since 1970 (RFC 7293) */
+    RECIPIENT_TAG_NEXT_HOP  = 0x0006 | ENVELOPE_CRITICAL,      /* text, as relay_host is written: where an operator has sent it */
 };
 
 enum recipient_notify {
@@ -68,6 +70,7 @@ struct recipient {
     struct str     original;       /* ORCPT; empty if none was given */
     struct address rewritten_from; /* both parts empty if the address is as the client gave it */
     int64_t        rrvs_ns;        /* 0: not asked for */
+    struct str     next_hop;       /* "host", "host:port", "[ip]", "[ip]:port"; empty: where such mail goes */
     uint8_t        notify;         /* of enum recipient_notify; 0: not given */
     struct str     unknown;        /* entries we do not know, as they were */
 };

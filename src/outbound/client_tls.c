@@ -57,6 +57,8 @@ struct client_security client_security_for(struct client_tls *tls, const struct 
     case ROUTE_HOST:
         return (struct client_security){ .tls = tls, .level = conf->relay_host_tls, .implicit = conf->relay_host_tls_implicit,
                                          .login = conf->relay_host_user[0] != '\0' };
+    /* Who we are at the relay host is said to nobody else. */
+    case ROUTE_HOP: return (struct client_security){ .tls = tls, .level = tls_level_of(conf, route->host) };
     case ROUTE_MX: return (struct client_security){ .tls = tls, .level = tls_level_of(conf, route->domain), .domain = route->domain };
     /* Within the house nobody is asked for more: a server there need not have a certificate for what the world's servers must show. */
     case ROUTE_LMTP:

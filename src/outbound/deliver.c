@@ -163,7 +163,7 @@ static void deliver_part(struct part *p)
 {
     switch (p->route.kind) {
     case ROUTE_LOCAL: deliver_local(p); return;
-    case ROUTE_MX: case ROUTE_HOST: case ROUTE_LMTP: case ROUTE_LMTP_UNIX: deliver_remote(p); return;
+    case ROUTE_MX: case ROUTE_HOST: case ROUTE_HOP: case ROUTE_LMTP: case ROUTE_LMTP_UNIX: deliver_remote(p); return;
     }
 }
 
@@ -192,7 +192,7 @@ static int list_pending(struct attempt *at)
         if (c->states[i] != RCPT_PENDING)
             continue;
         struct target *t = &at->targets[at->count];
-        int r = route_for(&c->arena, at->conf, &c->env.rcpts[i].addr, &t->route);
+        int r = route_for_recipient(&c->arena, at->conf, &c->env.rcpts[i], &t->route);
         if (r < 0)
             return r;
         t->outcome = &at->outcomes[at->count++];

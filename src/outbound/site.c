@@ -64,6 +64,7 @@ static void put_key(struct buf *out, const struct route *route)
     case ROUTE_LMTP_UNIX: buf_printf(out, "lmtp:unix:%s", route->path); break;
     case ROUTE_LMTP:  buf_printf(out, "lmtp:%" STR_FMT ":%u", STR_ARG(route->host), route->port); break;
     case ROUTE_MX:    buf_printf(out, "mx:%" STR_FMT, STR_ARG(route->domain)); break;
+    case ROUTE_HOP:   buf_printf(out, "hop:%" STR_FMT ":%u", STR_ARG(route->host), route->port); break;
     case ROUTE_HOST:  buf_printf(out, "host:%" STR_FMT ":%u", STR_ARG(route->host), route->port); break;
     }
 }

@@ -10,10 +10,10 @@
 #define MAILBOX_PATH_MAX 4096            /* PATH_MAX of Linux */
 
 /* "host", "host:port", "[ip]", "[ip]:port"; without a port the one where other servers listen. */
-static int relay_host_route(struct arena *a, const struct conf *c, struct route *out)
+static int host_route(struct arena *a, const struct conf *c, enum route_kind kind, struct str host, struct route *out)
 {
-    struct str host = str_of(c->relay_host), rest = STR("");
-    struct route r = { .kind = ROUTE_HOST, .port = c->smtp_port };
+    struct str rest = STR("");
+    struct route r = { .kind = kind, .port = c->smtp_port };
     uint64_t port;
 
     if (host.p[0] == '[') {
@@ -75,12 +75,17 @@ int route_for(struct arena *a, const struct conf *c, const struct address *rcpt,
     if (ours)
         return local_route(a, c, rcpt, out);
     if (c->relay_host[0] != '\0')
-        return relay_host_route(a, c, out);
+        return host_route(a, c, ROUTE_HOST, str_of(c->relay_host), out);
     struct str domain = str_copy(a, rcpt->domain);
     if (domain.p == NULL && rcpt->domain.n > 0)
         return -ENOMEM;
     *out = (struct route){ .kind = ROUTE_MX, .domain = domain, .host = STR(""), .port = c->smtp_port };
     return 0;
+}
+
+int route_for_recipient(struct arena *a, const struct conf *c, const struct recipient *rcpt, struct route *out)
+{
+    return rcpt->next_hop.n > 0 ? host_route(a, c, ROUTE_HOP, rcpt->next_hop, out) : route_for(a, c, &rcpt->addr, out);
 }
 
 int route_cmp(const struct route *a, const struct route *b)

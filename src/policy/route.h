@@ -6,15 +6,15 @@
 
 #include "base/arena.h"
 #include "conf/conf.h"
-#include "mail/address.h"
+#include "mail/envelope.h"
 
-enum route_kind { ROUTE_LOCAL, ROUTE_LMTP, ROUTE_LMTP_UNIX, ROUTE_MX, ROUTE_HOST };
+enum route_kind { ROUTE_LOCAL, ROUTE_LMTP, ROUTE_LMTP_UNIX, ROUTE_MX, ROUTE_HOST, ROUTE_HOP };
 
 /* Strings are in the arena or the configuration's own. */
 struct route {
     enum route_kind kind;
     struct str      domain;              /* MX: the domain to look up, or an address literal */
-    struct str      host;                /* HOST, LMTP: name or literal of the relay host, of the server of our mailboxes */
+    struct str      host;                /* HOST, HOP, LMTP: name or literal of the relay host, of where an operator sends it, of the server of our mailboxes */
     uint16_t        port;
     const char     *path;                /* LMTP_UNIX: of its socket */
 };
@@ -22,6 +22,8 @@ struct route {
 bool route_is_lmtp(const struct route *r);
 
 int  route_for(struct arena *a, const struct conf *c, const struct address *rcpt, struct route *out);   /* -ENOMEM */
+/* Likewise, unless an operator has said where this one goes. */
+int  route_for_recipient(struct arena *a, const struct conf *c, const struct recipient *rcpt, struct route *out);
 int  route_cmp(const struct route *a, const struct route *b);      /* an order; 0: they share one transaction and one connection */
 
 /* The Maildir of a local recipient: conf->mailbox with {domain} and {user} (policy/access.h) filled in. Letters, digits and _ - + = and inner dots of the

@@ -129,6 +129,31 @@ static void one_relay_host_is_one_route(void **state)
     assert_true(route_cmp(&ra, &rb) < 0 && route_cmp(&rb, &ra) > 0);
 }
 
+/* An operator's word goes before all others, and the relay host's login is not for him whom it names. */
+static void a_recipient_may_go_another_way(void **state)
+{
+    static const struct { const char *hop, *host; uint16_t port; } hops[] = {
+        { "[192.0.2.1]", "[192.0.2.1]", 25 }, { "[IPv6:2001:db8::1]:26", "[IPv6:2001:db8::1]", 26 }, { "smart.example:587", "smart.example", 587 },
+    };
+    struct recipient rcpt = { .addr = { .local = STR("bob"), .domain = STR("here.example") } };
+    struct route r, relay;
+
+    (void)state;
+    conf.relay_host = "smart.example:587";
+    assert_int_equal(route_for_recipient(&arena, &conf, &rcpt, &r), 0);
+    assert_int_equal(r.kind, ROUTE_LOCAL);
+    for (unsigned i = 0; i < sizeof hops / sizeof hops[0]; i++) {
+        rcpt.next_hop = str_of(hops[i].hop);
+        assert_int_equal(route_for_recipient(&arena, &conf, &rcpt, &r), 0);
+        assert_true(r.kind == ROUTE_HOP && str_eq(r.host, str_of(hops[i].host)) && r.port == hops[i].port);
+    }
+    rcpt.addr.domain = STR("b.example");
+    assert_int_equal(route_for(&arena, &conf, &rcpt.addr, &relay), 0);
+    assert_int_equal(relay.kind, ROUTE_HOST);
+    assert_true(route_cmp(&relay, &r) != 0);
+    conf.relay_host = "";
+}
+
 static struct route route_of(const char *domain)
 {
     struct address a = { .local = STR("x"), .domain = str_of(domain) };
@@ -172,6 +197,7 @@ int main(void)
         cmocka_unit_test(details_are_left_out), cmocka_unit_test(mailboxes_stay_inside),
         cmocka_unit_test(routes_are_found),
         cmocka_unit_test(one_relay_host_is_one_route),
+        cmocka_unit_test(a_recipient_may_go_another_way),
         cmocka_unit_test(a_domain_may_have_a_delivery_of_its_own),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

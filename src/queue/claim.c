@@ -21,18 +21,7 @@
 #define CLAIM_CACHED_SEGMENTS 2
 #define CLAIM_CACHED_SIZE     (128u * 1024)
 
-struct claim_held {
-    struct claim    claim;                           /* what the claimer sees; first */
-    struct entry   *entry;                           /* stays in the index as long as it is claimed */
-    struct str      body;                            /* inline */
-    int             file;                            /* owned; -1: not open, or inline */
-    uint32_t        file_crc;                        /* what it should be */
-    uint32_t        crc;                             /* of what was read so far, in order */
-    uint64_t        crc_at;
-    int             error;                           /* of a settle: only the next start can tell whether its record is there */
-};
-
-static struct claim_held *held_of(struct claim *c)
+struct claim_held *claim_held_of(struct claim *c)
 {
     return CONTAINER_OF(c, struct claim_held, claim);
 }
@@ -96,7 +85,7 @@ static void unpin(struct queue *q, struct segment *s)
         queue_maintain(q);
 }
 
-static int parse(struct claim_held *h, const struct record *record)
+static int parse(struct claim_held *h)
 {
     struct claim *c = &h->claim;
     struct entry *e = h->entry;
@@ -104,9 +93,7 @@ static int parse(struct claim_held *h, const struct record *record)
     c->id = e->id;
     c->attempts = e->attempts;
     c->body_size = e->body_size;
-    h->body = record->body;
-    h->file_crc = record->body_crc;
-    enum envelope_result result = envelope_parse(&c->arena, record->envelope, &c->env);
+    enum envelope_result result = envelope_parse(&c->arena, h->record.envelope, &c->env);
     if (result == ENVELOPE_NO_MEMORY)
         return -ENOMEM;
     if (result != ENVELOPE_OK || c->env.rcpt_count != e->rcpts)
@@ -126,7 +113,6 @@ static int open_claim(struct queue *q, struct entry *e, struct load_job *job, st
     struct claim_held *h = calloc(1, sizeof *h);
     if (h == NULL)
         return -ENOMEM;
-    struct record record;
     uint64_t size = record_size(job->length);
 
     h->entry = e;
@@ -136,9 +122,9 @@ static int open_claim(struct queue *q, struct entry *e, struct load_job *job, st
     job->memory = arena_alloc(&h->claim.arena, size);
     int r = job->memory == NULL ? -ENOMEM : load(q, job);
     if (r == 0)
-        r = load_parse(e, job->length, job->segment->salt, job->memory, &record);
+        r = load_parse(e, job->length, job->segment->salt, job->memory, &h->record);
     if (r == 0)
-        r = parse(h, &record);
+        r = parse(h);
     if (r < 0) {
         claim_free(h);
         return r;
@@ -335,12 +321,12 @@ static int check_read(struct claim_held *h, const struct read_job *job)
         return 0;
     h->crc = codec_crc32c(h->crc, job->p, job->got);
     h->crc_at += job->got;
-    return h->crc_at == h->claim.body_size && h->crc != h->file_crc ? -EBADMSG : 0;
+    return h->crc_at == h->claim.body_size && h->crc != h->record.body_crc ? -EBADMSG : 0;
 }
 
 int queue_read_body(struct claim *c, uint64_t offset, void *p, size_t n, size_t *out_read)
 {
-    struct claim_held *h = held_of(c);
+    struct claim_held *h = claim_held_of(c);
 
     if (offset >= c->body_size)
         n = 0;
@@ -348,7 +334,7 @@ int queue_read_body(struct claim *c, uint64_t offset, void *p, size_t n, size_t 
         n = c->body_size - offset;
     if (!h->entry->body_in_file || n == 0) {
         if (n > 0)
-            memcpy(p, h->body.p + offset, n);
+            memcpy(p, h->record.body.p + offset, n);
         *out_read = n;
         return 0;
     }
@@ -417,14 +403,18 @@ static void apply_outcome(struct entry *e, const struct outcome *o)
     e->pending--;
 }
 
-/* No move may be under way, and none may begin: it would copy the state from before. */
-static void begin_writing(struct queue *q, struct entry *e)
+void claim_begin_writing(struct claim *c)
 {
+    struct queue *q = c->queue;
+    struct entry *e = claim_held_of(c)->entry;
+
+    task_shield_begin();
     queue_lock(q);
     while (e->moving)
         (void)queue_wait_quiet(q);
     e->writing = true;
     queue_unlock(q);
+    task_shield_end();
 }
 
 /* Awaits until one record of the outcomes is durable, and applies it. */
@@ -494,9 +484,7 @@ static int settle(struct claim_held *h, const struct outcome *outcomes, size_t c
 {
     struct queue *q = h->claim.queue;
 
-    task_shield_begin();
-    begin_writing(q, h->entry);
-    task_shield_end();
+    claim_begin_writing(&h->claim);
     struct settle s = { .outcomes = outcomes, .count = count, .due_wall_ns = next_due_wall_ns };
     s.ended = is_ended(h->entry, &s);
     if (h->error == 0 && count > 0)
@@ -514,7 +502,7 @@ static void end_writing(struct queue *q, struct entry *e)
 
 int queue_settle_part(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns)
 {
-    struct claim_held *h = held_of(c);
+    struct claim_held *h = claim_held_of(c);
     int r = settle(h, outcomes, count, next_due_wall_ns);
 
     assert(r < 0 || h->entry->pending > 0);
@@ -524,37 +512,29 @@ int queue_settle_part(struct claim *c, const struct outcome *outcomes, size_t co
     return r;
 }
 
+void claim_end(struct claim *c, enum life_event event, int64_t due_mono_ns)
+{
+    struct claim_held *h = claim_held_of(c);
+
+    release(c->queue, h->entry, event, due_mono_ns);
+    claim_free(h);
+}
+
 int queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns)
 {
-    struct claim_held *h = held_of(c);
-    struct queue *q = c->queue;
-    struct entry *e = h->entry;
+    struct entry *e = claim_held_of(c)->entry;
 
-    int r = settle(h, outcomes, count, next_due_wall_ns);
-    if (r == 0) {
-        release(q, e, e->pending == 0 ? EVENT_DONE : EVENT_DEFERRED, queue_due_mono(next_due_wall_ns, clock_wall_ns()));
-    } else {
-        /* The disk refuses, and we are told to stop: whether the record is there, the next start will see. */
-        release(q, e, EVENT_UNCLAIM, INDEX_UNSURE);
-    }
-    claim_free(h);
+    int r = settle(claim_held_of(c), outcomes, count, next_due_wall_ns);
+    if (r == 0)
+        claim_end(c, e->pending == 0 ? EVENT_DONE : EVENT_DEFERRED, queue_due_mono(next_due_wall_ns, clock_wall_ns()));
+    else                                             /* the disk refuses, and we are told to stop: whether it is there, the next start will see */
+        claim_end(c, EVENT_UNCLAIM, INDEX_UNSURE);
     return r;
 }
 
 void queue_unclaim(struct claim *c) { queue_postpone(c, 0); }
 
-void queue_give_back(struct claim *c)
-{
-    struct claim_held *h = held_of(c);
+/* Nobody changes when it is due as long as it is claimed. */
+void queue_give_back(struct claim *c) { claim_end(c, EVENT_UNCLAIM, claim_held_of(c)->entry->due_mono_ns); }
 
-    release(c->queue, h->entry, EVENT_UNCLAIM, h->entry->due_mono_ns);   /* nobody changes it as long as it is claimed */
-    claim_free(h);
-}
-
-void queue_postpone(struct claim *c, int64_t ns)
-{
-    struct claim_held *h = held_of(c);
-
-    release(c->queue, h->entry, EVENT_UNCLAIM, task_deadline_in(ns));
-    claim_free(h);
-}
+void queue_postpone(struct claim *c, int64_t ns) { claim_end(c, EVENT_UNCLAIM, task_deadline_in(ns)); }

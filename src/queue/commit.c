@@ -233,7 +233,7 @@ static void add_bytes(struct commit *c, struct batch *b, const void *p, size_t n
 static uint8_t flags_of(enum record_type type)
 {
     /* Who does not know these would bring back what is over. */
-    return type == RECORD_ENDED || type == RECORD_ABANDONED || type == RECORD_DISCARDED ? RECORD_FLAG_CRITICAL : 0;
+    return type == RECORD_ENDED || type == RECORD_ABANDONED || type == RECORD_DISCARDED || type == RECORD_REROUTED ? RECORD_FLAG_CRITICAL : 0;
 }
 
 static void add_record(struct commit *c, struct batch *b, enum record_type type, const struct str pieces[2], uint32_t crc)
@@ -259,16 +259,11 @@ static void add_record(struct commit *c, struct batch *b, enum record_type type,
     b->segment->end += size;
 }
 
-static bool is_message(enum record_type type)
-{
-    return type == RECORD_ACCEPTED || type == RECORD_MOVED;
-}
-
 static void add_ticket(struct commit *c, struct batch *b, struct commit_ticket *t)
 {
     t->segment = b->segment;
     t->offset = b->segment->end;
-    if (is_message(t->type))
+    if (record_is_message((uint8_t)t->type))
         b->segment->live++;                          /* before it can be durable, so that the segment is not taken for empty */
     add_record(c, b, t->type, t->pieces, t->payload_crc);
     list_append(&b->tickets, t);
@@ -377,7 +372,7 @@ static void fail_batch(struct commit *c, struct batch *b, struct ticket_list *to
         };
     b->segment->end = b->from;
     for (struct commit_ticket *t = b->tickets.first; t != NULL; t = t->next)
-        if (is_message(t->type))
+        if (record_is_message((uint8_t)t->type))
             b->segment->live--;
     seal(c);
     split(&b->tickets, &again, &lost);

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "queue/sidecar.h"
+#include "queue/whole.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -42,53 +43,33 @@ static void move_free(struct move *m)
 
 /* ---- one message, written again ---- */
 
-static void put_states(struct buf *out, const struct move *m)
-{
-    const struct entry *e = m->entry;
-
-    record_put_str(out, RECORD_TAG_STATES, (struct str){ (const char *)e->states, e->rcpts });
-    record_put_u32(out, RECORD_TAG_ATTEMPTS, e->attempts);
-    record_put_u64(out, RECORD_TAG_DUE, (uint64_t)m->due_wall_ns);
-    if (m->held)
-        record_put_str(out, RECORD_TAG_HELD, (struct str){ 0 });
-}
-
-/* The last words as far as they fit: they are for the eyes of operators, the states are what counts. */
-static void put_outcomes(struct buf *out, const struct outcome *last, uint32_t rcpts, uint64_t room)
-{
-    for (uint32_t i = 0; i < rcpts; i++) {
-        uint64_t size = last[i].status.n + last[i].remote.n + last[i].text.n + 32;
-        if (last[i].status.p == NULL || out->n + size > room)
-            continue;
-        record_put_outcome(out, &last[i]);
-    }
-}
-
 static int build(struct move *m, const struct record *record, const struct outcome *last)
 {
     const struct entry *e = m->entry;
-    struct buf *out = &m->payload;
-    uint64_t max = commit_payload_max(&m->queue->journal), body = record->body_in_file ? 64 : record->body.n + 64;
+    uint64_t max = commit_payload_max(&m->queue->journal);
+    const struct whole whole = {
+        .id = e->id,
+        .arrived_ns = record->arrived_ns,
+        .due_wall_ns = m->due_wall_ns,
+        .attempts = e->attempts,
+        .rcpts = e->rcpts,
+        .states = e->states,
+        .held = m->held,
+        .envelope = record->envelope,
+        .before = record->payload,
+        .last = last,
+        .body_in_file = record->body_in_file,
+        .body_size = record->body_size,
+        .body_crc = record->body_crc,
+    };
 
-    buf_init(out, max);
-    record_put_u64(out, RECORD_TAG_ID, e->id);
-    record_put_u64(out, RECORD_TAG_TIME, (uint64_t)clock_wall_ns());
-    record_put_u64(out, RECORD_TAG_ARRIVED, (uint64_t)record->arrived_ns);
-    record_put_u32(out, RECORD_TAG_RCPTS, e->rcpts);
-    put_states(out, m);
-    record_put_str(out, RECORD_TAG_ENVELOPE, record->envelope);
-    record_put_unknown(out, record->payload);
-    if (out->n + body < max)
-        put_outcomes(out, last, e->rcpts, max - body);
-    if (record->body_in_file)
-        record_put_body_file(out, record->body_size, record->body_crc);
-    else
-        record_put_body_head(out, record->body.n);
-    if (!buf_ok(out))
-        return -ENOMEM;
-    m->ticket.pieces[0] = buf_str(out);
+    buf_init(&m->payload, max);
+    int r = whole_put(&m->payload, &whole, clock_wall_ns(), max);
+    if (r < 0)
+        return r;
+    m->ticket.pieces[0] = buf_str(&m->payload);
     m->ticket.pieces[1] = record->body_in_file ? (struct str){ 0 } : record->body;
-    return out->n + m->ticket.pieces[1].n > max ? -EMSGSIZE : 0;
+    return 0;
 }
 
 /* The entry does not change its place or state while it is moving, so it is read without the lock. */
@@ -117,8 +98,7 @@ static int load(struct move *m)
     return build(m, &record, last);
 }
 
-/* Durable in its new place: the old one does not count any more. queue.lock is held. */
-static void change_place(struct queue *q, struct entry *e, const struct commit_ticket *t)
+void queue_change_place(struct queue *q, struct entry *e, const struct commit_ticket *t)
 {
     q->live_bytes -= entry_record_size(e);
     e->segment->live--;
@@ -136,7 +116,7 @@ static void moved(struct commit_ticket *t)
 
     queue_lock(q);
     if (t->result == 0)
-        change_place(q, m->entry, t);
+        queue_change_place(q, m->entry, t);
     m->entry->moving = false;
     bool again = --q->moves == 0 && t->result == 0;
     queue_wake_quiet(q);

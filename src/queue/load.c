@@ -36,7 +36,7 @@ int load_parse(const struct entry *e, uint32_t length, uint32_t salt, const void
 
     if (r < 0)
         return r;
-    bool right = (head.type == RECORD_ACCEPTED || head.type == RECORD_MOVED) && out->id == e->id && out->rcpts == e->rcpts;
+    bool right = record_is_message(head.type) && out->id == e->id && out->rcpts == e->rcpts;
     return right ? 0 : -EBADMSG;
 }
 

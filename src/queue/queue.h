@@ -124,6 +124,11 @@ void queue_unclaim(struct claim *c);     /* not tried after all (shutdown): due 
 void queue_postpone(struct claim *c, int64_t ns);    /* likewise, but due after a while */
 void queue_give_back(struct claim *c);   /* likewise, and due when it was before: of queue_claim_one, which takes what is to wait */
 
+/* Of queue_claim_one, likewise: with these recipients, as many as before in the same order, and these states from now on; due now, or held
+ * if it was. A pending recipient must be left. Awaits until it is durable, gives the claim back in any case and frees it. On failure
+ * all is as before: -EMSGSIZE: the envelope is too long now; -ENOSPC, -EIO, -ENOMEM. */
+int  queue_reroute(struct claim *c, const struct envelope *env, const enum rcpt_state *states);
+
 /*
  * Operators. Each awaits until its record is durable. -ENOENT: no such message; -EBUSY: it is being delivered right now.
  */

@@ -97,7 +97,25 @@ int  load_parse(const struct entry *e, uint32_t length, uint32_t salt, const voi
 int  load_outcomes(struct queue *q, const struct segment *s, uint64_t offset, struct arena *arena, struct outcome *last, uint32_t rcpts,
                    int64_t *out_newest_ns);
 
+/* claim.c: what else a claim is. */
+struct claim_held {
+    struct claim    claim;                           /* what the claimer sees; first */
+    struct entry   *entry;                           /* stays in the index as long as it is claimed */
+    struct record   record;                          /* views into the claim's arena */
+    int             file;                            /* of the body; owned; -1: not open, or inline */
+    uint32_t        crc;                             /* of what was read of the file so far, in order */
+    uint64_t        crc_at;
+    int             error;                           /* of a settle: only the next start can tell whether its record is there */
+};
+struct claim_held *claim_held_of(struct claim *c);
+/* Awaits. No move is under way, and none may begin until the claim ends: it would copy the state from before. */
+void claim_begin_writing(struct claim *c);
+/* Gives it back, and frees it: over, or waiting or held again, due then. */
+void claim_end(struct claim *c, enum life_event event, int64_t due_mono_ns);
+
 /* compact.c */
+/* Durable in its new place: the old one does not count any more. queue.lock is held. */
+void queue_change_place(struct queue *q, struct entry *e, const struct commit_ticket *t);
 void queue_maintain(struct queue *q);                /* look, in a job, for segments to retire, spares to make, messages to move */
 /* Write the message again with its state, in the newest segment. The entry must not be writing or moving; queue.lock is held and
  * released meanwhile. done(q) is called for each at its end. -ENOMEM, -EIO, ... if it could not be read. BLOCKS. */

@@ -208,6 +208,108 @@ static void claimed_by_name(void *arg)
     queue_close(q);
 }
 
+/* Its last recipient goes elsewhere, over a hop of its own; the first is not to get it any more. */
+static int reroute_one(struct queue *q, uint64_t id)
+{
+    struct claim *c;
+
+    assert_int_equal(queue_claim_one(q, id, &c), 0);
+    uint32_t last = (uint32_t)c->env.rcpt_count - 1;
+    c->env.rcpts[last].rewritten_from = c->env.rcpts[last].addr;
+    c->env.rcpts[last].addr = (struct address){ .local = STR("carol"), .domain = STR("c.example") };
+    c->env.rcpts[last].next_hop = STR("[192.0.2.1]:26");
+    if (last > 0)
+        c->states[0] = RCPT_DISCARDED;
+    return queue_reroute(c, &c->env, c->states);
+}
+
+static void check_rerouted(struct queue *q, uint64_t id, enum message_state state, uint32_t attempts)
+{
+    struct queue_details d;
+    struct arena arena;
+
+    arena_init(&arena, 8 << 20);
+    assert_int_equal(queue_show(q, id, &arena, &d), 0);
+    uint32_t last = (uint32_t)d.env.rcpt_count - 1;
+    assert_true(d.item.state == state && d.item.attempts == attempts && d.item.rcpts_pending == (last > 0 ? last : 1));
+    assert_true(str_eq(d.env.rcpts[last].addr.local, STR("carol")) && str_eq(d.env.rcpts[last].rewritten_from.local, STR("bob")));
+    assert_true(str_eq(d.env.rcpts[last].next_hop, STR("[192.0.2.1]:26")) && d.states[last] == RCPT_PENDING);
+    assert_true(str_eq(d.last[last].text, attempts > 0 ? STR("451 later") : STR("")));
+    assert_true(last == 0 || d.states[0] == RCPT_DISCARDED);
+    arena_reset(&arena);
+}
+
+/* Held or waiting, small or with a body in a file, tried or not: it is what it was, and goes another way; after a restart too. */
+static void rerouted(void *arg)
+{
+    uint64_t held, tried, large, ended;
+    struct claim *c;
+
+    (void)arg;
+    struct queue *q = open_queue();
+    assert_int_equal(put_by(queue_put_held, q, 5000, 3, &held), 0);
+    assert_int_equal(put_rcpts(q, 5000, 2, &tried), 0);
+    assert_int_equal(put_rcpts(q, 500000, 1, &large), 0);
+    assert_int_equal(put_rcpts(q, 10, 1, &ended), 0);
+    assert_int_equal(queue_claim_one(q, tried, &c), 0);
+    struct outcome later = { .rcpt = 1, .status = STR("4.2.1"), .text = STR("451 later") };
+    assert_int_equal(queue_settle(c, &later, 1, clock_wall_ns() + 3600 * NS_PER_S), 0);
+    assert_int_equal(reroute_one(q, held), 0);
+    assert_int_equal(reroute_one(q, tried), 0);
+    assert_int_equal(reroute_one(q, large), 0);
+    assert_int_equal(reroute_one(q, ended), 0);
+    assert_int_equal(queue_discard(q, ended), 0);
+    for (int round = 0; round < 3; round++) {        /* the last time with all of them moved as well */
+        check_rerouted(q, held, MESSAGE_HELD, 0);
+        check_rerouted(q, tried, MESSAGE_WAITING, 1);
+        check_rerouted(q, large, MESSAGE_WAITING, 0);
+        assert_int_equal(queue_count(q), 3);
+        for (int i = 0; round == 1 && i < 200; i++) {
+            uint64_t id;
+            assert_int_equal(put_rcpts(q, 40000, 1, &id), 0);
+            assert_int_equal(queue_discard(q, id), 0);
+        }
+        queue_close(q);
+        q = open_queue();
+    }
+    for (int i = 0; i < 2; i++) {                    /* both are due at once */
+        c = claim_now(q);
+        check_body(c);
+        assert_int_equal(queue_settle(c, &(struct outcome){ .rcpt = c->id == tried, .state = RCPT_DELIVERED }, 1, 0), 0);
+    }
+    assert_int_equal(queue_claim_one(q, held, &c), 0);
+    check_body(c);
+    queue_give_back(c);
+    assert_int_equal(queue_discard(q, held), 0);
+    queue_close(q);
+    check_files("[ -z \"$(ls body)\" ]");
+}
+
+/* What does not fit is as it was. */
+static void rerouted_in_vain(void *arg)
+{
+    uint64_t id;
+    struct claim *c;
+    static char name[60000];
+
+    (void)arg;
+    memset(name, 'x', sizeof name);
+    struct queue *q = open_queue();
+    assert_int_equal(put_by(queue_put_held, q, 60000, 1, &id), 0);
+    assert_int_equal(queue_claim_one(q, id, &c), 0);
+    c->env.login = (struct str){ name, sizeof name };
+    c->env.helo = c->env.login;
+    assert_int_equal(queue_reroute(c, &c->env, c->states), -EMSGSIZE);
+    assert_int_equal(queue_claim_one(q, id, &c), 0);
+    assert_true(c->env.login.n == 0 && str_eq(c->env.rcpts[0].addr.local, STR("bob")));
+    check_body(c);
+    queue_give_back(c);
+    struct queue_item item;
+    assert_int_equal(queue_list(q, 0, &item, 1), 1);
+    assert_int_equal(item.state, MESSAGE_HELD);
+    queue_close(q);
+}
+
 static void survives_closing(void *arg)
 {
     (void)arg;
@@ -581,6 +683,8 @@ static void run_with_scans(void (*fn)(void *))
 static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
 static void test_held_from_the_beginning(void **state) { (void)state; run(held_from_the_beginning); run_with_scans(held_from_the_beginning); }
 static void test_claimed_by_name(void **state) { (void)state; run(claimed_by_name); run_with_scans(claimed_by_name); }
+static void test_rerouted(void **state) { (void)state; run(rerouted); run_with_scans(rerouted); }
+static void test_rerouted_in_vain(void **state) { (void)state; run(rerouted_in_vain); }
 static void test_many_are_looked_at(void **state) { (void)state; run(many_are_looked_at); }
 static void test_survives_closing(void **state) { (void)state; run(survives_closing); run_with_scans(survives_closing); }
 static void test_reclaims(void **state) { (void)state; run(reclaims); run_with_scans(reclaims); }
@@ -628,7 +732,7 @@ int main(void)
         cmocka_unit_test(test_reads_side_by_side),
         cmocka_unit_test(test_body_until_the_last),
         cmocka_unit_test(test_damage_keeps_bodies),
-        cmocka_unit_test(test_many_are_looked_at),
+        cmocka_unit_test(test_rerouted), cmocka_unit_test(test_rerouted_in_vain), cmocka_unit_test(test_many_are_looked_at),
         cmocka_unit_test(test_damage_is_met_later),
         cmocka_unit_test(test_ids_never_come_again),
         cmocka_unit_test(test_one_at_a_time),

@@ -216,6 +216,7 @@ static bool complete(uint8_t type, const struct record *r, uint32_t seen)
     switch ((enum record_type)type) {
     case RECORD_ACCEPTED:
     case RECORD_MOVED:
+    case RECORD_REROUTED:
         return seen_all(seen, BIT(RECORD_TAG_ID) | BIT(RECORD_TAG_ENVELOPE) | BIT(RECORD_TAG_RCPTS)) && r->has_body && r->rcpts > 0 &&
                r->rcpts <= r->envelope.n && /* each has an entry there: who reads a record allocates no more than it is long */
                (r->states.n == 0 || r->states.n == r->rcpts);
@@ -229,7 +230,6 @@ static bool complete(uint8_t type, const struct record *r, uint32_t seen)
         return seen_all(seen, BIT(RECORD_TAG_ID) | BIT(RECORD_TAG_DUE));
     case RECORD_ABANDONED:
         return seen_all(seen, BIT(RECORD_TAG_REGION));
-    case RECORD_REROUTED:
     case RECORD_GAP:
     case RECORD_CLOSED:
         return true;

@@ -22,7 +22,7 @@ enum record_type {
     RECORD_OUTCOME   = 2,   /* what an attempt gave, for each recipient that was tried */
     RECORD_HELD      = 3,
     RECORD_RELEASED  = 4,
-    RECORD_REROUTED  = 5,   /* reserved */
+    RECORD_REROUTED  = 5,   /* by an operator: as moved, and its recipients are others or go another way */
     RECORD_DISCARDED = 6,   /* by an operator: every recipient that was pending */
     RECORD_ABANDONED = 7,   /* the end of a segment whose sync failed: nothing there counts */
     RECORD_MOVED     = 8,   /* a message with its state, copied forward so that its old segment can be used again */
@@ -32,6 +32,12 @@ enum record_type {
     RECORD_CLOSED    = 12,  /* an orderly shutdown: everything before it had been synced */
 };
 const char *record_type_name(uint8_t type);          /* "accepted"; NULL if unknown */
+
+/* Does it have a whole message in it, so that no record before it is needed? */
+static inline bool record_is_message(uint8_t type)
+{
+    return type == RECORD_ACCEPTED || type == RECORD_MOVED || type == RECORD_REROUTED;
+}
 
 /* A reader that does not know the type of a record with this flag must not go on. */
 #define RECORD_FLAG_CRITICAL 0x01u

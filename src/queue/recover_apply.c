@@ -47,7 +47,7 @@ static int apply_message(struct recovery *rc, struct segment *s, const struct se
     struct entry *old = index_get(&q->index, r->id);
 
     if (old != NULL)
-        recover_remove(q, old);                        /* a move says everything anew */
+        recover_remove(q, old);                        /* it says everything anew */
     struct entry *e = entry_new(r->id, r->rcpts);
     if (e == NULL)
         return -ENOMEM;
@@ -113,10 +113,10 @@ int recover_apply_parsed(struct recovery *rc, struct segment *s, const struct se
         int result = recover_doubt(rc, r->id);
         if (result < 0)
             return result;
-    } else if (type == RECORD_MOVED || type == RECORD_ENDED) {
+    } else if (type == RECORD_MOVED || type == RECORD_REROUTED || type == RECORD_ENDED) {
         (void)map_u64_remove(&rc->doubts, r->id);    /* an earlier start has written it again */
     }
-    if (type == RECORD_ACCEPTED || type == RECORD_MOVED)
+    if (record_is_message(type))
         return apply_message(rc, s, at, r);
     struct entry *e = index_get(&q->index, r->id);
     if (e == NULL)

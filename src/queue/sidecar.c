@@ -101,7 +101,7 @@ static int note_life(struct map_u64 *lives, uint8_t type, const struct record *r
 {
     const void *before = map_u64_get(lives, r->id), *life = before;
 
-    if (type == RECORD_ACCEPTED || type == RECORD_MOVED)
+    if (record_is_message(type))
         life = before == NULL && type == RECORD_ACCEPTED ? &accepted_here : &moved_here;
     else if (before == &accepted_here && ends_message(type, r))
         life = &over_here;
@@ -214,7 +214,7 @@ bool sidecar_next(const struct sidecar *sc, size_t *cursor, struct segment_recor
         return false;
     struct str tail = { p + SIDECAR_ENTRY_SIZE, codec_get_u32(p + ENTRY_TAIL) };
     uint8_t type = (uint8_t)p[ENTRY_TYPE], bits = (uint8_t)p[ENTRY_BITS];
-    bool message = type == RECORD_ACCEPTED || type == RECORD_MOVED;
+    bool message = record_is_message(type);
     *at = (struct segment_record){
         .head = { .type = type, .length = codec_get_u32(p + ENTRY_LENGTH) },
         .offset = (uint64_t)codec_get_u32(p + ENTRY_PLACE) * RECORD_ALIGN,
@@ -242,7 +242,7 @@ bool sidecar_next(const struct sidecar *sc, size_t *cursor, struct segment_recor
 /* The checksum says that we wrote it; this, that it makes sense, so that whoever applies it need not ask. */
 static bool entry_good(const struct sidecar *sc, const struct segment_record *at, const struct record *r, uint64_t behind)
 {
-    bool message = at->head.type == RECORD_ACCEPTED || at->head.type == RECORD_MOVED;
+    bool message = record_is_message(at->head.type);
 
     if (at->offset < behind || at->offset + record_size(at->head.length) > sc->end || r->id == 0 || r->id > sc->last_id)
         return false;

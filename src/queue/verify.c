@@ -255,7 +255,7 @@ static void follow(void *arg, const struct verify_record *v)
     if (r == NULL || r->id == 0)
         return;
     uint8_t type = v->head->type;
-    if ((type == RECORD_ACCEPTED || type == RECORD_MOVED) && r->body_in_file)
+    if (record_is_message(type) && r->body_in_file)
         remember_body(b, r);
     else if (r->ended || type == RECORD_ENDED || type == RECORD_DISCARDED)
         forget_body(b, r->id);

@@ -23,7 +23,7 @@ static void check_same(const struct envelope *a, const struct envelope *b)
     for (size_t i = 0; i < a->rcpt_count; i++) {
         const struct recipient *r = &a->rcpts[i], *s = &b->rcpts[i];
         assert(address_eq(&r->addr, &s->addr) && str_eq(r->original, s->original) && r->notify == s->notify);
-        assert(address_eq(&r->rewritten_from, &s->rewritten_from) && r->rrvs_ns == s->rrvs_ns && str_eq(r->unknown, s->unknown));
+        assert(address_eq(&r->rewritten_from, &s->rewritten_from) && r->rrvs_ns == s->rrvs_ns && str_eq(r->unknown, s->unknown) && str_eq(r->next_hop, s->next_hop));
     }
 }
 

@@ -88,7 +88,7 @@ static void check_record(uint8_t type, uint8_t flags, const struct record *r)
     CLEANUP_BUF struct buf out, unknown, unknown_again;
     struct record back;
 
-    if (type == RECORD_ACCEPTED || type == RECORD_MOVED)
+    if (record_is_message(type))
         check_message(r);
     check_envelope(r);
     buf_init(&out, 1 << 22);

@@ -135,6 +135,35 @@ def test_what_is_returned_by_hand_comes_back_with_the_reason(waiting):
     wait_until(lambda: waiting.queued() == [], 20, waiting.said)
 
 
+def test_what_waits_is_sent_another_way(waiting, folder, addresses, start):
+    """Over another server, which takes it, and to a mailbox of our own; what is asked for survives kill -9."""
+    def queue(*argv):
+        return waiting.command("queue", *argv)
+
+    assert waiting.command("sendmail", "-f", BOB, "dave@far.example", input=b"Subject: two\n\ntext\n").returncode == 0
+    wait_until(lambda: len(waiting.queued()) == 2 and all(m["attempts"] == 1 for m in waiting.queued()), 20, waiting.said)
+    assert queue("reroute", "to=dave@*").returncode == 64                    # where to?
+    assert queue("hold", "-y", "size>0").returncode == 0
+    sink = start(OwnSink(folder / "hop", addresses[1]))
+    hop = f"[{sink.address}]:{sink.port}"
+    r = queue("reroute", "--via", hop, "to=dave@*")
+    assert r.stdout.endswith(b"\n1 message would be rerouted: --yes does it\n")
+    r = queue("reroute", "--yes", "--via", "127.0.0.1", "to=dave@*")
+    assert r.returncode == 1 and b"the next hop is not" in r.stderr
+    assert queue("reroute", "--yes", "--via", hop, "to=dave@*").stdout == b"1 message rerouted\n"
+    assert queue("reroute", "--yes", "--to", BOB, "to=carol@*").stdout == b"1 message rerouted\n"
+    for pid in waiting.pids():
+        os.kill(pid, signal.SIGKILL)
+    waiting.process.wait(20)
+    waiting.start()
+    shown = [json.loads(line) for line in queue("show", "-j", "state=held").stdout.splitlines()]
+    assert [(r["to"], r["named"], r.get("via")) for m in shown for r in m["recipients"]] == [(BOB, "carol@far.example", None), ("dave@far.example", "", hop)]
+    assert queue("release", "-y", "size>0").stdout == b"2 messages released\n"
+    wait_until(lambda: waiting.queued() == [], 20, waiting.said)
+    assert len(waiting.mails(BOB)) == 1 and b"carol@far.example" in waiting.mails(BOB)[0]
+    assert len(sink.mails()) == 1
+
+
 def test_a_wrong_filter_changes_nothing(waiting):
     for words, why in [(["to=", "age>0"], b"to has no value"), (["to=carol@*", "everything"], b"'everything' is no FIELD=VALUE"),
                        (["recipient=carol@*"], b"there is no field 'recipient'"), (["age>1x"], b"age wants a time")]:
