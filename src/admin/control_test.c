@@ -272,11 +272,13 @@ static void reroute_all(json_t *wish, size_t expected)
 static void other_ways(void *arg)
 {
     struct conf *conf = scene_conf("us.example", "us");
+    struct net_listener *listener;
     char name[CODEC_ID_LEN + 1];
 
     (void)arg;
     queue = scene_queue(conf);
-    assert_int_equal(control_start("us/control", "", queue, &control), 0);
+    assert_int_equal(control_bind("us/control", "", &listener), 0);
+    assert_int_equal(control_start(listener, queue, &control), 0);
     assert_int_equal(control_connect("us/control", &client), 0);
     uint64_t id = put_for("bob@b.example,carol@c.example,dave@c.example");
     codec_id_format(id, name);
