@@ -272,7 +272,6 @@ static void reroute_all(json_t *wish, size_t expected)
 static void other_ways(void *arg)
 {
     struct conf *conf = scene_conf("us.example", "us");
-    struct net_listener *listener;
     char name[CODEC_ID_LEN + 1];
 
     (void)arg;
