@@ -38,7 +38,7 @@ void receiving_begin(struct receiving *r, struct session *s)
     r->s = s;
     r->id = queue_new_id(s->shared->queue);
     codec_id_format(r->id, s->transaction.id);
-    r->received.name = "received";
+    loop_begin(&r->loop);
     r->tls_required.name = "tls-required";
     buf_init(&r->piece, PIECE_MAX);
     r->header_kept = !s->authenticated;
@@ -54,6 +54,7 @@ void receiving_free(struct receiving *r)
     body_free(r->body);
     buf_free(&r->piece);
     buf_free(&r->header);
+    loop_free(&r->loop);
 }
 
 /* The trace field of RFC 5321, 4.4, stands before all that the client sends. */
@@ -118,21 +119,19 @@ static struct reply holds_nul(void) { return reply(550, "5.6.11", "The message h
 
 static void watch_header(struct receiving *r, uint64_t before)
 {
-    const struct conf *c = r->s->conf;
-
     if (r->header_done || r->trouble.code != 0)
         return;
     r->header_done = r->decoder.header_end > 0;
     uint64_t size = r->header_done ? r->decoder.header_end : r->decoder.bytes;
     struct str fields = str_head(buf_str(&r->piece), (size_t)(size - before));
-    field_watch(&r->received, fields);                           /* the header is not kept: ten thousand sessions may each have a long one */
+    struct reply why = loop_see(&r->loop, r->s->conf, fields);   /* the header is not kept: ten thousand sessions may each have a long one */
     field_watch(&r->tls_required, fields);
     if (r->decoder.binary && str_find(fields, '\0') >= 0)       /* RFC 3030, 3: the body may be binary, the header not */
         receiving_give_up(r, holds_nul());
     else if (size > header_max(r))
         receiving_give_up(r, reply(552, "5.3.4", "The header of the message is too big"));
-    else if (r->received.count > c->received_max)      /* a loop is caught by the traces of the hosts it went through (RFC 5321, 6.3) */
-        receiving_give_up(r, reply(554, "5.4.6", "A mail loop: this message has been through too many hosts"));
+    else if (why.code != 0)
+        receiving_give_up(r, why);
 }
 
 /* Code 0: so far it may be kept. */
@@ -334,6 +333,8 @@ struct reply receiving_end(struct receiving *r)
     if (r->decoder.counted)
         (void)data_decode_end(&r->decoder);      /* check_text tells */
     struct reply why = r->trouble.code != 0 ? r->trouble : check_text(r);
+    if (why.code == 0)
+        why = loop_of_mailboxes(&r->loop, r->s->conf, r->s->transaction.rcpts, r->s->transaction.rcpt_count);
     if (why.code == 0) {
         keep_header(r);
         why = r->trouble;

@@ -7,6 +7,7 @@
 #ifndef INBOUND_RECEIVING_H
 #define INBOUND_RECEIVING_H
 
+#include "inbound/loop.h"
 #include "mail/field_watch.h"
 #include "queue/queue.h"
 #include "smtp/data.h"
@@ -23,7 +24,7 @@ struct receiving {
     bool                header_done;
     struct buf          header;          /* of a login's message, until it has been looked at as a whole */
     bool                header_kept;
-    struct field_watch  received;
+    struct loop         loop;
     struct field_watch  tls_required;    /* RFC 8689, 3 */
     int64_t             patience_ns;     /* until then the client must have sent `wanted` bytes more; then both begin anew */
     uint64_t            wanted;

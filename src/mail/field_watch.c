@@ -10,6 +10,8 @@ static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c ==
 
 static void take_value(struct field_watch *w, char c)
 {
+    if (w->values != NULL && c != '\r' && c != '\n')
+        buf_put_char(w->values, c);
     if (w->count > 1)
         return;
     if (is_space(c)) {
@@ -28,6 +30,8 @@ static void take_name(struct field_watch *w, char c)
     if (over && c == ':') {
         w->count++;
         w->place = IN_VALUE;
+        if (w->values != NULL)
+            buf_put_char(w->values, '\n');
     } else if (over && (c == ' ' || c == '\t')) {               /* before the colon, as in old times (RFC 5322, 4.5.8) */
         w->place = BEHIND_NAME;
     } else if (!over && w->place == IN_NAME && char_lower(c) == w->name[w->matched]) {

@@ -1,9 +1,11 @@
 /*
- * Fields of one name, counted as a header passes by in pieces, with the first one's value if it is short: for headers that nobody keeps. Pure.
+ * Fields of one name, counted as a header passes by in pieces, with the first one's value if it is short, or with all values: for headers
+ * that nobody keeps. Pure.
  */
 #ifndef MAIL_FIELD_WATCH_H
 #define MAIL_FIELD_WATCH_H
 
+#include "base/buf.h"
 #include "base/str.h"
 
 #define FIELD_WATCH_VALUE_MAX 15
@@ -18,6 +20,7 @@ struct field_watch {
     bool        word_over;
     uint8_t     value_n;
     char        value[FIELD_WATCH_VALUE_MAX];
+    struct buf *values;                  /* NULL, or where each value is put as one line, unfolded, its LF before it; the buffer has the limit */
 };
 
 /* text: the next bytes of the header, lines ended by CRLF. */

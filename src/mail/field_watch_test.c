@@ -57,8 +57,24 @@ static void the_table(void **state)
     }
 }
 
+static void values(void **state)
+{
+    struct str header = STR("To: x\r\nX: a\r\nTo:\r\n y\r\n\tz\r\nTo:\r\nToo: u\r\nTO : v");
+    (void)state;
+    for (size_t at = 0; at <= header.n; at++) {
+        char memory[32];
+        struct buf all;
+        buf_init_fixed(&all, memory, sizeof memory);
+        struct field_watch w = { .name = "to", .values = &all };
+        field_watch(&w, str_head(header, at));
+        field_watch(&w, str_from(header, at));
+        if (!str_eq(buf_str(&all), STR("\n x\n y\tz\n\n v")))
+            fail_msg("cut at %zu: %.*s", at, STR_ARG(buf_str(&all)));
+    }
+}
+
 int main(void)
 {
-    static const struct CMUnitTest tests[] = { cmocka_unit_test(the_table) };
+    static const struct CMUnitTest tests[] = { cmocka_unit_test(the_table), cmocka_unit_test(values) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,13 +94,18 @@ void trace_put_original_to(struct buf *out, const struct address *rcpt)
     buf_put_str(out, STR("\r\n"));
 }
 
+bool trace_parse_delivered_to(struct arena *a, struct str value, struct address *out)
+{
+    return address_parse_with(a, str_trim(header_unfold(a, value)), ADDRESS_UTF8 | ADDRESS_BARE, out);
+}
+
 static bool names(struct str value, const struct address *rcpt)
 {
     struct arena a;
     struct address addr;
 
     arena_init(&a, 8192);
-    bool same = address_parse_with(&a, str_trim(header_unfold(&a, value)), ADDRESS_UTF8 | ADDRESS_BARE, &addr) && address_eq(&addr, rcpt);
+    bool same = trace_parse_delivered_to(&a, value, &addr) && address_eq(&addr, rcpt);
     arena_reset(&a);
     return same;
 }

@@ -33,6 +33,9 @@ void trace_put_return_path(struct buf *out, const struct address *sender);     /
 void trace_put_delivered_to(struct buf *out, const struct address *rcpt);
 void trace_put_original_to(struct buf *out, const struct address *rcpt);       /* X-Original-To, as Postfix calls it: before aliases */
 
+/* The mailbox in a Delivered-To (RFC 9228, 3), without a domain too. Views into value or the arena. */
+bool trace_parse_delivered_to(struct arena *a, struct str value, struct address *out);
+
 /* Whether the message has passed this mailbox before: a Delivered-To field that names it. */
 bool trace_was_delivered_to(struct str message, const struct address *rcpt);
 
