@@ -21,6 +21,7 @@ each of them must):
     sim NAME ARGS...         build/tests/sim/NAME
     model ARGS...            build/tests/model/model
     crash ARGS...            tests/crash/crash.py
+    abuse NAME ARGS...       tests/abuse/NAME
 
 The test must end by itself and say that it failed; "killed by hanging:" is for a fault that shows as a test that does not end. First each
 named test must pass with no fault planted. A fault whose text is not found, or that does not compile, is an error of the list: what it
@@ -175,7 +176,7 @@ def run(command, tree, seconds):
 def program_of(test):
     kind, name = test[0], test[1] if len(test) > 1 else ""
     programs = {"unit": f"{B}/unit/{name}", "talk": f"{B}/nightmail", "sim": f"{B}/tests/sim/{name}",
-                "model": f"{B}/tests/model/model", "crash": f"{B}/nightmail"}
+                "model": f"{B}/tests/model/model", "crash": f"{B}/nightmail", "abuse": f"{B}/nightmail"}
     if kind not in programs:
         raise Wrong(f"no such kind of test: {' '.join(test)}")
     return programs[kind]
@@ -187,6 +188,8 @@ def command_of(test):
         return [program]
     if test[0] == "talk":
         return ["tests/talk/run", "--binary", program, f"tests/talk/{test[1]}.talk"]
+    if test[0] == "abuse":
+        return [f"tests/abuse/{test[1]}", *test[2:]]
     if test[0] == "crash":
         return ["tests/crash/crash.py", program, *test[1:]]
     return [program, *test[2 if test[0] == "sim" else 1:]]
