@@ -184,6 +184,18 @@ $B/slow_sync.so: tests/bench/preload/slow_sync.c
 	@mkdir -p $(@D)
 	$(CC) $(CSTD) $(WARN) -O2 -D_GNU_SOURCE -fPIC -shared -o $@ $< -ldl
 
+## make scale           a queue of SCALE_MESSAGES (1,000,000) on this disk: start, memory, next due message, acceptance, filters
+SCALE_MESSAGES ?= 1000000
+.PHONY: scale
+scale: $B/nightmail $B/tests/bench/start $B/tests/bench/scale
+	@tests/bench/scale-disk $B $(SCALE_MESSAGES)
+
+## make soak            SOAK_MESSAGES (2,000,000) through a file system of 100 MiB: segments are used again, memory and latency stay flat
+SOAK_MESSAGES ?= 2000000
+.PHONY: soak
+soak: $B/tests/bench/soak
+	@tests/bench/soak-disk $B/tests/bench/soak $(SOAK_MESSAGES) 100
+
 ## make hardening       show in the program that it is hardened as it should be
 .PHONY: hardening
 hardening: $B/nightmail
