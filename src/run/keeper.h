@@ -2,8 +2,9 @@
  * The keeper: the only door to secrets: the password file, the credentials for relay hosts, private keys.
  *
  * No other file opens them. Questions and answers cross this door, and the secret itself only where an answer will not do (a
- * credential that must be said to a relay host). Everything crosses by value, so that a process of its own can stand behind
- * this header; for now it is this process. One keeper per process; questions may come from any loop.
+ * credential that must be said to a relay host). Everything crosses by value, for behind this header stands either this
+ * process (keeper_start) or the keeper's own (keeper_connect; run/keeper_serve.h is its side). One keeper per process; questions may
+ * come from any loop.
  *
  * Two parts that know nothing of each other: passwords and credentials (keeper_password.c, keeper_credential.c), and private keys, which
  * have a header of their own (keeper_key.h).
@@ -39,6 +40,11 @@ struct keeper_options {
 int  keeper_start(const struct keeper_options *options, char out_error[256]);
 int  keeper_reload(const struct keeper_options *options, char out_error[256]);
 void keeper_stop(void);                  /* no question may be under way; nothing if it was not started */
+
+/* Instead of keeper_start, from the first task: the keeper is the process that answers at this door (run/line.h), which stays the
+ * caller's. It reads the configuration itself, at keeper_reload too, whose options then are NULL. Awaits; keeper_stop too. A negative
+ * errno, with the reason in words: it does not answer. While it is away, what is asked waits for a while, and then is KEEPER_TROUBLE. */
+int  keeper_connect(int door, char out_error[256]);
 
 enum keeper_verdict {
     KEEPER_YES,

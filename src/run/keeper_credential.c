@@ -1,11 +1,11 @@
 /*
  * The keeper's credentials for others: read from their file each time they are used, so that a new one is used at once and none
- * stays in memory. Runs in the keeper, which is this process.
+ * stays in memory. Runs in the keeper.
  */
 #include "base/cleanup.h"
 #include "base/metrics.h"
 #include "run/file.h"
-#include "run/keeper.h"
+#include "run/keeper_internal.h"
 #include "run/offload.h"
 #include <errno.h>
 #include <string.h>
@@ -52,7 +52,7 @@ static int counted(int result)
     return result;
 }
 
-int keeper_credential(const char *path, char out_password[KEEPER_PASSWORD_MAX + 1])
+int keeper_near_credential(const char *path, char out_password[KEEPER_PASSWORD_MAX + 1])
 {
     struct reading r = { .path = path, .password = out_password };
     struct offload *helper = offload_new("credential", 1, 1);
@@ -62,7 +62,7 @@ int keeper_credential(const char *path, char out_password[KEEPER_PASSWORD_MAX + 
     return ran < 0 ? ran : counted(r.result);
 }
 
-int keeper_credential_blocking(const char *path, char out_password[KEEPER_PASSWORD_MAX + 1])
+int keeper_near_credential_blocking(const char *path, char out_password[KEEPER_PASSWORD_MAX + 1])
 {
     struct reading r = { .path = path, .password = out_password };
 

@@ -4,7 +4,7 @@
  * The file is read into a snapshot that is counted; a question takes the one in force and keeps it while it is copied from. At most
  * once a second a question looks whether the file has changed; a file that cannot be read leaves in force what was known.
  *
- * The lock spans only the copy of a pointer; nothing waits in it. Runs in the keeper, which is this process.
+ * The lock spans only the copy of a pointer; nothing waits in it. Runs in the keeper.
  */
 #include "base/cleanup.h"
 #include "base/log.h"

@@ -1,10 +1,13 @@
 /*
- * Private keys: see keeper_key.h. The one file that opens them; runs in the keeper, which is this process while there is only one.
+ * Private keys: see keeper_key.h. The one file that opens them; runs in the keeper.
+ *
+ * A key has the same number whoever opens it, and however often; it goes with the last close.
  */
-#include "run/keeper_key.h"
-
 #include "base/cleanup.h"
+#include "base/codec.h"
+#include "base/digest.h"
 #include "run/file.h"
+#include "run/keeper_internal.h"
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -21,12 +24,12 @@
 
 struct kept {
     uint64_t  id;                        /* 0: free */
+    unsigned  opened;                    /* so often */
     EVP_PKEY *key;                       /* owned */
     EVP_PKEY_CTX *ready;                 /* to sign with, set up but for the scheme; copied for each signature; owned */
 };
 
 static struct kept     kept[KEEPER_KEYS_MAX];
-static uint64_t        last_id;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   /* of the table; held for a look, never while signing */
 
 static int say(char out_error[256], int error, const char *path, const char *what)
@@ -76,6 +79,8 @@ static const char *what_is_wrong(const EVP_PKEY *key)
             return "the RSA key is too short: it needs 2048 bits at least";
         return EVP_PKEY_get_bits(key) > RSA_BITS_MAX ? "the RSA key is too long" : NULL;
     }
+    if (EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519 || EVP_PKEY_get_base_id(key) == EVP_PKEY_ED448)
+        return "an Edwards key (Ed25519, Ed448): a mail server's certificate needs an RSA or an EC key, which all clients know";
     return "neither an RSA nor an EC key";
 }
 
@@ -101,24 +106,46 @@ static EVP_PKEY_CTX *get_ready(EVP_PKEY *key)
     return NULL;
 }
 
-/* Takes both. 0: no room. */
-static uint64_t keep(EVP_PKEY *key, EVP_PKEY_CTX *ready)
+/* Of the public half; not 0. */
+static uint64_t number_of(struct str public)
 {
-    uint64_t id = 0;
+    uint8_t sum[DIGEST_SHA256_LEN];
 
-    (void)pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < KEEPER_KEYS_MAX && id == 0; i++)
-        if (kept[i].id == 0) {
-            id = ++last_id;
-            kept[i] = (struct kept){ id, key, ready };
-        }
-    (void)pthread_mutex_unlock(&lock);
-    return id;
+    digest_sha256(public, sum);
+    uint64_t n = codec_get_u64(sum);
+    return n != 0 ? n : 1;
 }
 
-int keeper_key_open(const char *path, uint64_t *out_key, struct buf *out_public, char out_error[256])
+static struct kept *find_slot(uint64_t id)
+{
+    for (size_t i = 0; i < KEEPER_KEYS_MAX; i++)
+        if (kept[i].id == id)
+            return &kept[i];
+    return NULL;
+}
+
+/* Takes both, unless they are there already. False: no room. */
+static bool keep(uint64_t id, EVP_PKEY *key, EVP_PKEY_CTX *ready)
+{
+    (void)pthread_mutex_lock(&lock);
+    struct kept *slot = find_slot(id);
+    bool         had = slot != NULL;
+    if (!had && (slot = find_slot(0)) != NULL)
+        *slot = (struct kept){ .id = id, .key = key, .ready = ready };
+    if (slot != NULL)
+        slot->opened++;
+    (void)pthread_mutex_unlock(&lock);
+    if (had) {
+        EVP_PKEY_CTX_free(ready);
+        EVP_PKEY_free(key);
+    }
+    return slot != NULL;
+}
+
+int keeper_near_key_open(const char *path, uint64_t *out_key, struct buf *out_public, char out_error[256])
 {
     EVP_PKEY *key;
+    size_t    before = out_public->n;
     int       r = read_key(path, &key, out_error);
 
     if (r < 0)
@@ -131,8 +158,8 @@ int keeper_key_open(const char *path, uint64_t *out_key, struct buf *out_public,
     EVP_PKEY_CTX *ready = r == 0 ? get_ready(key) : NULL;
     if (r == 0 && ready == NULL)
         r = say(out_error, -ENOMEM, path, "no memory");
-    uint64_t id = r == 0 ? keep(key, ready) : 0;
-    if (r == 0 && id == 0)
+    uint64_t id = r == 0 ? number_of((struct str){ out_public->p + before, out_public->n - before }) : 0;
+    if (r == 0 && !keep(id, key, ready))
         r = say(out_error, -ENFILE, path, "too many keys");
     if (r < 0) {
         EVP_PKEY_CTX_free(ready);
@@ -143,16 +170,16 @@ int keeper_key_open(const char *path, uint64_t *out_key, struct buf *out_public,
     return 0;
 }
 
-void keeper_key_close(uint64_t id)
+void keeper_near_key_close(uint64_t id)
 {
     struct kept old = { 0 };
 
     (void)pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < KEEPER_KEYS_MAX && id != 0; i++)
-        if (kept[i].id == id) {
-            old = kept[i];
-            kept[i] = (struct kept){ 0 };
-        }
+    struct kept *slot = id != 0 ? find_slot(id) : NULL;
+    if (slot != NULL && --slot->opened == 0) {
+        old = *slot;
+        *slot = (struct kept){ 0 };
+    }
     (void)pthread_mutex_unlock(&lock);
     EVP_PKEY_CTX_free(old.ready);
     EVP_PKEY_free(old.key);
@@ -164,11 +191,9 @@ static EVP_PKEY_CTX *find(uint64_t id)
     EVP_PKEY_CTX *ctx = NULL;
 
     (void)pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < KEEPER_KEYS_MAX; i++)
-        if (kept[i].id == id) {
-            ctx = EVP_PKEY_CTX_dup(kept[i].ready);
-            break;
-        }
+    const struct kept *slot = find_slot(id);
+    if (slot != NULL)
+        ctx = EVP_PKEY_CTX_dup(slot->ready);
     (void)pthread_mutex_unlock(&lock);
     return ctx;
 }
@@ -183,7 +208,7 @@ static bool set_scheme(EVP_PKEY_CTX *ctx, enum keeper_scheme scheme)
     __builtin_unreachable();
 }
 
-int keeper_key_sign(uint64_t id, enum keeper_scheme scheme, struct str in, uint8_t out[KEEPER_SIGNATURE_MAX])
+int keeper_near_key_sign(uint64_t id, enum keeper_scheme scheme, struct str in, uint8_t out[KEEPER_SIGNATURE_MAX])
 {
     EVP_PKEY_CTX *ctx = id != 0 ? find(id) : NULL;
     size_t        n = KEEPER_SIGNATURE_MAX;

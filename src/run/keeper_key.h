@@ -1,8 +1,8 @@
 /*
  * The keeper's part for private keys: who asks gets a signature, never the key.
  *
- * A key is known by the number that keeper_key_open gave it. Everything crosses this door by value, as behind run/keeper.h: a process
- * of its own can stand behind it. For now it is this process. Questions may come from any thread.
+ * A key is known by its number, which is made from its public half: it is the same for a keeper that was started again. Everything crosses
+ * this door by value, as behind run/keeper.h: this process or one of its own stands behind it. Questions may come from any thread.
  */
 #ifndef RUN_KEEPER_KEY_H
 #define RUN_KEEPER_KEY_H
@@ -25,7 +25,7 @@ enum keeper_scheme {
     KEEPER_RSA_PADDED,                   /* of a block that the caller has padded: PSS */
 };
 
-/* The signature's length; negative if it cannot be made (-EINVAL: not that kind of key). */
+/* Awaits the keeper's process where there is one (BLOCKS outside of tasks). The signature's length; negative if it cannot be made (-EINVAL: not that kind of key). */
 int  keeper_key_sign(uint64_t key, enum keeper_scheme scheme, struct str in, uint8_t out[KEEPER_SIGNATURE_MAX]);
 
 #endif

@@ -8,7 +8,7 @@
  * made from its name with a key that stays the same, so it is always the same. A right password is remembered for five minutes as a
  * keyed hash, the account's own hash with it: a changed password is forgotten at once.
  *
- * The lock spans only copies and looks into a table; nothing waits in it. Runs in the keeper, which is this process.
+ * The lock spans only copies and looks into a table; nothing waits in it. Runs in the keeper.
  */
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -134,7 +134,7 @@ static void find_salt_key(const char *folder)
 
 /* -- start and stop ------------------------------------------------------------------------------------------------------ */
 
-int keeper_start(const struct keeper_options *options, char out_error[256])
+int keeper_near_start(const struct keeper_options *options, char out_error[256])
 {
     assert(keeper == NULL);
     keeper = calloc(1, sizeof *keeper);
@@ -158,17 +158,17 @@ int keeper_start(const struct keeper_options *options, char out_error[256])
         r = take_options(options, out_error);
     }
     if (r < 0)
-        keeper_stop();
+        keeper_near_stop();
     return r;
 }
 
-int keeper_reload(const struct keeper_options *options, char out_error[256])
+int keeper_near_reload(const struct keeper_options *options, char out_error[256])
 {
     assert(keeper != NULL);
     return take_options(options, out_error);
 }
 
-void keeper_stop(void)
+void keeper_near_stop(void)
 {
     if (keeper == NULL)
         return;
@@ -330,7 +330,7 @@ static enum keeper_verdict check_password(struct keeper_source *s, struct str lo
     return check_hash(a, exists, too_long ? STR("") : password);
 }
 
-enum keeper_verdict keeper_check_password(struct str login, struct str password, char out_login[KEEPER_LOGIN_MAX + 1])
+enum keeper_verdict keeper_near_check_password(struct str login, struct str password, char out_login[KEEPER_LOGIN_MAX + 1])
 {
     struct keeper_source *s = keeper == NULL ? NULL : take_source();
     struct keeper_record a;
@@ -347,7 +347,7 @@ enum keeper_verdict keeper_check_password(struct str login, struct str password,
 
 /* -- SCRAM ----------------------------------------------------------------------------------------------------------------- */
 
-bool keeper_has_scram(void)
+bool keeper_near_has_scram(void)
 {
     struct keeper_source *s = keeper == NULL ? NULL : take_source();
     bool has = s != NULL && s->ops->has_scram(s);
@@ -390,7 +390,7 @@ static enum keeper_verdict find_verifier(struct keeper_source *s, struct str log
     return KEEPER_TROUBLE;
 }
 
-enum keeper_verdict keeper_scram_parameters(struct str login, struct keeper_scram *out)
+enum keeper_verdict keeper_near_scram_parameters(struct str login, struct keeper_scram *out)
 {
     struct keeper_source *s = keeper == NULL ? NULL : take_source();
     struct keeper_scram invented;
@@ -409,7 +409,7 @@ enum keeper_verdict keeper_scram_parameters(struct str login, struct keeper_scra
     return v;
 }
 
-enum keeper_verdict keeper_scram_check(struct str login, struct str auth_message, const uint8_t proof[DIGEST_SHA256_LEN],
+enum keeper_verdict keeper_near_scram_check(struct str login, struct str auth_message, const uint8_t proof[DIGEST_SHA256_LEN],
                                        uint8_t out_signature[DIGEST_SHA256_LEN], char out_login[KEEPER_LOGIN_MAX + 1])
 {
     static const struct scram_keys nobodys;      /* no password is known that gives these */

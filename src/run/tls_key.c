@@ -1,6 +1,7 @@
 /*
  * A private key that is not here: an OpenSSL key of which this process has the public half, and whose signatures come from the
- * keeper. (With several processes its method awaits the keeper: the one await inside another library's callback.)
+ * keeper. Its method awaits the keeper's process where there is one: the one await inside another library's callback. OpenSSL holds no
+ * lock there, and its error queue, which is the thread's and so everybody's, is empty before and after.
  *
  * OpenSSL 3 calls the methods of RSA and EC keys obsolete; their successor is a provider, which would have to be ours whole. The
  * methods are there and work with TLS 1.2 and 1.3.
@@ -26,6 +27,15 @@ static void *number_to_pointer(uint64_t n)
     return (void *)(uintptr_t)n;
 }
 
+/* Awaits. Other tasks use OpenSSL meanwhile, on this thread. */
+static int sign(uint64_t key, enum keeper_scheme scheme, struct str in, uint8_t out[KEEPER_SIGNATURE_MAX])
+{
+    ERR_clear_error();
+    int r = keeper_key_sign(key, scheme, in, out);
+    ERR_clear_error();
+    return r;
+}
+
 static int rsa_sign(int n, const unsigned char *from, unsigned char *to, RSA *rsa, int padding)
 {
     uint64_t key = (uint64_t)(uintptr_t)RSA_get_ex_data(rsa, rsa_slot);
@@ -34,7 +44,7 @@ static int rsa_sign(int n, const unsigned char *from, unsigned char *to, RSA *rs
     if (padding != RSA_PKCS1_PADDING && padding != RSA_NO_PADDING)
         return -1;
     enum keeper_scheme scheme = padding == RSA_PKCS1_PADDING ? KEEPER_RSA_PKCS1 : KEEPER_RSA_PADDED;
-    int r = keeper_key_sign(key, scheme, (struct str){ (const char *)from, (size_t)n }, signature);
+    int r = sign(key, scheme, (struct str){ (const char *)from, (size_t)n }, signature);
     if (r != RSA_size(rsa))              /* `to` has room for no more */
         return -1;
     memcpy(to, signature, (size_t)r);
@@ -48,7 +58,7 @@ static int ec_sign(int type, const unsigned char *digest, int n, unsigned char *
     uint8_t  signature[KEEPER_SIGNATURE_MAX];
 
     (void)type, (void)kinv, (void)r_;
-    int r = keeper_key_sign(key, KEEPER_ECDSA, (struct str){ (const char *)digest, (size_t)n }, signature);
+    int r = sign(key, KEEPER_ECDSA, (struct str){ (const char *)digest, (size_t)n }, signature);
     if (r < 0 || r > ECDSA_size(ec))
         return 0;
     memcpy(to, signature, (size_t)r);
@@ -58,7 +68,7 @@ static int ec_sign(int type, const unsigned char *digest, int n, unsigned char *
 
 static void make_methods(void)
 {
-    int (*sign)(int, const unsigned char *, int, unsigned char *, unsigned *, const BIGNUM *, const BIGNUM *, EC_KEY *);
+    int (*ecdsa)(int, const unsigned char *, int, unsigned char *, unsigned *, const BIGNUM *, const BIGNUM *, EC_KEY *);
     int (*setup)(EC_KEY *, BN_CTX *, BIGNUM **, BIGNUM **);
     ECDSA_SIG *(*raw)(const unsigned char *, int, const BIGNUM *, const BIGNUM *, EC_KEY *);
 
@@ -69,7 +79,7 @@ static void make_methods(void)
     if (rsa_method != NULL)
         (void)RSA_meth_set_priv_enc(rsa_method, rsa_sign);
     if (ec_method != NULL) {
-        EC_KEY_METHOD_get_sign(ec_method, &sign, &setup, &raw);
+        EC_KEY_METHOD_get_sign(ec_method, &ecdsa, &setup, &raw);
         EC_KEY_METHOD_set_sign(ec_method, ec_sign, setup, raw);
     }
 }
