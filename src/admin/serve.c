@@ -6,17 +6,17 @@
  * SIGTERM, SIGINT: stop, with the grace period. SIGHUP: read the configuration again; a file that does not check leaves
  * the running one in force. Runs in the supervisor (at the end of this file) and in the worker (all the rest).
  */
+#include "admin/aide.h"
 #include "admin/cli.h"
 #include "admin/commands.h"
 #include "admin/control.h"
-#include "admin/secrets.h"
+#include "admin/keeper_process.h"
 #include "admin/supervisor.h"
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
 #include "conf/conf.h"
 #include "inbound/inbound.h"
-#include "lookup/accounts.h"
 #include "lookup/relay_token.h"
 #include "lookup/token_check.h"
 #include "outbound/outbound.h"
@@ -51,6 +51,8 @@ struct server {
     struct net_listener *control_socket; /* owned; NULL: none, or control has it */
     int              lock;               /* the data directory's; owned, -1: none */
     bool             reload_first;       /* before it is ready */
+    unsigned         crashes;            /* of the workers before */
+    struct aide      keeper;
     bool             dns;
     int              code;
 };
@@ -89,49 +91,14 @@ static int start_dns(struct server *s)
     return 0;
 }
 
-/* A database that cannot be reached is no reason not to start: it may come up after us, and until then logins get 454. */
-static int start_database(const struct conf *c, struct keeper_source **out, char error[256])
-{
-    int r = lookup_accounts_new(c, out, error);
-    if (r < 0)
-        return r;
-    r = lookup_accounts_check(*out, error);
-    if (r < 0 && r != -EINVAL)
-        log_event(LOG_WARN, "accounts-unreachable", LOG_Z("error", error), LOG_Z("text", "logins get 454 until the database answers"));
-    if (r == -EINVAL)
-        keeper_source_unref(*out);
-    return r == -EINVAL ? r : 0;
-}
-
-/* BLOCKS where a database is asked whether it knows the query. */
-static int keeper_options_of(const struct conf *c, struct keeper_options *out, char error[256])
-{
-    struct keeper_source *source = NULL;
-    bool database = c->has_accounts && c->accounts_file[0] == '\0';
-
-    int r = database ? start_database(c, &source, error) : 0;
-    if (r < 0)
-        return r;
-    *out = (struct keeper_options){
-        .accounts_file = c->accounts_file,
-        .source = source,
-        .salt_dir = database ? c->data_dir : NULL,
-        .checks_at_a_time = c->password_checks_max,
-        .checks_waiting_max = c->password_checks_waiting_max,
-    };
-    return 0;
-}
-
 static int start_keeper(struct server *s)
 {
     char error[256];
-    struct keeper_options options;
 
-    secrets_check(s->conf);
-    int r = keeper_options_of(s->conf, &options, error);
-    if (r == 0)
-        r = keeper_start(&options, error);
-    return r < 0 ? fail(s, EX_CONFIG, "accounts", error) : 0;
+    int r = keeper_connect(s->keeper.callers, error);
+    if (r == 0 && s->crashes > 0 && keeper_reload(NULL, error) < 0)     /* we have read the file again: so does it */
+        log_event(LOG_ERROR, "reload-refused", LOG_Z("part", "keeper"), LOG_Z("error", error));
+    return r < 0 ? fail(s, EX_OSERR, "keeper", error) : 0;
 }
 
 static int start_tokens(struct server *s)
@@ -305,17 +272,14 @@ struct reload {
     int          result;
 };
 
-/* Last of all the keeper's part: what is refused must leave nothing in force. */
+/* Last of all the keeper's part: what is refused must leave nothing in force. It reads the same file, and what that names. */
 static int take_over(const struct reload *r, char error[256])
 {
-    struct keeper_options options;
-
     if (strcmp(r->conf->data_dir, r->data_dir) != 0) {
         snprintf(error, 256, "data_dir is another one: a running server does not move");
         return -EINVAL;
     }
-    int result = keeper_options_of(r->conf, &options, error);
-    return result < 0 ? result : keeper_reload(&options, error);
+    return keeper_reload(NULL, error);
 }
 
 static void load_again(void *arg)
@@ -327,10 +291,8 @@ static void load_again(void *arg)
     if (r->result < 0)
         return;
     r->result = take_over(r, error);
-    if (r->result == 0) {
-        secrets_check(r->conf);
+    if (r->result == 0)
         return;
-    }
     buf_put_z(&r->error, error);
     conf_unref(r->conf);
 }
@@ -431,6 +393,8 @@ static int work(void *arg, unsigned crashes)
 {
     struct server *s = arg;
 
+    aide_leave(&s->keeper);
+    s->crashes = crashes;
     if (crashes > 0)
         read_again(s);
     log_level_set(s->conf->log_level);
@@ -489,20 +453,34 @@ static void give_up_sockets(void *arg)
     s->sockets = NULL;
 }
 
+static void look_after_aides(void *arg)
+{
+    struct server *s = arg;
+    aide_look(&s->keeper);
+}
+
 static int run(struct server *s)
 {
-    const struct supervised job = { .work = work, .stopping = give_up_sockets, .arg = s };
+    const struct supervised job = { .work = work, .stopping = give_up_sockets, .child_ended = look_after_aides, .arg = s };
+    struct keeper_process keeper = { .path = s->path, .conf = s->conf };
 
+    s->keeper.arg = &keeper;
     supervisor_begin();
-    if (take_lock(s) < 0 || take_sockets(s) < 0)
+    if (take_lock(s) < 0 || take_sockets(s) < 0 || aide_start(&s->keeper, &s->code) < 0)
         return s->code;
-    return supervisor_run(&job);
+    int code = supervisor_run(&job);
+    aide_stop(&s->keeper);
+    return code;
 }
 
 int cmd_serve(int argc, char **argv)
 {
     static const struct option options[] = { { "config", required_argument, NULL, 'c' }, { "help", no_argument, NULL, 'h' }, { 0 } };
-    struct server s = { .code = EX_OK, .lock = -1 };
+    struct server s = {
+        .code = EX_OK,
+        .lock = -1,
+        .keeper = { .name = "keeper", .work = keeper_process, .other_door = -1, .door = -1, .callers = -1, .leash = -1 },
+    };
     const char *given = NULL;
 
     for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {

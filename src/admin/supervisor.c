@@ -112,6 +112,7 @@ static int attend(struct supervisor *s)
 
     signals_of(&set);
     while (waitpid(s->worker, &status, WNOHANG) != s->worker) {
+        s->job->child_ended(s->job->arg);
         switch (sigwaitinfo(&set, NULL)) {
         case SIGTERM:
             stop_by(s, SIGTERM);

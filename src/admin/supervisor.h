@@ -14,6 +14,8 @@ struct supervised {
     int  (*work)(void *arg, unsigned crashes);
     /* In the supervisor, when it is told to stop and before the worker hears of it. */
     void (*stopping)(void *arg);
+    /* In the supervisor, when a child may have ended that is not the worker. */
+    void (*child_ended)(void *arg);
     void  *arg;
 };
 

@@ -54,10 +54,18 @@ class Server:
         end = time.monotonic() + RESTART_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
             pids = pathlib.Path("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)).read_text().split()
-            if pids:
-                return int(pids[0])
+            for pid in pids:
+                if self.called(pid) not in ("", "keeper", "lookup"):
+                    return int(pid)
             time.sleep(0.01)
         return None
+
+    @staticmethod
+    def called(pid):
+        try:
+            return pathlib.Path("/proc/%s/comm" % pid).read_text().strip()
+        except OSError:
+            return ""
 
     def crashes(self):
         """What a supervisor said of workers that ended."""

@@ -10,7 +10,7 @@ import pytest
 
 from messages import message
 from nightmail import Nightmail
-from proc import children, wait_until
+from proc import children, wait_until, workers
 
 BOB = "bob@here.example"
 ALICE = "alice@tester.example"
@@ -29,7 +29,7 @@ def client(server):
 
 
 def worker_of(server):
-    [worker] = wait_until(lambda: children(server.process.pid), 10, server.said)
+    [worker] = wait_until(lambda: workers(server.process.pid), 10, server.said)
     return worker
 
 
@@ -78,7 +78,7 @@ def client_socket(server):
 def test_it_stops_in_a_pause(server):
     for _ in range(5):
         crash(server)
-    assert not children(server.process.pid)             # the pause is 800 ms now
+    assert not workers(server.process.pid)             # the pause is 800 ms now
     server.process.terminate()
     assert server.process.wait(5) == 0
     assert server.stop(crashes=5) == 0

@@ -75,6 +75,26 @@ def children(pid):
     return found
 
 
+AIDES = ("keeper", "lookup")
+
+
+def called(pid):
+    """What the process goes by; "" for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def workers(pid):
+    """The children of a server but those that serve its worker."""
+    return [child for child in children(pid) if called(child) not in AIDES]
+
+
+def aide(pid, name):
+    return next((child for child in children(pid) if called(child) == name), None)
+
+
 def tree(pid):
     """The process and all below it."""
     pids = [pid]

@@ -1,0 +1,40 @@
+/*
+ * Aides: processes that the supervisor starts before the worker, which serve it (the keeper, lookup), and starts again when they end.
+ *
+ * An aide answers at a door (run/line.h) that the supervisor has made and keeps: so a worker that follows another one finds the same
+ * aide, and an aide that follows another one the same worker. It has none of the supervisor's descriptors but its side of the door,
+ * its leash (run/leash.h), and those that it is given. Runs in the supervisor.
+ */
+#ifndef ADMIN_AIDE_H
+#define ADMIN_AIDE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct aide {
+    const char *name;                    /* of the process too: at most 15 bytes */
+    /* The aide: what it returns is its process's exit code. leash: it says ready on it, and ends when that is let go. crashes: of those before. */
+    int       (*work)(void *arg, int door, int leash, unsigned crashes);
+    void       *arg;
+    int         other_door;              /* for which it may ask: a callers' end; -1: none */
+
+    int         door, callers;           /* the two ends of its own: owned */
+    int         leash;                   /* the supervisor's end; owned */
+    pid_t       pid;                     /* 0: none */
+    unsigned    crashes, in_a_row;
+    int64_t     started_ns;
+};
+
+/* BLOCKS until it is ready: 0. -1: *out_code is the exit code to end with; it has been said why. */
+int  aide_start(struct aide *a, int *out_code);
+
+/* Starts it again if it has ended: after SIGCHLD. */
+void aide_look(struct aide *a);
+
+/* BLOCKS until it has ended. Nothing if it was not started, or left. */
+void aide_stop(struct aide *a);
+
+/* In another process than the supervisor: closes what is the supervisor's and the aide's. The callers' end stays. */
+void aide_leave(struct aide *a);
+
+#endif
