@@ -121,9 +121,12 @@ static bool may_sign_with(void *arg, struct str path)
 static bool may_give(void *arg, struct str path)
 {
     struct conf *c = conf_current();
-    bool may = c->relay_host_password_file != NULL && str_eq(path, str_of(c->relay_host_password_file));
+    const char *const files[] = { c->relay_host_password_file, c->oauth_client_secret_file, c->relay_host_oauth_client_secret_file };
+    bool may = false;
 
     (void)arg;
+    for (size_t i = 0; i < sizeof files / sizeof files[0] && !may; i++)
+        may = files[i] != NULL && str_eq(path, str_of(files[i]));
     conf_unref(c);
     return may;
 }

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from nightmail import PROGRAM, Nightmail
-from proc import BUILD, TOP, children, end, spawn, wait_until
+from proc import BUILD, TOP, end, spawn, wait_until, workers
 from sink import OwnSink
 
 BOB = "bob@here.example"
@@ -290,12 +290,12 @@ def test_colour_is_for_terminals(server):
 
 
 def test_gdb_shows_where_parked_tasks_wait(folder, addresses):
-    """The server is gdb's own child, and the worker is what it forks: to look at others' takes a right that containers do not give."""
+    """The server is gdb's own child, and the worker is the second that it forks: to look at others' takes a right that containers do not give."""
     conf = Nightmail(folder, addresses[0], users=[BOB]).conf
     log = folder / "gdb.log"
     script = TOP / "tools" / "gdb" / "nightmail_gdb.py"
-    words = ["set pagination off", "set startup-with-shell off", "set follow-fork-mode child", "run", f"source {script}", "nightmail tasks",
-             "nightmail bt scheduler", "kill"]
+    words = ["set pagination off", "set startup-with-shell off", "catch fork", "run", "continue", "set follow-fork-mode child", "continue",
+             f"source {script}", "nightmail tasks", "nightmail bt scheduler", "kill"]
     argv = ["gdb", "-q", "-nx", "-batch", *(x for w in words for x in ("-ex", w)), "--args", str(PROGRAM), "serve", "-c", str(conf)]
     with open(log, "wb") as out:
         gdb = spawn(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
@@ -305,7 +305,7 @@ def test_gdb_shows_where_parked_tasks_wait(folder, addresses):
         if b"Could not trace" in log.read_bytes():
             pytest.skip("nobody may be traced here")
         [inferior] = [int(p) for p in subprocess.run(["pgrep", "-P", str(gdb.pid), "nightmail"], capture_output=True, check=True).stdout.split()]
-        [inferior] = children(inferior) or [inferior]    # the worker, which gdb follows
+        [inferior] = workers(inferior) or [inferior]     # the one that gdb follows
         os.kill(inferior, signal.SIGABRT)         # not SIGINT, which the server takes by signalfd
         gdb.wait(60)
     finally:
