@@ -296,6 +296,9 @@ static const char *ciphers_wrong(SSL_CTX *ssl, const char *ciphers)
         const SSL_CIPHER *one = sk_SSL_CIPHER_value(list, i);
         if (SSL_CIPHER_get_auth_nid(one) == NID_auth_null || SSL_CIPHER_get_bits(one, NULL) < 128)
             return "the list of ciphers has one without protection";
+        /* Others would need the key itself, or send what it decrypts (RFC 9325, 4.1): the keeper only signs. */
+        if (SSL_CIPHER_get_kx_nid(one) != NID_kx_ecdhe && SSL_CIPHER_get_kx_nid(one) != NID_kx_any)
+            return "the list of ciphers has one whose key exchange is not ECDHE";
     }
     return NULL;
 }

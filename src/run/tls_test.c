@@ -751,7 +751,9 @@ static void test_names(void **state)
 static void test_rules(void **state)
 {
     static const struct { const char *ciphers; int result; } cases[] = {
-        { "ECDHE+AESGCM:AES256-SHA",        0       },   /* old clients, if it must be */
+        { "ECDHE+AESGCM:ECDHE-RSA-AES256-SHA", 0    },   /* old clients, if it must be */
+        { "ECDHE+AESGCM:AES256-SHA",        -EINVAL },   /* but the keeper only signs */
+        { "DHE-RSA-AES256-GCM-SHA384",      -EINVAL },
         { "aNULL",                          -EINVAL },
         { "ALL:eNULL:@SECLEVEL=0",          -EINVAL },
         { "DES-CBC3-SHA:RC4-SHA",           -EINVAL },
@@ -778,6 +780,13 @@ static void test_rules(void **state)
     test_identity_free(&weak);
     assert_int_equal(server_new(in_top("good.crt"), in_top("weak.key"), &c, words), -EINVAL);
     assert_non_null(strstr(words, "2048 bits"));
+    struct test_identity edwards = test_identity_new("edwards", "DNS:edwards.example", false, NULL);
+    EVP_PKEY_free(edwards.key);
+    edwards.key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    test_identity_write(&edwards, top, "edwards.crt", "edwards.key");
+    test_identity_free(&edwards);
+    assert_int_equal(server_new(in_top("good.crt"), in_top("edwards.key"), &c, words), -EINVAL);
+    assert_non_null(strstr(words, "Ed25519"));
 }
 
 /* A peer that closes without close_notify, as many do: the end of input. */
