@@ -3,6 +3,7 @@
  * job at a time.
  */
 #include "queue/commit.h"
+#include "base/clock.h"
 #include "base/codec.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -14,6 +15,9 @@
 
 #define BUFFER_SIZE      (1024u * 1024)              /* a batch is written in pieces of this */
 #define RETRY_PAUSE_NS   NS_PER_S
+#define GATHER_FROM_NS   NS_PER_MS                    /* syncs that are quicker are waited for by nobody long enough */
+#define GATHER_LOOKS     16                          /* in the time of a sync */
+#define GATHER_QUIET     2                           /* looks without anybody new: those who are missing do not come */
 #define REGION_RECORD    72u                         /* the size of an `abandoned` record */
 
 struct ticket_list {
@@ -24,6 +28,7 @@ struct ticket_list {
 struct batch {
     struct segment    *segment;
     struct ticket_list tickets;                      /* in it, in order */
+    size_t             count;                        /* of them */
     uint64_t           from;                         /* where it begins */
     uint64_t           first_sequence;
     uint32_t           records;
@@ -130,6 +135,7 @@ void commit_submit(struct commit *c, struct commit_ticket *t)
     t->queued = true;
     c->first = waiting.first;
     c->last = waiting.last;
+    c->waiting++;
     pthread_mutex_unlock(&c->lock);
     kick(c);
 }
@@ -146,6 +152,7 @@ static void withdraw(struct commit *c, struct commit_ticket *t)
     else
         t->next->prev = t->prev;
     t->queued = false;
+    c->waiting--;
 }
 
 /* Has it ended, one way or the other? The lock makes sure that the committer has done with a ticket that ended. */
@@ -267,6 +274,7 @@ static void add_ticket(struct commit *c, struct batch *b, struct commit_ticket *
         b->segment->live++;                          /* before it can be durable, so that the segment is not taken for empty */
     add_record(c, b, t->type, t->pieces, t->payload_crc);
     list_append(&b->tickets, t);
+    b->count++;
 }
 
 static void add_abandoned(struct commit *c, struct batch *b)
@@ -386,6 +394,26 @@ static uint32_t mean_of(uint32_t before, uint64_t bytes)
     return (uint32_t)((7 * (uint64_t)before + bytes) / 8);
 }
 
+static size_t count_waiting(struct commit *c)
+{
+    pthread_mutex_lock(&c->lock);
+    size_t count = c->waiting;
+    pthread_mutex_unlock(&c->lock);
+    return count;
+}
+
+static int sync_batch(struct commit *c, const struct batch *b)
+{
+    int64_t began = clock_mono_ns();
+    int r = file_datasync(b->segment->file);
+
+    c->synced_ns = clock_mono_ns();
+    c->sync_ns = (3 * c->sync_ns + c->synced_ns - began) / 4;
+    c->expected = b->count + count_waiting(c);
+    patience_learn(&c->patience, b->count, c->synced_ns);
+    return r;
+}
+
 static void write_batch(struct commit *c, struct ticket_list *todo, int *error)
 {
     struct batch b;
@@ -395,7 +423,7 @@ static void write_batch(struct commit *c, struct ticket_list *todo, int *error)
         add_ticket(c, &b, list_take_first(todo));
     flush(c, &b);
     if (b.error == 0)
-        b.error = file_datasync(b.segment->file);
+        b.error = sync_batch(c, &b);
     metric_add(METRIC_journal_syncs, 1);
     *error = b.error;
     if (b.error < 0) {
@@ -458,6 +486,7 @@ static bool take(struct commit *c, struct ticket_list *todo)
     pthread_mutex_lock(&c->lock);
     *todo = (struct ticket_list){ c->first, c->last };
     c->first = c->last = NULL;
+    c->waiting = 0;
     for (struct commit_ticket *t = todo->first; t != NULL; t = t->next)
         t->queued = false;
     bool any = todo->first != NULL;
@@ -475,7 +504,7 @@ static void put_back(struct commit *c, struct ticket_list *todo)
 {
     pthread_mutex_lock(&c->lock);
     struct ticket_list waiting = { c->first, c->last };
-    for (struct commit_ticket *t = todo->first; t != NULL; t = t->next)
+    for (struct commit_ticket *t = todo->first; t != NULL; t = t->next, c->waiting++)
         t->queued = true;
     list_prepend(&waiting, todo);
     c->first = waiting.first;
@@ -486,12 +515,35 @@ static void put_back(struct commit *c, struct ticket_list *todo)
     pthread_mutex_unlock(&c->lock);
 }
 
-static void job(void *arg)
+/* Up to half a sync after the last one, for as many as were on their way then. */
+static void await_expected(struct commit *c)
 {
-    struct commit *c = arg;
+    int64_t look_ns = c->sync_ns / GATHER_LOOKS, until = c->synced_ns + c->sync_ns / 2;
+    size_t before = count_waiting(c), now = before;
+
+    for (int quiet = 0; now < c->expected && quiet < GATHER_QUIET && clock_mono_ns() + look_ns <= until; before = now) {
+        offload_pause(look_ns);
+        now = count_waiting(c);
+        quiet = now == before ? quiet + 1 : 0;
+    }
+}
+
+/* See commit.h. */
+static void gather(struct commit *c)
+{
+    if (c->sync_ns >= GATHER_FROM_NS && c->expected > 1 && c->patience.on)
+        await_expected(c);
+}
+
+static void write_what_comes(struct commit *c, bool patient)
+{
     struct ticket_list todo;
 
-    while (take(c, &todo)) {
+    for (;;) {
+        if (patient)
+            gather(c);
+        if (!take(c, &todo))
+            return;
         write_all(c, &todo);
         if (todo.first != NULL) {
             put_back(c, &todo);
@@ -500,10 +552,12 @@ static void job(void *arg)
     }
 }
 
+static void job(void *arg) { write_what_comes(arg, true); }
+
 void commit_run(struct commit *c)
 {
     c->running = true;
-    job(c);
+    write_what_comes(c, false);
     struct ticket_list none = { 0 };
     if (!c->running && c->abandoned_count > 0)
         write_all(c, &none);

@@ -177,6 +177,62 @@ static void one_waits_for_one_sync(void *arg)
     end(&s);
 }
 
+/* ---- sessions that come again and again ---- */
+
+struct crowd {
+    struct scene *scene;
+    int64_t       think_ns;                          /* between an answer and the next message */
+    int           times;
+};
+
+static void come_again(void *arg)
+{
+    const struct crowd *c = arg;
+    for (int i = 0; i < c->times; i++) {
+        assert_int_equal(commit_one(c->scene, RECORD_CLOSED, 0), 0);
+        (void)task_sleep(c->think_ns + (int64_t)clock_random_below((uint64_t)c->think_ns / 4 + 1));
+    }
+}
+
+/* In how many nanoseconds all of theirs are durable. */
+static int64_t run_crowd(unsigned sessions, int64_t think_ns)
+{
+    struct scene s;
+    struct task_group g;
+    begin(&s);
+    s.journal.segment_size = UINT64_C(1) << 20;
+    assert_int_equal(commit_one(&s, RECORD_CLOSED, 0), 0);
+    struct crowd c = { &s, think_ns, 500 };
+    int64_t began = clock_mono_ns();
+    task_group_init(&g);
+    for (unsigned i = 0; i < sessions; i++)
+        assert_int_equal(task_group_start(&g, "session", come_again, &c), 0);
+    assert_int_equal(task_group_wait(&g, TASK_FOREVER), 0);
+    int64_t took = clock_mono_ns() - began;
+    end(&s);
+    return took;
+}
+
+/* Who begins without those that were answered with it makes them wait for two syncs each time. */
+static void those_who_come_again_share_a_sync(void *arg)
+{
+    (void)arg;
+    assert_in_range(run_crowd(10, 300 * NS_PER_US), 500 * SYNC_NS, 500 * SYNC_NS * 14 / 10);
+}
+
+/* They need longer than the disk: in two halves they work and wait by turns, all together they would work, and then wait. */
+static void nobody_waits_for_the_slow(void *arg)
+{
+    (void)arg;
+    assert_in_range(run_crowd(10, 4 * NS_PER_MS), 500 * SYNC_NS, 500 * (2 * SYNC_NS) * 11 / 10);
+}
+
+static void nobody_waits_for_nobody(void *arg)
+{
+    (void)arg;
+    assert_in_range(run_crowd(1, 300 * NS_PER_US), 500 * SYNC_NS, 500 * (SYNC_NS + 400 * NS_PER_US));
+}
+
 /* The next sync fails. Who may fail hears of it; who must not is written again, in another segment, behind the name of what does not count. */
 static void a_failed_sync(void *arg)
 {
@@ -409,6 +465,9 @@ static void play(task_fn *fn)
 
 IN_THE_SIMULATED_WORLD(many_share_a_sync)
 IN_THE_SIMULATED_WORLD(one_waits_for_one_sync)
+IN_THE_SIMULATED_WORLD(those_who_come_again_share_a_sync)
+IN_THE_SIMULATED_WORLD(nobody_waits_for_the_slow)
+IN_THE_SIMULATED_WORLD(nobody_waits_for_nobody)
 IN_THE_SIMULATED_WORLD(a_failed_sync)
 IN_THE_SIMULATED_WORLD(a_failed_write)
 IN_THE_SIMULATED_WORLD(a_disk_that_refuses)
@@ -423,6 +482,9 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many_share_a_sync),
         cmocka_unit_test(test_one_waits_for_one_sync),
+        cmocka_unit_test(test_those_who_come_again_share_a_sync),
+        cmocka_unit_test(test_nobody_waits_for_the_slow),
+        cmocka_unit_test(test_nobody_waits_for_nobody),
         cmocka_unit_test(test_a_failed_sync),
         cmocka_unit_test(test_a_failed_write),
         cmocka_unit_test(test_a_disk_that_refuses),

@@ -31,6 +31,7 @@ bool loop_is_driven(void);                       /* asked on any thread while lo
 struct offload_driver {
     /* Have fn(arg) called once, later, from loop_driver.wait, outside any task; pool_name for the trace. 0, or -EAGAIN (fn not called). */
     int  (*post)(void *self, void (*fn)(void *arg), void *arg, const char *pool_name);
+    void (*pause)(void *self, int64_t ns);           /* what is called from here waits so long */
     void  *self;
 };
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct wait {
     struct task *task;
@@ -239,4 +240,15 @@ int offload_run(struct offload *o, void (*fn)(void *arg), void *arg)
 int offload_post(struct offload *o, void (*fn)(void *arg), void *arg)
 {
     return offload_push(o, &(struct job){ .fn = fn, .arg = arg });
+}
+
+void offload_pause(int64_t ns)
+{
+    struct timespec left = { .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
+    if (replaced.pause != NULL) {
+        replaced.pause(replaced.self, ns);
+        return;
+    }
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        continue;
 }

@@ -20,4 +20,7 @@ int offload_run(struct offload *o, void (*fn)(void *arg), void *arg);
 /* The same without waiting: fn runs once some time later and tells who wants to know by task_wake(). -EAGAIN if full. From any thread. */
 int offload_post(struct offload *o, void (*fn)(void *arg), void *arg);
 
+/* BLOCKS for so long: in a job. */
+void offload_pause(int64_t ns);
+
 #endif

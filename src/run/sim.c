@@ -341,7 +341,13 @@ static uint64_t tls_random(void)
 }
 
 static const struct clock_source sim_clock = { .mono_ns = on_mono_ns, .wall_ns = on_wall_ns, .random = on_random };
-static const struct offload_driver sim_offload = { .post = on_post };
+static void on_pause(void *self, int64_t ns)
+{
+    (void)self;
+    sim_spend(ns);
+}
+
+static const struct offload_driver sim_offload = { .post = on_post, .pause = on_pause };
 static const struct loop_driver sim_loop = { .wait = on_wait };
 
 void sim_begin(const struct sim_options *options)
