@@ -106,6 +106,34 @@ static void as_an_array_does(void **unused)
     index_free(&m.ix);
 }
 
+/* A few stay, here and there, until the last: places that are nearly empty come together. */
+static void thins_out(void **unused)
+{
+    (void)unused;
+    static struct model m;
+    index_init(&m.ix);
+    for (uint64_t id = 1; id <= IDS; id++)
+        add(&m, id);
+    for (unsigned step = 2; step <= 4096; step *= 2) {
+        for (uint64_t id = 1; id <= IDS; id++)
+            if (id % step != 0 && m.there[id - 1] != NULL)
+                take(&m, id);
+        check_order(&m);
+    }
+    for (uint64_t id = IDS; id > 0; id--) {
+        if (m.there[id - 1] == NULL)
+            add(&m, id);
+        if (id % 500 == 0)
+            check_order(&m);
+    }
+    for (uint64_t id = IDS; id > 0; id--) {
+        take(&m, id);
+        if (id % 500 == 0)
+            check_order(&m);
+    }
+    index_free(&m.ix);
+}
+
 static void the_next_that_is_due(void **unused)
 {
     (void)unused;
@@ -161,6 +189,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_an_array_does),
+        cmocka_unit_test(thins_out),
         cmocka_unit_test(the_next_that_is_due),
         cmocka_unit_test(a_million),
     };
