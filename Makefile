@@ -1,6 +1,6 @@
 # Nightmail's one Makefile. `make help` lists what it does.
 #
-# Variants build side by side under build/: SAN=address (ASan+UBSan), SAN=thread (TSan), SAN=fuzzer (libFuzzer, by clang),
+# Variants build side by side under build/: SAN=address (ASan+UBSan), SAN=thread (TSan), SAN=fuzzer (libFuzzer, by clang), SAN=coverage,
 # TASKS=threads (one thread per task), CC=clang, ARCH=arm64 (cross build). V=1 shows each command whole.
 
 PREFIX  ?= /usr/local
@@ -60,6 +60,9 @@ else ifeq ($(SAN),fuzzer)
 SANFLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DSAN_ADDRESS=1
 else ifeq ($(SAN),thread)
 SANFLAGS := -fsanitize=thread -DSAN_THREAD=1
+else ifeq ($(SAN),coverage)
+SANFLAGS := --coverage -fprofile-update=atomic
+OPT      := -O0 -g -Wno-format-truncation
 else
 SANFLAGS :=
 HARDEN   += -D_FORTIFY_SOURCE=3
@@ -262,6 +265,13 @@ SIM_DAYS ?= 1000
 .PHONY: sim-hostile
 sim-hostile: $B/tests/sim/hostile
 	@$B/tests/sim/hostile --days $(SIM_DAYS)
+
+## make coverage        the share of lines that the tests run through, for each folder, with its floor; some minutes. COVERAGE=-v: which not
+.PHONY: coverage coverage-programs
+coverage-programs: all testprogs $(UNITBINS)
+coverage:
+	@$(MAKE) --no-print-directory SAN=coverage ARCH= TASKS= CC=gcc coverage-programs
+	@tests/coverage $(BUILD)/native-coverage --run $(COVERAGE)
 
 ## make mutants         plant each fault of tests/mutants/list, one at a time; its test must find it. MUTANTS="name ..." picks some
 .PHONY: mutants

@@ -1,11 +1,11 @@
 /*
- * Fuzzes the control socket: an operator's bytes, the real socket's server, the real queue with messages in every state, in the simulated world.
+ * Fuzzes the control socket: an operator's bytes, the real server of the socket, the real queue with messages in every state; simulated.
  *
  * An input is a byte of options and then
  *     bit 0 set      the bytes of the connection as they are
  *     bit 0 not set  requests divided by the byte 0x1e, each of which gets its length before it
  *     bit 1          it leaves without reading the answers
- * "$1" to "$4" in a request become the ids of the messages there: one due, one that is held, one that is claimed, one of two recipients.
+ * "$1" to "$4" in a request become the ids of the messages there: one deferred, one held, one claimed, one of two recipients.
  *
  * Whatever it sends: each answer is one JSON object of bounded length with "ok", and "error" if that is false; a message is gone only if the
  * answers say so; and what the queue has after all of it, it has after a start from its files too.
@@ -145,7 +145,8 @@ static void put_messages(struct talk *t)
     uint64_t ids[MESSAGES];
 
     for (unsigned i = 0; i < MESSAGES; i++) {
-        ids[i] = scene_put(t->queue, &(struct scene_message){ .sender = i == 1 ? "" : "ann@us.example", .rcpts = rcpts[i], .envid = "", .original = "",
+        ids[i] = scene_put(t->queue, &(struct scene_message){ .sender = i == 1 ? "" : "ann@us.example", .rcpts = rcpts[i],
+                                                              .envid = "", .original = "",
                                                               .text = STR("Subject: x\r\n\r\nx\r\n") });
         codec_id_format(ids[i], t->ids[i]);
     }
@@ -153,7 +154,8 @@ static void put_messages(struct talk *t)
     assert(r == 0);
     r = queue_claim(t->queue, task_deadline_in(NS_PER_S), &t->claimed);
     assert(r == 0);
-    struct outcome later = { .rcpt = 0, .state = RCPT_PENDING, .status = STR("4.2.1"), .remote = STR("mx \"b\" [192.0.2.1]"), .text = STR("450 \xff later") };
+    struct outcome later = { .rcpt = 0, .state = RCPT_PENDING, .status = STR("4.2.1"),
+                             .remote = STR("mx \"b\" [192.0.2.1]"), .text = STR("450 \xff later") };
     r = queue_settle(t->claimed, &later, 1, clock_mono_ns() + 3600 * NS_PER_S);
     assert(r == 0);
     r = queue_claim(t->queue, task_deadline_in(NS_PER_S), &t->claimed);

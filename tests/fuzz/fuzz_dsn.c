@@ -7,8 +7,8 @@
  *     bit 3     the remote's name is a reply too
  * The texts: the arguments of MAIL; for each recipient the arguments of RCPT and what the server said; the last is the message.
  *
- * Whatever they are: the DSN is mail of seven bits in lines (unless its reader has an address in UTF-8), it has three parts and no more, and its
- * report has the groups and fields that we have written, each once.
+ * Whatever they are: the DSN is mail of seven bits in lines (unless its reader has an address in UTF-8), it has three parts and no more, and
+ * its report has the groups and fields that we have written, each once.
  */
 #include "mail/header.h"
 #include "conf/test_scene.h"
@@ -47,7 +47,8 @@ static bool read_sender(struct letter *l, struct str args)
     if (smtp_parse_mail(&l->arena, args, &mail, NULL) != SMTP_OK || mail.null_sender)
         return false;
     l->utf8 = mail.seen & PARAM_SMTPUTF8;
-    *env = (struct envelope){ .arrived_ns = NOW - NS_PER_S, .sender = mail.sender, .envid = mail.envid, .ret = mail.ret, .smtputf8 = l->utf8, .rcpts = l->rcpts };
+    *env = (struct envelope){ .arrived_ns = NOW - NS_PER_S, .sender = mail.sender, .envid = mail.envid, .ret = mail.ret,
+                               .smtputf8 = l->utf8, .rcpts = l->rcpts };
     return true;
 }
 
@@ -102,8 +103,10 @@ static void check_lines(struct str text, bool global)
         struct str line;
         bool whole = str_cut(text, '\n', &line, &text);
         assert(whole && line.n >= 1 && line.p[line.n - 1] == '\r');
-        for (size_t i = 0; i + 1 < line.n; i++)
-            assert(((unsigned char)line.p[i] >= ' ' && line.p[i] != 0x7f && ((unsigned char)line.p[i] < 0x7f || global)) || line.p[i] == '\t');
+        for (size_t i = 0; i + 1 < line.n; i++) {
+            unsigned char c = (unsigned char)line.p[i];
+            assert((c >= ' ' && c < 0x7f) || c == '\t' || (c > 0x7f && global));
+        }
     }
 }
 
@@ -143,7 +146,8 @@ static void check_group(struct str group, const char *const *names)
 static void check_report(struct str report, size_t told)
 {
     static const char *const of_message[] = { "Reporting-MTA", "Original-Envelope-Id", "X-Nightmail-Queue-ID", "Arrival-Date", NULL };
-    static const char *const of_rcpt[] = { "Original-Recipient", "Final-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code", "Last-Attempt-Date", "Will-Retry-Until", NULL };
+    static const char *const of_rcpt[] = { "Original-Recipient", "Final-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code",
+                                          "Last-Attempt-Date", "Will-Retry-Until", NULL };
     struct str rest = str_from(report, header_end(report));
 
     check_group(str_head(rest, header_end(rest)), of_message);
@@ -154,7 +158,8 @@ static void check_report(struct str report, size_t told)
 
 static void check_dsn(const struct letter *l, struct str text, size_t told)
 {
-    static const char *const head_names[] = { "Date", "From", "To", "Subject", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type", "Content-Transfer-Encoding", NULL };
+    static const char *const head_names[] = { "Date", "From", "To", "Subject", "Message-ID", "Auto-Submitted", "MIME-Version",
+                                            "Content-Type", "Content-Transfer-Encoding", NULL };
     bool global = l->claim.env.sender.utf8;
     struct str head = str_head(text, header_end(text)), boundary, rest = text;
     struct header_iter it;
