@@ -184,13 +184,16 @@ static size_t count_there(struct talk *t)
 static void world(void *arg)
 {
     struct talk *t = arg;
+    struct net_listener *listener = NULL;
     struct control *control = NULL;
     struct conf *conf = scene_conf("us.example", "us");
 
     conf_set_current(conf);
     t->queue = scene_queue(conf);
     put_messages(t);
-    int r = control_start(SOCKET, "", t->queue, &control);
+    int r = control_bind(SOCKET, "", &listener);
+    assert(r == 0);
+    r = control_start(listener, t->queue, &control);
     assert(r == 0);
     hold_connection(t);
     control_stop(control);
