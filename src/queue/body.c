@@ -19,6 +19,7 @@
 
 struct body {
     struct queue *queue;
+    struct queue *home;                              /* whose directory has the file */
     uint64_t      id;
     uint64_t      size;
     uint32_t      crc;
@@ -42,7 +43,7 @@ struct body *body_new(struct queue *q, uint64_t id)
 
     if (b == NULL)
         return NULL;
-    b->queue = q;
+    b->queue = b->home = queue_in_force(q);
     b->id = id;
     b->file = -1;
     return b;
@@ -189,6 +190,38 @@ int body_finish(struct body *b)
     return b->error;
 }
 
+struct rehome_job {
+    struct body  *body;
+    struct queue *to;
+    int           result;
+};
+
+/* Its old name is nobody's, should the disk keep it. */
+static void rehome_job(void *arg)
+{
+    struct rehome_job *job = arg;
+    char name[SEGMENT_NAME_SIZE];
+    struct synced_dir *from = &job->body->home->journal.bodies, *to = &job->to->journal.bodies;
+
+    body_name(name, job->body->id);
+    uint32_t begun = synced_dir_begin(to);
+    job->result = file_rename_at(from->file, name, to->file, name);
+    if (job->result < 0)
+        return;
+    job->body->home = job->to;
+    job->result = synced_dir_sync(to, begun);
+}
+
+int body_rehome(struct body *b, struct queue *q)
+{
+    struct rehome_job job = { .body = b, .to = q };
+
+    if (b->file < 0 || b->home == q)
+        return 0;
+    int r = offload_run(b->queue->disk_pool, rehome_job, &job);
+    return r < 0 ? r : job.result;
+}
+
 struct str body_in_memory(const struct body *b)
 {
     return b->file >= 0 ? (struct str){ 0 } : (struct str){ b->memory, b->fill };
@@ -222,7 +255,7 @@ void body_free(struct body *b)
     if (b->file >= 0) {
         (void)file_close(b->file);                   /* synced before, or not wanted */
         if (!b->taken)
-            queue_unlink_body(b->queue, b->id);
+            queue_unlink_body(b->home, b->id);
     }
     free(b);
 }

@@ -75,7 +75,8 @@ static void end(struct queue *q, struct entry *e, const struct operation *op, en
         e->due_mono_ns = clock_mono_ns();
     if (e->life == LIFE_OVER) {
         struct segment *s = e->segment;
-        metric_add(METRIC_rcpts_discarded, e->pending);
+        if (op->type == RECORD_DISCARDED)
+            metric_add(METRIC_rcpts_discarded, e->pending);
         queue_forget(q, e, &unlink_id);
         empty = s->live == 0 && s->sealed;
     } else {
@@ -129,6 +130,11 @@ int queue_retry(struct queue *q, uint64_t id)
 int queue_discard(struct queue *q, uint64_t id)
 {
     return operate(q, id, &(struct operation){ EVENT_DISCARD, RECORD_DISCARDED });
+}
+
+int queue_end_here(struct queue *q, uint64_t id)
+{
+    return operate(q, id, &(struct operation){ EVENT_DISCARD, RECORD_ENDED });
 }
 
 /* ---- looking ---- */

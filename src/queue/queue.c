@@ -25,6 +25,7 @@
 #define DISK_THREADS              4
 #define DISK_JOBS_MAX             4096
 #define ID_COUNTER_BITS           20
+#define ID_SECOND                 (UINT64_C(1) << (ID_COUNTER_BITS - 1))   /* in the ids of a queue beside, and in no others */
 
 /* ---- opening ---- */
 
@@ -187,6 +188,9 @@ static void skip_ids_of_now(struct queue *q)
 
     if (q->last_id < last)
         q->last_id = last;
+    /* Who had the queue before us still has some in hand; and the clock may have been set back since it took them. */
+    if (q->options.beside)
+        q->last_id += UINT64_C(1) << ID_COUNTER_BITS;
 }
 
 /* What recovery could not be sure of is made sure of before anything else happens; if the disk does not let us, maintenance goes on
@@ -217,7 +221,7 @@ static int start(struct queue *q, struct queue_recovery *recovery, char error[25
         commit_free(&q->commit);
         return say(error, r, "start");
     }
-    if (!q->options.read_only)
+    if (!q->options.read_only && !q->options.beside)
         (void)recover_orphans(q, recovery);          /* what stays is in nobody's way; the next start tries again */
     return 0;
 }
@@ -261,26 +265,28 @@ int queue_open(const struct queue_options *options, struct queue **out, struct q
 
 /* ---- closing ---- */
 
-/* Awaits the end of the jobs on the disk pool. */
-static void wait_jobs(struct queue *q)
+void queue_wait_jobs(struct queue *q)
 {
     queue_lock(q);
     q->closing = true;
-    while (q->jobs > 0 || q->moves > 0) {
+    while (q->jobs > 0 || q->moves > 0 || q->putting > 0) {
         q->closer = task_self();
         queue_unlock(q);
         (void)task_park(TASK_FOREVER);
         queue_lock(q);
     }
+    q->closer = NULL;
     queue_unlock(q);
 }
 
 void queue_close(struct queue *q)
 {
     assert(task_self() != NULL || q->jobs == 0 || !"close the queue in a task, or when no job is under way");
+    if (q->second != NULL)
+        queue_close(q->second);
     if (task_self() != NULL) {
         task_shield_begin();
-        wait_jobs(q);
+        queue_wait_jobs(q);
         (void)commit_wait_idle(&q->commit);
         task_shield_end();
     }
@@ -288,7 +294,7 @@ void queue_close(struct queue *q)
     offload_free(q->disk_pool);
     q->commit.pool = NULL;
     q->commit.sealed = NULL;
-    if (!q->options.read_only) {
+    if (!q->options.read_only && q->second == NULL) {    /* else it is another process's by now */
         commit_close(&q->commit);
         compact_close(q);
     }
@@ -327,13 +333,22 @@ void queue_job_ended(struct queue *q)
 
 /* ---- ids ---- */
 
+/* The next one from here on that is ours to give. */
+static uint64_t own_id(const struct queue *q, uint64_t id)
+{
+    if (q->options.second)
+        return id | ID_SECOND;
+    return (id & ID_SECOND) == 0 ? id : (id | (ID_SECOND - 1)) + 1;
+}
+
 /* Milliseconds of wall time in the upper bits, so that an id tells when; but never back, whatever the clock does. */
 uint64_t queue_new_id(struct queue *q)
 {
+    q = queue_in_force(q);
     uint64_t now = id_of_now(), last = q->last_id, next;
 
     do
-        next = now > last ? now : last + 1;
+        next = own_id(q, now > last ? now : last + 1);
     while (!atomic_compare_exchange_weak(&q->last_id, &last, next));
     return next;
 }
@@ -558,6 +573,37 @@ static int put_payload(struct queue *q, const struct envelope *env, struct body 
     return 0;
 }
 
+static int put_into(struct queue *q, const struct envelope *env, struct body *body, enum life_event as)
+{
+    int r = body_rehome(body, q);
+    if (r < 0)
+        return r;
+    CLEANUP_BUF struct buf payload;
+    buf_init(&payload, commit_payload_max(&q->journal));
+    r = build_accepted(q, env, body, as, &payload);
+    return r < 0 ? r : put_payload(q, env, body, as, &payload);
+}
+
+/* From here to put_end the queue is not let go of. */
+static struct queue *put_begin(struct queue *q)
+{
+    queue_lock(q);
+    struct queue *second = q->second;
+    if (second == NULL)
+        q->putting++;
+    queue_unlock(q);
+    return second == NULL ? q : put_begin(second);
+}
+
+static void put_end(struct queue *q)
+{
+    queue_lock(q);
+    q->putting--;
+    if (q->closer != NULL)
+        task_wake(q->closer);
+    queue_unlock(q);
+}
+
 static int put(struct queue *q, const struct envelope *env, struct body *body, enum life_event as)
 {
     assert(env->rcpt_count > 0 && env->rcpt_count <= ENVELOPE_RCPTS_MAX);
@@ -568,10 +614,10 @@ static int put(struct queue *q, const struct envelope *env, struct body *body, e
         r = body_finish(body);
     if (r < 0)
         return r;
-    CLEANUP_BUF struct buf payload;
-    buf_init(&payload, commit_payload_max(&q->journal));
-    r = build_accepted(q, env, body, as, &payload);
-    return r < 0 ? r : put_payload(q, env, body, as, &payload);
+    struct queue *into = put_begin(q);
+    r = put_into(into, env, body, as);
+    put_end(into);
+    return r;
 }
 
 int queue_put(struct queue *q, const struct envelope *env, struct body *body) { return put(q, env, body, EVENT_ACCEPTED); }

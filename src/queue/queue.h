@@ -28,6 +28,8 @@ struct queue_options {
     bool        unsafe_file_system;      /* allow tmpfs and network file systems */
     bool        read_only;               /* look only: no lock, no repair, no writing */
     bool        locked;                  /* by queue_lock_dir, in this process or in its parent, for as long as the queue is open */
+    bool        beside;                  /* a draining worker lives: bodies that no record names may be its */
+    bool        second;                  /* queue_drain's: gives out ids that no other queue does */
     bool        scan_all;                /* read every segment, whatever its sidecar says: for tests, and to measure */
 };
 
@@ -50,6 +52,16 @@ int  queue_lock_dir(const struct queue_options *options, int *out_lock, char err
 int  queue_open(const struct queue_options *options, struct queue **out, struct queue_recovery *out_recovery, char error[256]);
 /* Awaits what is being committed, then frees. No claim may be out and no put under way. */
 void queue_close(struct queue *q);
+
+/*
+ * Two workers at a time: one has the queue, the one before it lets go and drains its sessions (docs/processes.md, "Generations").
+ */
+/* Awaits. What arrives from here on, and what is arriving, goes to a queue of its own in the directory (dir, as at queue_open), and the
+ * rest of it is free for another process. No claim may be out, and none may follow. On error nothing has changed. */
+int queue_drain(struct queue *q, const char *dir, char error[256]);
+/* Awaits. Takes over what was left there by a process that has ended. What could not be taken stays where it is, for another call: then
+ * the error. -EWOULDBLOCK: that process lives. At a start, before the first claim. */
+int queue_take_over(struct queue *q, const char *dir, size_t *out_taken);
 
 /* A new message's id: never used before in this directory, increasing. Known before the body arrives, so that Received can carry it. */
 uint64_t queue_new_id(struct queue *q);

@@ -33,6 +33,8 @@ struct queue {
     struct index         index;
     uint64_t             live_bytes;                 /* of the records of all messages */
     size_t               arriving;                   /* entries that are not durable yet */
+    unsigned             putting;                    /* calls of queue_put between their choice of a queue and their end */
+    struct queue *_Atomic second;                    /* owned: where all that arrives goes, once this one was let go of (drain.c) */
     struct task         *claimer;
     struct quiet_waiter *quiet_waiters;
     _Atomic uint64_t     last_id;
@@ -71,6 +73,17 @@ void queue_wake_quiet(struct queue *q);              /* queue.lock is held */
 /* The entry, when nobody else writes about it. Awaits (queue.lock held, and held again afterwards): it may be another one, or gone, then. */
 int  queue_find_quiet(struct queue *q, uint64_t id, struct entry **out);
 
+/* Awaits the end of what is on its way: jobs, moves, puts. No new ones are begun by the queue itself. */
+void queue_wait_jobs(struct queue *q);
+
+/* drain.c: where things go now */
+struct queue *queue_in_force(struct queue *q);
+/* operate.c: as queue_discard, but it has not ended: it is in another queue. Awaits. */
+int  queue_end_here(struct queue *q, uint64_t id);
+/* recover_apply.c: what a record of an accept or a move says of an entry. */
+struct record;
+void recover_fill_entry(struct entry *e, const struct record *r);
+
 /* A job on the disk pool that queue_close waits for; false, not run, when the pool is full. job_ended is the last thing it calls. */
 bool queue_start_job(struct queue *q, void (*fn)(void *arg), void *arg);
 void queue_job_ended(struct queue *q);
@@ -83,6 +96,8 @@ struct str body_in_memory(const struct body *b);     /* empty if it is in a file
 bool     body_in_file(const struct body *b);
 uint32_t body_crc(const struct body *b);
 uint64_t body_id(const struct body *b);
+/* Awaits. Its file, if it has one, goes where the queue q has its own. */
+int  body_rehome(struct body *b, struct queue *q);
 void     body_taken(struct body *b);                 /* the file belongs to the message now */
 /* -ENOSPC while the disk has less than the floor. Awaits now and then. */
 int  queue_check_floor(struct queue *q);

@@ -28,7 +28,7 @@ static uint32_t count_pending(const struct entry *e)
     return n;
 }
 
-static void fill_entry(struct entry *e, const struct record *r)
+void recover_fill_entry(struct entry *e, const struct record *r)
 {
     if (r->states.n > 0)
         memcpy(e->states, r->states.p, r->states.n);
@@ -51,7 +51,7 @@ static int apply_message(struct recovery *rc, struct segment *s, const struct se
     struct entry *e = entry_new(r->id, r->rcpts);
     if (e == NULL)
         return -ENOMEM;
-    fill_entry(e, r);
+    recover_fill_entry(e, r);
     int result = e->pending == 0 ? -ENOENT : index_add(&q->index, e);
     if (result < 0) {
         free(e);
