@@ -20,6 +20,7 @@
 
 struct control {
     struct queue        *queue;
+    int                  link;
     struct net_listener *listener;
     struct task_group    group;
     unsigned             sessions;
@@ -181,13 +182,14 @@ int control_bind(const char *path, const char *group, struct net_listener **out)
     return 0;
 }
 
-int control_start(struct net_listener *listener, struct queue *q, struct control **out)
+int control_start(struct net_listener *listener, struct queue *q, int link, struct control **out)
 {
     struct control *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return -ENOMEM;
     c->queue = q;
     c->listener = listener;
+    c->link = link;
     task_group_init(&c->group);
     int r = task_group_start(&c->group, "control", listen_task, c);
     if (r < 0) {

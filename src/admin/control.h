@@ -35,8 +35,8 @@ struct control;
 
 /* Listens at path, owned by group ("" the server's own): before the loops run, by who may give it to that group. */
 int  control_bind(const char *path, const char *group, struct net_listener **out);
-/* Requests are served by tasks on the calling loop. Takes the listener if it returns 0. */
-int  control_start(struct net_listener *listener, struct queue *q, struct control **out);
+/* Requests are served by tasks on the calling loop. Takes the listener if it returns 0. link: to the supervisor. */
+int  control_start(struct net_listener *listener, struct queue *q, int link, struct control **out);
 void control_stop(struct control *c);            /* awaits the end of its sessions; NULL is fine */
 
 /* -- the client's side ---- */

@@ -92,7 +92,7 @@ static void many_recipients(void *arg)
     (void)arg;
     queue = scene_queue(conf);
     assert_int_equal(control_bind("us/control", "", &listener), 0);
-    assert_int_equal(control_start(listener, queue, &control), 0);
+    assert_int_equal(control_start(listener, queue, -1, &control), 0);
     assert_int_equal(control_connect("us/control", &client), 0);
     codec_id_format(put_large(), id);
     assert_true(count_pages(id) > 1);

@@ -230,7 +230,7 @@ int keeper_process(void *arg, int door, int leash, unsigned crashes)
     char error[256];
     struct conf *c;
 
-    crash_report_begin();
+    crash_report_begin(-1);
     if (crashes == 0 || load(p->path, &c, error) < 0)
         c = conf_ref(p->conf);
     log_level_set(c->log_level);

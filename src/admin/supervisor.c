@@ -1,12 +1,18 @@
 /*
- * The supervisor; see supervisor.h. One thread that waits for signals, of which the end of its worker is one.
+ * The supervisor; see supervisor.h. One thread that waits for signals, of which the end of a worker is one, and for workers' words.
+ *
+ * There are at most two workers at a time, in these parts:
+ *
+ *     owner      has the queue, or is about to take it; there is always one, but in the pause after crashes
+ *     coming     of another generation: prepares itself while the owner serves; becomes the owner when that one has let go
+ *     leaving    was the owner: drains its sessions, and ends
+ *
+ * Runs in the supervisor.
  */
 #include "admin/supervisor.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include <errno.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -16,19 +22,30 @@
 #define CALM_NS      (60 * NS_PER_S)         /* a worker that lived as long has crashed for the first time */
 #define PAUSE_MIN_NS (100 * NS_PER_MS)
 #define PAUSE_MAX_NS (30 * NS_PER_S)
+#define ABORT_NS     (5 * NS_PER_S)          /* for the report of one that hangs; then SIGKILL */
+#define NEVER        INT64_MAX
+
+enum plan { PLAN_NONE, PLAN_RELOAD, PLAN_UPGRADE };
 
 struct supervisor {
     const struct supervised *job;
-    pid_t                    worker;
-    int64_t                  started_ns;     /* the worker */
+    int                      signals;
+    struct supervised_worker owner, coming, leaving;
+    enum plan                plan;           /* what coming, or an owner that is not ready yet, is for */
+    enum plan                wanted;         /* next, when the one that leaves has gone */
+    bool                     served;         /* some worker was ready once */
+    bool                     stopping;
+    bool                     in_worker, ended;
+    int                      code;
+    int64_t                  start_ns;       /* when the next owner starts; NEVER: there is one */
     unsigned                 crashes;        /* in all */
     unsigned                 in_a_row;
-    bool                     stopping;
+    struct suspects          suspects;
 };
 
 static void signals_of(sigset_t *out)
 {
-    static const int ours[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+    static const int ours[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2 };
 
     (void)sigemptyset(out);
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
@@ -60,10 +77,10 @@ int supervisor_sleep(int64_t ns)
     return 0;
 }
 
-/* -- the worker -------------------------------------------------------------------------------------------------------------- */
+/* -- a worker ---------------------------------------------------------------------------------------------------------------- */
 
-/* In the new process. SIGTERM, SIGINT and SIGHUP stay blocked: what comes before the loops ask for signals is not lost. */
-static bool become_worker(pid_t parent)
+/* In the new process. What it shall be told stays blocked until its loops ask for it, so that nothing is lost. */
+static bool become_worker(const struct supervisor *s, pid_t parent)
 {
     sigset_t child;
 
@@ -71,64 +88,200 @@ static bool become_worker(pid_t parent)
         return false;
     if (getppid() != parent)                     /* it has died before that call */
         return false;
+    link_close(s->signals);
+    link_close(s->owner.link);
+    link_close(s->leaving.link);
     (void)sigemptyset(&child);
     (void)sigaddset(&child, SIGCHLD);
     (void)sigprocmask(SIG_UNBLOCK, &child, NULL);
     return true;
 }
 
-/* True in the worker, with its exit code. */
-static bool start_worker(struct supervisor *s, int *out_code)
+static int work(struct supervisor *s, pid_t parent, struct worker_start *how)
 {
-    pid_t self = getpid();
-    pid_t pid = fork();
+    s->in_worker = true;
+    return become_worker(s, parent) ? s->job->work(s->job->arg, how) : EX_OSERR;
+}
 
+/* False: there was no room for a process. In the worker, s->in_worker is true afterwards, and s->code its exit code. */
+static bool start_worker(struct supervisor *s, struct supervised_worker *out, bool prepared)
+{
+    struct worker_start how = { .crashes = s->crashes, .prepared = prepared, .upgrade = prepared && s->plan == PLAN_UPGRADE,
+                                .beside = s->leaving.pid != 0, .suspects = &s->suspects };
+    int link[2];
+    pid_t self = getpid();
+
+    int r = link_new(link);
+    pid_t pid = r < 0 ? r : fork();
     if (pid == 0) {
-        *out_code = become_worker(self) ? s->job->work(s->job->arg, s->crashes) : EX_OSERR;
+        link_close(link[0]);
+        how.link = link[1];
+        s->code = work(s, self, &how);
         return true;
     }
-    s->worker = pid;
-    s->started_ns = clock_mono_ns();
     if (pid < 0)
-        log_event(LOG_ERROR, "worker-not-started", LOG_Z("error", strerror(errno)));
-    return false;
+        log_event(LOG_ERROR, "worker-not-started", LOG_Z("error", strerror(r < 0 ? -r : errno)));
+    if (r == 0)
+        link_close(link[1]);
+    if (r == 0 && pid < 0)
+        link_close(link[0]);
+    if (pid > 0)
+        *out = (struct supervised_worker){ .pid = pid, .link = link[0], .started_ns = clock_mono_ns(), .heard_ns = clock_mono_ns() };
+    return pid > 0;
 }
 
-/* -- signals ------------------------------------------------------------------------------------------------------------------- */
-
-static void stop_by(struct supervisor *s, int signo)
+static void tell(const struct supervised_worker *w, int signo)
 {
-    if (!s->stopping)
-        s->job->stopping(s->job->arg);
-    s->stopping = true;
-    (void)kill(s->worker, signo);
+    if (w->pid > 0)
+        (void)kill(w->pid, signo);
 }
 
-/* Waits until the worker has ended, and hands on what comes meanwhile. Its status. */
-static int attend(struct supervisor *s)
+/* There was no memory, or no room for a process: the end at the start; later another try, after the longest pause. */
+static void start_owner(struct supervisor *s)
 {
-    sigset_t set;
-    int status;
+    s->start_ns = NEVER;
+    s->plan = PLAN_NONE;
+    if (start_worker(s, &s->owner, false))
+        return;
+    s->start_ns = clock_mono_ns() + PAUSE_MAX_NS;
+    s->code = EX_OSERR;
+    s->ended = !s->served;
+}
 
-    signals_of(&set);
-    while (waitpid(s->worker, &status, WNOHANG) != s->worker) {
-        s->job->child_ended(s->job->arg);
-        switch (sigwaitinfo(&set, NULL)) {
-        case SIGTERM:
-            stop_by(s, SIGTERM);
-            break;
-        case SIGINT:
-            stop_by(s, SIGINT);
-            break;
-        case SIGHUP:
-            (void)kill(s->worker, SIGHUP);
-            break;
+/* -- generations --------------------------------------------------------------------------------------------------------------- */
+
+static void begin_generation(struct supervisor *s, enum plan plan)
+{
+    s->wanted = PLAN_NONE;
+    if (s->stopping)
+        return;
+    if (s->coming.pid != 0 || s->leaving.pid != 0 || !s->owner.ready || s->plan != PLAN_NONE) {
+        s->wanted = plan;                        /* when this one is over */
+        log_event(LOG_INFO, "generation-waits");
+        return;
+    }
+    if (!s->job->prepare(s->job->arg)) {
+        s->job->ready(s->job->arg);              /* with what it has */
+        return;
+    }
+    s->plan = plan;
+    if (!start_worker(s, &s->coming, true)) {
+        s->plan = PLAN_NONE;
+        s->job->settle(s->job->arg, false);
+    }
+}
+
+static void begin_wanted(struct supervisor *s)
+{
+    if (s->wanted != PLAN_NONE && s->coming.pid == 0 && s->leaving.pid == 0 && s->owner.ready && s->plan == PLAN_NONE)
+        begin_generation(s, s->wanted);
+}
+
+static void promote(struct supervisor *s)
+{
+    s->owner = s->coming;
+    s->coming = (struct supervised_worker){ .link = -1 };
+    tell(&s->owner, SUPERVISOR_TAKE);
+}
+
+/* Things are as they were before it. */
+static void fail_generation(struct supervisor *s, const char *why)
+{
+    log_event(LOG_ERROR, "generation-failed", LOG_Z("text", why));
+    s->plan = PLAN_NONE;
+    s->job->settle(s->job->arg, false);
+    s->job->ready(s->job->arg);
+}
+
+static void on_let_go(struct supervisor *s)
+{
+    s->leaving = s->owner;
+    s->owner = (struct supervised_worker){ .link = -1 };
+    if (s->coming.pid != 0)
+        promote(s);
+    else if (!s->stopping)
+        start_owner(s);                          /* the one that should have followed has failed meanwhile */
+}
+
+/* Its end is the end of the plan. */
+static void on_kept(struct supervisor *s)
+{
+    tell(&s->coming, SIGTERM);
+}
+
+static void on_ready(struct supervisor *s)
+{
+    bool first = !s->owner.ready;
+    enum plan plan = s->plan;
+
+    s->owner.ready = s->served = true;
+    s->job->ready(s->job->arg);
+    if (!first)
+        return;
+    tell(&s->leaving, SUPERVISOR_DRAIN);
+    if (plan == PLAN_NONE || s->coming.pid != 0)
+        return;
+    s->plan = PLAN_NONE;
+    s->job->settle(s->job->arg, true);
+    log_event(LOG_INFO, "generation", LOG_I64("pid", s->owner.pid), LOG_I64("before", s->leaving.pid));
+    if (plan == PLAN_UPGRADE && !s->stopping)
+        s->job->become(s->job->arg, &s->owner, &s->leaving);
+}
+
+/* -- words ------------------------------------------------------------------------------------------------------------------------ */
+
+static void suspect(struct supervisor *s, uint64_t id)
+{
+    struct suspects *all = &s->suspects;
+
+    for (unsigned i = 0; i < SUPERVISOR_SUSPECTS; i++) {
+        if (all->list[i].id == id) {
+            all->list[i].crashes++;
+            return;
         }
     }
-    return status;
+    all->list[all->next].id = id;
+    all->list[all->next].crashes = 1;
+    all->next = (all->next + 1) % SUPERVISOR_SUSPECTS;
 }
 
-/* -- crashes ------------------------------------------------------------------------------------------------------------------- */
+static void on_word(struct supervisor *s, struct supervised_worker *w, const struct link_message *m)
+{
+    bool owner = w == &s->owner;
+
+    switch (m->word) {
+    case LINK_PREPARED:
+        if (w == &s->coming && s->owner.pid != 0)
+            tell(&s->owner, SUPERVISOR_HAND_OVER);
+        break;
+    case LINK_READY:      if (owner) on_ready(s); break;
+    case LINK_LET_GO:     if (owner) on_let_go(s); break;
+    case LINK_KEPT:       if (owner) on_kept(s); break;
+    case LINK_GENERATION: if (owner) begin_generation(s, PLAN_RELOAD); break;
+    case LINK_UPGRADE:    if (owner) begin_generation(s, PLAN_UPGRADE); break;
+    case LINK_CRASHED:    suspect(s, m->about); break;
+    case LINK_BEAT:       if (owner) s->job->beat(s->job->arg); break;
+    }
+}
+
+/* What it says may make it another one: so it is looked up by its pipe again each time. */
+static void listen_to(struct supervisor *s, int link)
+{
+    struct supervised_worker *all[] = { &s->owner, &s->coming, &s->leaving };
+    struct link_message m;
+
+    while (!s->in_worker && link_hear(link, &m)) {
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+            if (all[i]->pid != 0 && all[i]->link == link) {
+                all[i]->heard_ns = clock_mono_ns();
+                on_word(s, all[i], &m);
+                break;
+            }
+        }
+    }
+}
+
+/* -- ends ------------------------------------------------------------------------------------------------------------------------- */
 
 /* The first time at once; then 100 ms, and twice as long each time. */
 static int64_t pause_ns(unsigned in_a_row)
@@ -142,48 +295,201 @@ static int64_t pause_ns(unsigned in_a_row)
     return ns < PAUSE_MAX_NS ? ns : PAUSE_MAX_NS;
 }
 
-/* Sleeps. False: told to stop. */
-static bool recover(struct supervisor *s, int signo)
+/* Gives how long to wait for the next one. */
+static int64_t say_crashed(struct supervisor *s, const struct supervised_worker *w, int status, bool follows)
 {
-    int64_t lived_ns = clock_mono_ns() - s->started_ns;
+    int64_t lived_ns = clock_mono_ns() - w->started_ns;
 
     s->crashes++;
     s->in_a_row = lived_ns < CALM_NS ? s->in_a_row + 1 : 1;
-    int64_t pause = s->stopping ? 0 : pause_ns(s->in_a_row);
-    log_event(LOG_ERROR, "worker-crashed", LOG_I64("signal", signo), LOG_Z("text", strsignal(signo)), LOG_I64("pid", s->worker),
-              LOG_I64("lived-ms", lived_ns / NS_PER_MS), LOG_U64("crashes", s->crashes), LOG_I64("restart-in-ms", pause / NS_PER_MS));
-    return !s->stopping && supervisor_sleep(pause) == 0;
+    int64_t pause = follows ? pause_ns(s->in_a_row) : 0;
+    if (WIFEXITED(status))
+        log_event(LOG_ERROR, "worker-failed", LOG_I64("code", WEXITSTATUS(status)), LOG_I64("pid", w->pid),
+                  LOG_I64("lived-ms", lived_ns / NS_PER_MS), LOG_I64("restart-in-ms", pause / NS_PER_MS));
+    else
+        log_event(LOG_ERROR, "worker-crashed", LOG_I64("signal", WTERMSIG(status)), LOG_Z("text", strsignal(WTERMSIG(status))), LOG_I64("pid", w->pid),
+                  LOG_I64("lived-ms", lived_ns / NS_PER_MS), LOG_U64("crashes", s->crashes), LOG_I64("restart-in-ms", pause / NS_PER_MS));
+    return pause;
 }
 
-/* There was no memory, or no room for a process: the end at the start; later another try, after the longest pause. Sleeps. False: the end. */
-static bool wait_for_room(const struct supervisor *s, int *out_code)
+static void on_owner_end(struct supervisor *s, const struct supervised_worker *w, int status)
 {
-    *out_code = s->crashes == 0 ? EX_OSERR : EX_OK;
-    return s->crashes > 0 && supervisor_sleep(PAUSE_MAX_NS) == 0;
-}
+    bool crashed = !WIFEXITED(status), fine = WIFEXITED(status) && WEXITSTATUS(status) == EX_OK;
+    bool new = s->plan != PLAN_NONE && s->coming.pid == 0;       /* of a generation that was not ready yet */
 
-/* False: the worker has none to follow it. */
-static bool wait_for_end(struct supervisor *s, int *out_code)
-{
-    int status = attend(s);
-
-    if (WIFEXITED(status)) {
-        *out_code = WEXITSTATUS(status);
-        return false;
+    if (s->stopping || fine || (!crashed && !s->served)) {
+        if (crashed)
+            (void)say_crashed(s, w, status, false);
+        s->code = crashed ? EX_SOFTWARE : WEXITSTATUS(status);
+        s->ended = !s->stopping;
+        return;
     }
-    *out_code = s->stopping ? EX_SOFTWARE : EX_OK;
-    return recover(s, WTERMSIG(status));
+    int64_t pause = say_crashed(s, w, status, s->coming.pid == 0);
+    if (s->coming.pid != 0) {
+        promote(s);
+        return;
+    }
+    if (new)
+        fail_generation(s, "it could not take over: back to the one before");
+    s->start_ns = clock_mono_ns() + (new ? 0 : pause);
 }
 
-int supervisor_run(const struct supervised *job)
+static void on_end(struct supervisor *s, pid_t pid, int status)
 {
-    struct supervisor s = { .job = job };
-    int code;
+    struct supervised_worker *all[] = { &s->owner, &s->coming, &s->leaving };
+    struct supervised_worker gone = { .pid = 0, .link = -1 };
+    size_t which = 0;
 
-    for (;;) {
-        if (start_worker(&s, &code))
-            return code;
-        if (s.worker < 0 ? !wait_for_room(&s, &code) : !wait_for_end(&s, &code))
-            return code;
+    while (which < 3 && all[which]->pid != pid)
+        which++;
+    if (which == 3)
+        return;                                  /* none of ours: the program that was here before us had it */
+    listen_to(s, all[which]->link);              /* its last words; they may change what it is */
+    if (s->in_worker)
+        return;
+    for (which = 0; all[which]->pid != pid; which++)
+        continue;
+    gone = *all[which];
+    *all[which] = (struct supervised_worker){ .link = -1 };
+    link_close(gone.link);
+    if (all[which] == &s->owner) {
+        on_owner_end(s, &gone, status);
+    } else if (all[which] == &s->coming) {
+        fail_generation(s, "it could not start: the one before goes on");
+    } else {
+        if (!WIFEXITED(status))
+            (void)say_crashed(s, &gone, status, false);
+        tell(&s->owner, SUPERVISOR_TAKE_LEFT);
     }
+}
+
+/* One end may make another one what it was not: so they are looked through until none has ended. */
+static bool reap_one(struct supervisor *s)
+{
+    const pid_t pids[] = { s->owner.pid, s->coming.pid, s->leaving.pid };
+    int status;
+
+    for (size_t i = 0; i < sizeof pids / sizeof pids[0]; i++) {
+        if (pids[i] > 0 && waitpid(pids[i], &status, WNOHANG) == pids[i]) {
+            on_end(s, pids[i], status);
+            return !s->in_worker;
+        }
+    }
+    return false;
+}
+
+static void reap(struct supervisor *s)
+{
+    while (reap_one(s))
+        continue;
+    if (!s->in_worker)
+        s->job->child_ended(s->job->arg);
+}
+
+/* -- signals and times ------------------------------------------------------------------------------------------------------------- */
+
+static void stop_by(struct supervisor *s, int signo)
+{
+    if (!s->stopping)
+        s->job->stopping(s->job->arg);
+    s->stopping = true;
+    s->start_ns = NEVER;
+    tell(&s->owner, signo);
+    tell(&s->coming, signo);
+    tell(&s->leaving, signo);
+}
+
+static void on_signal(struct supervisor *s, int signo)
+{
+    switch (signo) {
+    case SIGTERM:
+    case SIGINT:
+        stop_by(s, signo);
+        break;
+    case SIGHUP:
+        s->job->reloading(s->job->arg);
+        tell(&s->owner, SIGHUP);
+        break;
+    case SIGUSR2:
+        begin_generation(s, PLAN_UPGRADE);
+        break;
+    case SIGCHLD:
+        reap(s);
+        break;
+    }
+}
+
+/* A worker whose loops do not turn: it says what it does (crash.h), and if it cannot even do that, it goes without. The next time. */
+static int64_t check_hang(const struct supervisor *s, const struct supervised_worker *w)
+{
+    if (w->pid == 0 || !w->ready || s->job->hang_ns == 0)
+        return NEVER;
+    int64_t silent = clock_mono_ns() - w->heard_ns;
+    if (silent < s->job->hang_ns)
+        return w->heard_ns + s->job->hang_ns;
+    bool again = silent >= s->job->hang_ns + ABORT_NS;
+    log_event(LOG_ERROR, "worker-hangs", LOG_I64("pid", w->pid), LOG_I64("silent-ms", silent / NS_PER_MS));
+    tell(w, again ? SIGKILL : SIGABRT);
+    return again ? NEVER : w->heard_ns + s->job->hang_ns + ABORT_NS;
+}
+
+static int64_t next_time(const struct supervisor *s)
+{
+    int64_t owner = check_hang(s, &s->owner), leaving = check_hang(s, &s->leaving);
+    int64_t next = owner < leaving ? owner : leaving;
+    return s->start_ns < next ? s->start_ns : next;
+}
+
+static void turn(struct supervisor *s)
+{
+    const int fds[] = { s->signals, s->owner.link, s->coming.link, s->leaving.link };
+
+    link_wait(fds, sizeof fds / sizeof fds[0], next_time(s));
+    for (int signo; !s->in_worker && (signo = link_signal(s->signals)) != 0;)
+        on_signal(s, signo);
+    for (size_t i = 1; i < sizeof fds / sizeof fds[0]; i++)
+        listen_to(s, fds[i]);
+    if (!s->in_worker && s->start_ns <= clock_mono_ns() && !s->stopping && !s->ended)
+        start_owner(s);
+    if (!s->in_worker)
+        begin_wanted(s);
+}
+
+static bool is_over(const struct supervisor *s)
+{
+    bool alone = s->owner.pid == 0 && s->coming.pid == 0 && s->leaving.pid == 0;
+    return s->in_worker || (alone && (s->stopping || s->ended));
+}
+
+/* Not told to stop, but the one that has the say has ended for good. */
+static void end_others(struct supervisor *s)
+{
+    if (s->ended && !s->stopping && !s->in_worker)
+        stop_by(s, SIGTERM);
+}
+
+int supervisor_run(const struct supervised *job, const struct supervised_worker *owner, const struct supervised_worker *leaving)
+{
+    struct supervisor s = { .job = job, .owner.link = -1, .coming.link = -1, .leaving.link = -1, .start_ns = NEVER };
+    sigset_t set;
+
+    signals_of(&set);
+    s.signals = link_signals(&set);
+    if (s.signals < 0)
+        return EX_OSERR;
+    if (owner != NULL) {
+        s.owner = *owner;
+        s.served = true;
+        s.leaving = leaving != NULL ? *leaving : s.leaving;
+        reap(&s);                                /* who ended while nobody listened */
+    } else {
+        start_owner(&s);
+    }
+    while (!is_over(&s)) {
+        turn(&s);
+        end_others(&s);
+    }
+    if (!s.in_worker)
+        link_close(s.signals);
+    return s.code;
 }

@@ -208,6 +208,8 @@ struct conf {
     int64_t  future_release_max_ns;      /* how long mail may be held for its sender; 7 d; 0: not offered */
     int64_t  deliver_by_min_ns;          /* the shortest time promised for BY=...;R; 0 */
     int64_t  shutdown_grace_ns;          /* 30 s */
+    int64_t  drain_time_ns;              /* for sessions of a worker that another one follows; 1 min */
+    int64_t  hang_time_ns;               /* after which a worker whose loops do not turn is ended; 30 s; 0: never */
     uint32_t local_submit_max_per_hour;  /* messages per uid through the submit socket; 1000 */
 
     /* sending */

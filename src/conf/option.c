@@ -98,6 +98,8 @@ const struct option options[] = {
     { "future_release_max",         OPTION_TIME,    F(future_release_max_ns), 0,                     "7d",                 0,           90 * DAYS },
     { "deliver_by_min",             OPTION_TIME,    F(deliver_by_min_ns), 0,                         "0s",                 0,           90 * DAYS },
     { "shutdown_grace",             OPTION_TIME,    F(shutdown_grace_ns), 0,                         "30s",                0,           1 * HOURS },
+    { "drain_time",                 OPTION_TIME,    F(drain_time_ns), 0,                             "1m",                 0,           1 * HOURS },
+    { "hang_time",                  OPTION_TIME,    F(hang_time_ns), 0,                              "30s",                0,           1 * HOURS },
     { "local_submit_max_per_hour",  OPTION_COUNT,   F(local_submit_max_per_hour), 0,                 "1000",               1,           UINT32_MAX },
 
     { "relay_host",                 OPTION_TEXT,    F(relay_host), 0,                                "",                   0,           0 },

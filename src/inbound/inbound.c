@@ -22,6 +22,7 @@
 #define FILES_THREADS     2              /* they look for Maildirs: short reads of directories */
 #define FILES_QUEUE_MAX   10000
 #define START_RETRY_NS    (10 * NS_PER_MS)
+#define DRAIN_LOOK_NS     (100 * NS_PER_MS)
 
 struct inbound_loop {
     struct inbound       *in;
@@ -37,6 +38,9 @@ struct inbound {
     unsigned             running;        /* loops that are not stopped; only loop 0 looks at it and changes it */
     struct task         *stopper;
     int64_t              grace_ns;
+    int64_t              drain_ns;
+    bool                 draining;
+    _Atomic bool         hurry;
     struct offload      *files;          /* owned */
     struct certificates *certificates;   /* owned */
     struct rate         *rates;          /* owned */
@@ -98,8 +102,11 @@ static struct inbound *inbound_new(struct queue *q, const struct conf *c, size_t
 
 static void close_sockets(struct inbound_loop *l)
 {
-    for (size_t i = 0; i < l->listener_count; i++)
+    for (size_t i = 0; i < l->listener_count; i++) {
+        if (l->in->draining)
+            net_listener_disown(l->listeners[i].socket);
         net_listener_close(l->listeners[i].socket);
+    }
     l->listener_count = 0;
 }
 
@@ -134,7 +141,7 @@ int inbound_start(struct queue *q, struct inbound **out, char error[256])
     struct conf *c = conf_current();
     struct inbound_sockets *sockets;
 
-    int r = inbound_bind(c, loop_count(), &sockets, error);
+    int r = inbound_bind(c, loop_count(), NULL, &sockets, error);
     conf_unref(c);
     if (r < 0)
         return r;
@@ -202,6 +209,15 @@ static void begin_loop(void *arg)
     }
 }
 
+/* Awaits. Sessions go on as if nothing had happened. */
+static void drain_loop(struct inbound_loop *l)
+{
+    int64_t deadline = task_deadline_in(l->in->drain_ns);
+
+    while (l->in->draining && !l->in->hurry && clock_mono_ns() < deadline && l->sessions.count > 0)
+        (void)task_group_wait(&l->sessions, task_deadline_in(DRAIN_LOOK_NS));
+}
+
 static void end_loop(void *arg)
 {
     struct inbound_loop *l = arg;
@@ -209,6 +225,7 @@ static void end_loop(void *arg)
     task_group_cancel(&l->accepting);
     (void)task_group_wait(&l->accepting, TASK_FOREVER);      /* without a deadline it ends with the group */
     close_sockets(l);
+    drain_loop(l);
     l->shared.stop_deadline_ns = task_deadline_in(l->in->grace_ns);
     task_group_cancel(&l->sessions);
     (void)task_group_wait(&l->sessions, TASK_FOREVER);
@@ -228,6 +245,17 @@ void inbound_reload_certificates(struct inbound *in)
 {
     assert(loop_index() == 0);
     certificates_reload(in->certificates);
+}
+
+void inbound_drain(struct inbound *in, int64_t ns)
+{
+    in->drain_ns = ns;
+    in->draining = true;
+}
+
+void inbound_hurry(struct inbound *in)
+{
+    in->hurry = true;
 }
 
 void inbound_stop(struct inbound *in)

@@ -25,6 +25,12 @@ int inbound_start_on(struct queue *q, struct inbound_sockets *sockets, struct in
  * the last one, then frees. On loop 0, in a task; ignores the task's cancellation. NULL is fine. */
 void inbound_stop(struct inbound *in);
 
+/* Before inbound_stop: sessions have so long to end by themselves, as if nothing had happened, while another process accepts on the same
+ * sockets; the paths of those are its. */
+void inbound_drain(struct inbound *in, int64_t ns);
+/* In another task, while inbound_stop awaits that: no more of it. */
+void inbound_hurry(struct inbound *in);
+
 /* Reads the certificates of the configuration in force again; those that cannot be used leave the ones before. Returns at once. On loop 0. */
 void inbound_reload_certificates(struct inbound *in);
 

@@ -46,6 +46,48 @@ static void add(struct inbound_sockets *s, const struct conf_listener *listener,
     s->bound[s->bound_count++] = (struct inbound_bound){ .listener = listener, .loop = loop, .socket = socket };
 }
 
+static bool is_same(const struct inbound_sockets *before, const struct inbound_bound *b, const struct inbound_sockets *s,
+                    const struct conf_listener *listener)
+{
+    if (b->socket == NULL || (b->listener == NULL) != (listener == NULL))
+        return false;
+    if (listener == NULL)
+        return strcmp(before->conf->submit_socket, s->conf->submit_socket) == 0;
+    if (b->listener->path != NULL || listener->path != NULL)
+        return b->listener->path != NULL && listener->path != NULL && strcmp(b->listener->path, listener->path) == 0;
+    return str_eq(b->listener->address, listener->address);
+}
+
+/* How many of the sockets bound before are for this listener too; negative errno. */
+static int share(struct inbound_sockets *s, struct inbound_sockets *before, const struct conf_listener *listener)
+{
+    int shared = 0;
+
+    for (size_t i = 0; before != NULL && before->loops == s->loops && i < before->bound_count; i++) {
+        struct inbound_bound *b = &before->bound[i];
+        struct net_listener *socket;
+        if (!is_same(before, b, s, listener))
+            continue;
+        int r = net_listener_share(b->socket, &socket);
+        if (r < 0)
+            return r;
+        add(s, listener, b->loop, socket);
+        s->bound[s->bound_count - 1].shared = b->shared = true;
+        shared++;
+    }
+    return shared;
+}
+
+void inbound_unbind_beside(struct inbound_sockets *go, struct inbound_sockets *stay)
+{
+    for (size_t i = 0; i < go->bound_count; i++)
+        if (go->bound[i].shared && go->bound[i].socket != NULL)
+            net_listener_disown(go->bound[i].socket);
+    for (size_t i = 0; i < stay->bound_count; i++)
+        stay->bound[i].shared = false;
+    inbound_unbind(go);
+}
+
 /* Sockets that share an address among our loops would share it with another server of the same user too, and each would get some of the
  * clients. One that shares with nobody tells. */
 static int check_free(const struct net_addr *at)
@@ -98,14 +140,33 @@ static int bind_path(struct inbound_sockets *s, const char *path, unsigned mode,
     return 0;
 }
 
-static int bind_listener(struct inbound_sockets *s, const struct conf_listener *listener, char error[256])
+static int bind_listener(struct inbound_sockets *s, struct inbound_sockets *before, const struct conf_listener *listener, char error[256])
 {
+    int shared = share(s, before, listener);
+
+    if (shared < 0)
+        snprintf(error, 256, "cannot share %" STR_FMT ": %s", STR_ARG(listener->name), strerror(-shared));
+    if (shared > 0 && listener->path == NULL)
+        net_listener_addr(s->bound[s->bound_count - 1].socket, &s->addresses[s->address_count++]);
+    if (shared != 0)
+        return shared < 0 ? shared : 0;
     if (listener->path != NULL)
         return bind_path(s, listener->path, LMTP_SOCKET_MODE, listener, error);
     return bind_address(s, listener, error);
 }
 
-int inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets **out, char error[256])
+static int bind_submit(struct inbound_sockets *s, struct inbound_sockets *before, char error[256])
+{
+    int shared = share(s, before, NULL);
+
+    if (shared < 0)
+        snprintf(error, 256, "cannot share %s: %s", s->conf->submit_socket, strerror(-shared));
+    if (shared != 0)
+        return shared < 0 ? shared : 0;
+    return bind_path(s, s->conf->submit_socket, SUBMIT_SOCKET_MODE, NULL, error);
+}
+
+int inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets *before, struct inbound_sockets **out, char error[256])
 {
     struct inbound_sockets *s = sockets_new(c, loops);
     int r = 0;
@@ -115,11 +176,14 @@ int inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets **out, c
         return -ENOMEM;
     }
     for (size_t i = 0; r == 0 && i < c->listener_count; i++)
-        r = bind_listener(s, &c->listeners[i], error);
+        r = bind_listener(s, before, &c->listeners[i], error);
     if (r == 0 && c->submit_socket[0] != '\0')
-        r = bind_path(s, c->submit_socket, SUBMIT_SOCKET_MODE, NULL, error);
+        r = bind_submit(s, before, error);
     if (r < 0) {
-        inbound_unbind(s);
+        if (before != NULL)
+            inbound_unbind_beside(s, before);
+        else
+            inbound_unbind(s);
         return r;
     }
     *out = s;

@@ -13,6 +13,7 @@ struct inbound_bound {
     const struct conf_listener *listener;    /* of the configuration they were bound for; NULL: the submit socket */
     unsigned                    loop;        /* who accepts */
     struct net_listener        *socket;      /* owned, until inbound_start_on takes it */
+    bool                        shared;      /* with the sockets bound before: only one of the two may remove its path */
 };
 
 struct inbound_sockets {
@@ -24,8 +25,11 @@ struct inbound_sockets {
     size_t                address_count;
 };
 
-/* Binds every address of the configuration for so many loops, and listens. On error nothing does, and error says which address and why. */
-int  inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets **out, char error[256]);
+/* Binds every address of the configuration for so many loops, and listens. What `before` (NULL: none) has is shared with it, not bound anew.
+ * On error nothing does, and error says which address and why. */
+int  inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets *before, struct inbound_sockets **out, char error[256]);
+/* One of two that share: `go` is closed, `stay` has from then on what was shared for itself. */
+void inbound_unbind_beside(struct inbound_sockets *go, struct inbound_sockets *stay);
 void inbound_unbind(struct inbound_sockets *s);                      /* those that are left are closed; NULL is fine */
 
 #endif

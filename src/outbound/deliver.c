@@ -464,6 +464,7 @@ void deliver_message(struct deliver_context *context, struct claim *c)
 {
     struct attempt at = { .context = context, .c = c, .conf = conf_current() };
     struct conf *conf = at.conf;
+    task_about(c->id);
     int r = list_pending(&at);
     if (r == 0 && must_be_returned(&c->env, clock_wall_ns())) {
         return_all(&at);
@@ -476,5 +477,6 @@ void deliver_message(struct deliver_context *context, struct claim *c)
     task_shield_begin();                                      /* what happened is recorded, stopping or not */
     conclude(&at);
     task_shield_end();
+    task_about(0);
     conf_unref(conf);
 }

@@ -7,6 +7,7 @@
  */
 #include "run/crash.h"
 #include "base/log.h"
+#include "run/link.h"
 #include "run/task_internal.h"
 #include <execinfo.h>
 #include <pthread.h>
@@ -27,6 +28,7 @@
 extern const char __ehdr_start[], etext[];   /* the linker's: where the program's code is */
 
 static bool                 reporting;
+static int                  supervisor = -1;
 static _Thread_local void  *own_stack;
 
 static void say_what(int signo)
@@ -60,12 +62,14 @@ static void say_where(void)
 static void on_fault(int signo)
 {
     (void)alarm(HANG_S);
+    if (task_is_about() != 0)
+        link_say(supervisor, LINK_CRASHED, task_is_about());
     say_what(signo);
     say_where();
     (void)raise(signo);                          /* as if we had not been here: the handler was for once */
 }
 
-void crash_report_begin(void)
+void crash_report_begin(int link)
 {
     static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
     struct sigaction action = { .sa_handler = on_fault, .sa_flags = SA_RESETHAND | SA_NODEFER | SA_ONSTACK };
@@ -78,6 +82,7 @@ void crash_report_begin(void)
     for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
         (void)sigaction(fatal[i], &action, NULL);
     reporting = true;
+    supervisor = link;
 }
 
 void crash_thread_begin(void)

@@ -9,8 +9,9 @@
 #ifndef RUN_CRASH_H
 #define RUN_CRASH_H
 
-/* From here on SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT are reported. Before the loops run. */
-void crash_report_begin(void);
+/* From here on SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT are reported; and to the supervisor (link.h; negative: there is none) the message
+ * that is being delivered, if one is (task_about). Before the loops run. */
+void crash_report_begin(int link);
 
 /* For the loops: a task that has used up its stack leaves none to report on. */
 void crash_thread_begin(void);

@@ -54,7 +54,7 @@ static void child(void (*crash)(void), int to)
     static const struct rlimit no_core;
     (void)setrlimit(RLIMIT_CORE, &no_core);
     if (dup2(to, STDERR_FILENO) >= 0) {
-        crash_report_begin();
+        crash_report_begin(-1);
         (void)loop_run(1, in_a_task, &crash);
     }
     _exit(0);

@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -513,6 +514,63 @@ static void kernel_listener_addr(const struct net_listener *l, struct net_addr *
 
     (void)getsockname(((const struct socket_listener *)l)->fd.fd, &a.any, &n);
     *out = a;
+}
+
+int net_listener_share(const struct net_listener *base, struct net_listener **out)
+{
+    const struct socket_listener *l = (const struct socket_listener *)base;
+
+    if (base->ops != &kernel_ops)
+        return -EOPNOTSUPP;
+    int fd = fcntl(l->fd.fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int r = listener_new(fd, l->path, out);
+    if (r < 0)
+        (void)close(fd);
+    return r;
+}
+
+void net_listener_disown(struct net_listener *base)
+{
+    struct socket_listener *l = (struct socket_listener *)base;
+
+    if (base->ops != &kernel_ops)
+        return;
+    free(l->path);
+    l->path = NULL;
+}
+
+int net_listener_adopt(int fd, struct net_listener **out)
+{
+    int       listens = 0;
+    socklen_t n = sizeof listens;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n) < 0)
+        return -errno;
+    if (!listens)
+        return -EINVAL;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return -errno;
+    return listener_new(fd, NULL, out);
+}
+
+int net_listener_fd(const struct net_listener *base)
+{
+    return base->ops == &kernel_ops ? ((const struct socket_listener *)base)->fd.fd : -EOPNOTSUPP;
+}
+
+const char *net_listener_path(const struct net_listener *l, char *out, size_t size)
+{
+    struct net_addr           a;
+    const struct sockaddr_un *at = (const struct sockaddr_un *)&a.storage;
+
+    net_listener_addr(l, &a);
+    if (a.any.sa_family != AF_UNIX || at->sun_path[0] == '\0')
+        return NULL;
+    snprintf(out, size, "%.*s", (int)sizeof at->sun_path, at->sun_path);
+    return out;
 }
 
 static void kernel_listener_close(struct net_listener *base)

@@ -42,6 +42,13 @@ void net_listener_addr(const struct net_listener *l, struct net_addr *out);     
 /* Awaits a connection. Transient errors of the network are retried inside; -EMFILE/-ENFILE/-ENOMEM are returned (wait, say so, go on). */
 int  net_accept(struct net_listener *l, int64_t deadline_ns, struct stream **out, struct net_addr *out_peer);
 void net_listener_close(struct net_listener *l);
+/* Another handle on the same socket; the path of a Unix socket is removed by whoever closes first, unless it disowned it. */
+int  net_listener_share(const struct net_listener *l, struct net_listener **out);
+void net_listener_disown(struct net_listener *l);                      /* its path stays when it is closed */
+/* A socket that listens already, which this process has from its parent; it is ours then. Its path is not. -ENOTSOCK, -EINVAL: it does not listen. */
+int  net_listener_adopt(int fd, struct net_listener **out);
+int  net_listener_fd(const struct net_listener *l);                    /* to hand on; negative if there is none */
+const char *net_listener_path(const struct net_listener *l, char *out, size_t size);   /* of a Unix socket, as it is bound; NULL: none */
 
 /* Await a connection. from (may be NULL) is the local address to bind. -ECONNREFUSED, -ETIMEDOUT, -ENETUNREACH, ... */
 int  net_connect(const struct net_addr *to, const struct net_addr *from, int64_t deadline_ns, struct stream **out);

@@ -6,6 +6,7 @@
  */
 #include "run/offload.h"
 #include "run/loop_internal.h"
+#include "run/task_internal.h"
 #include "run/thread.h"
 #include <assert.h>
 #include <errno.h>
@@ -21,6 +22,7 @@ struct wait {
 struct job {
     void      (*fn)(void *arg);
     void       *arg;
+    uint64_t    about;                               /* of the task that awaits it */
     struct wait *wait;                               /* NULL: posted; else on the awaiting task's stack */
 };
 
@@ -80,7 +82,9 @@ static void *offload_thread(void *arg)
     struct offload *o = arg;
     struct job      job;
     while (offload_next(o, &job)) {
+        task_thread_about = job.about;
         job.fn(job.arg);
+        task_thread_about = 0;
         job_finish(o, &job);
     }
     return NULL;
@@ -227,7 +231,7 @@ int offload_run(struct offload *o, void (*fn)(void *arg), void *arg)
 {
     struct wait wait = { .task = task_self() };
     assert(wait.task != NULL);
-    int r = offload_push(o, &(struct job){ .fn = fn, .arg = arg, .wait = &wait });
+    int r = offload_push(o, &(struct job){ .fn = fn, .arg = arg, .about = task_is_about(), .wait = &wait });
     if (r < 0)
         return r;
     task_shield_begin();

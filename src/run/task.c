@@ -145,6 +145,19 @@ void task_note(const char *note)
     running()->note = note;
 }
 
+_Thread_local uint64_t task_thread_about;
+
+void task_about(uint64_t id)
+{
+    running()->about = id;
+}
+
+uint64_t task_is_about(void)
+{
+    const struct task *t = loop_here != NULL ? loop_here->current : NULL;
+    return t != NULL ? t->about : task_thread_about;
+}
+
 void task_trim_stack(void)
 {
     stack_trim(&running()->stack);

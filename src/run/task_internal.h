@@ -22,10 +22,13 @@ enum task_state {
     TASK_ENDED,                      /* its function returned */
 };
 
+extern _Thread_local uint64_t task_thread_about;     /* what the job on this thread is about */
+
 /* All fields but the remote ones belong to the loop's thread. tools/gdb reads name, state, context and the list. */
 struct task {
     struct context     context;
     const char        *name;         /* borrowed: a literal, as the next */
+    uint64_t           about;        /* task_about */
     const char        *note;         /* task_note; NULL: nothing */
     task_fn           *fn;
     void              *arg;

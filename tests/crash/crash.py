@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """kill -9 under load: nothing acknowledged is lost, nothing is altered.
 
-    tests/crash/crash.py NIGHTMAIL [--rounds N] [--mode local|relay] [--victim server|worker] [--seed N]
+    tests/crash/crash.py NIGHTMAIL [--rounds N] [--mode local|relay] [--victim server|worker|upgrade] [--seed N]
 
 Twenty sessions send messages of 200 bytes to 300 KiB, each with a token and a text of known SHA-256, while the server is killed at
 random moments (some of them during its start) and started again. Mode `local` delivers to Maildirs; mode `relay` hands on to a
 `nightmail sink` that defers one recipient in five. At the end the queue drains and every text that came out is compared with what was
 sent. A message that was acknowledged must be there; one that was not may be there (its 250 was lost with the connection), whole.
 With `--victim worker` only the worker is killed, and its supervisor starts it again: then no connection may be refused either. Few
-rounds of that are enough, since the pauses grow.
+rounds of that are enough, since the pauses grow. With `--victim upgrade` the server is told to upgrade: in the first third of the rounds
+nothing is killed, and no connection may be refused or cut; in the others either of the two workers, or both, at any moment of the overlap.
 Duplicates are counted: a Maildir gets none, whenever the server dies; a next hop those whose delivery had just ended, at most one for each
 connection to it and kill.
 """
@@ -85,6 +86,7 @@ class Ledger:
         self.sent = {}       # token -> sha256 of the text
         self.acked = set()
         self.refused = collections.Counter()
+        self.cut = 0         # connections that ended before their QUIT
         self.turned_away = 0  # connections that were refused
 
 
@@ -152,6 +154,7 @@ async def session(address, ledger, rng, domain, stop):
             ledger.turned_away += 1
             await asyncio.sleep(0.005)
         except (OSError, ConnectionError, asyncio.TimeoutError, ValueError):
+            ledger.cut += 1
             await asyncio.sleep(0.005)            # the server is down for a moment: knock again
 
 
@@ -178,6 +181,42 @@ async def kill_worker_rounds(server, rounds, rng, problems):
     await asyncio.to_thread(server.worker)
 
 
+def children(server):
+    return [int(p) for p in pathlib.Path("/proc/%d/task/%d/children" % (server.process.pid, server.process.pid)).read_text().split()]
+
+
+async def wait_for(what, seconds, problem, problems):
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            problems.append(problem)
+            return False
+        await asyncio.sleep(0.01)
+    return True
+
+
+async def upgrade_rounds(server, rounds, rng, problems, ledger):
+    def count(word):
+        return server.log_path.read_text(errors="replace").count(word)
+
+    for n in range(rounds):
+        await asyncio.sleep(rng.uniform(0.1, 0.5))
+        done, calm = count(" info generation "), n < rounds // 3
+        if not await wait_for(lambda: len(children(server)) == 1, 90, "round %d: two workers for ever" % n, problems):
+            return
+        server.process.send_signal(signal.SIGUSR2)
+        if calm:
+            await wait_for(lambda: count(" info generation ") > done, 30, "round %d: no other generation" % n, problems)
+            continue
+        if n == rounds // 3 and ledger.cut > 0:
+            problems.append("%d connections were cut when nothing was killed" % ledger.cut)
+        await asyncio.sleep(rng.choice([rng.uniform(0, 0.02), rng.uniform(0, 0.1), rng.uniform(0, 0.5)]))
+        alive = children(server)
+        for victim in rng.sample(alive, len(alive) if n % 5 == 4 else min(1, len(alive))):
+            os.kill(victim, signal.SIGKILL)
+    await asyncio.to_thread(server.worker)
+
+
 async def wait_until_it_listens(address):
     while True:
         try:
@@ -192,7 +231,10 @@ async def rounds_under_load(server, address, ledger, args, rng, domain, problems
     stop = asyncio.Event()
     await asyncio.wait_for(wait_until_it_listens(address), 30)
     sessions = [asyncio.create_task(session(address, ledger, random.Random(rng.getrandbits(64)), domain, stop)) for _ in range(SESSIONS)]
-    await (kill_rounds if args.victim == "server" else kill_worker_rounds)(server, args.rounds, rng, problems)
+    if args.victim == "upgrade":
+        await upgrade_rounds(server, args.rounds, rng, problems, ledger)
+    else:
+        await (kill_rounds if args.victim == "server" else kill_worker_rounds)(server, args.rounds, rng, problems)
     await asyncio.sleep(1)
     stop.set()
     await asyncio.wait(sessions, timeout=60)
@@ -278,7 +320,7 @@ def main():
     parser.add_argument("nightmail")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--mode", choices=["local", "relay"], default="local")
-    parser.add_argument("--victim", choices=["server", "worker"], default="server")
+    parser.add_argument("--victim", choices=["server", "worker", "upgrade"], default="server")
     parser.add_argument("--seed", type=int, default=None)
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.SystemRandom().getrandbits(32)
@@ -312,9 +354,9 @@ def main():
             sink.wait()
 
     crashes = server.crashes()
-    if len(crashes) != (args.rounds if args.victim == "worker" else 0):
+    if args.victim != "upgrade" and len(crashes) != (args.rounds if args.victim == "worker" else 0):
         problems.append("workers crashed: %s" % crashes)
-    if args.victim == "worker" and ledger.turned_away > 0:
+    if args.victim != "server" and ledger.turned_away > 0:
         problems.append("%d connections were refused" % ledger.turned_away)
 
     verify = subprocess.run([binary, "journal", "verify", str(folder / "data")], capture_output=True, text=True)

@@ -1,0 +1,50 @@
+/*
+ * What the files of `nightmail serve` share: serve.c is the worker, serve_reload.c its reload, server.c the supervisor's part.
+ */
+#ifndef ADMIN_SERVE_INTERNAL_H
+#define ADMIN_SERVE_INTERNAL_H
+
+#include "admin/aide.h"
+#include "admin/supervisor.h"
+#include "conf/conf.h"
+#include "inbound/inbound.h"
+#include "queue/queue.h"
+#include "run/net.h"
+
+#define SERVE_ERRORS_MAX (64 * 1024)
+
+struct server {
+    const char      *path;
+    struct conf     *conf;               /* counted; as it was at the start */
+    struct inbound_sockets *sockets;     /* owned; NULL once they are given up */
+    struct net_listener *control_socket; /* owned; NULL: none */
+    struct aide      keeper;
+    int              code;
+    /* The supervisor's: */
+    int              lock;               /* the data directory's; owned, -1: none */
+    struct conf     *conf_before;        /* while another generation starts: what is still in force; owned, as the next */
+    struct inbound_sockets *sockets_before;
+    struct net_listener *control_before; /* NULL: none, or it is the same */
+    /* The worker's: */
+    struct worker_start how;
+    struct queue    *queue;
+    struct outbound *outbound;
+    struct control  *control;
+    struct inbound  *inbound;
+    bool             reload_first;       /* before it is ready */
+    bool             dns;
+    bool             handed;             /* it has let go of the queue */
+    bool             left;               /* there is something to take over, later */
+};
+
+/* Says why there is no start; -1. */
+int  serve_fail(struct server *s, int code, const char *what, const char *error);
+struct queue_options serve_queue_options(const struct conf *c);
+/* The worker: runs until it is told to stop; its exit code. */
+int  serve_work(struct server *s, const struct worker_start *how);
+
+bool serve_listeners_eq(const struct conf *a, const struct conf *b);
+void serve_say_refused(struct str errors);
+void serve_reload(struct server *s);     /* awaits */
+
+#endif
