@@ -277,7 +277,7 @@ static void other_ways(void *arg)
     (void)arg;
     queue = scene_queue(conf);
     assert_int_equal(control_bind("us/control", "", &listener), 0);
-    assert_int_equal(control_start(listener, queue, &control), 0);
+    assert_int_equal(control_start(listener, queue, -1, &control), 0);
     assert_int_equal(control_connect("us/control", &client), 0);
     uint64_t id = put_for("bob@b.example,carol@c.example,dave@c.example");
     codec_id_format(id, name);
@@ -320,7 +320,7 @@ static void many_messages(void *arg)
     (void)arg;
     queue = scene_queue(conf);
     assert_int_equal(control_bind("us/control", "", &listener), 0);
-    assert_int_equal(control_start(listener, queue, &control), 0);
+    assert_int_equal(control_start(listener, queue, -1, &control), 0);
     assert_int_equal(control_connect("us/control", &client), 0);
     check_meant("queue.list", "size>0", 0);                      /* nothing is there */
     put_many();

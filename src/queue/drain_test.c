@@ -140,7 +140,11 @@ static void hands_over(void *arg)
     assert_int_equal(queue_take_over(new, dir, &taken), 0);
     assert_int_equal(taken, 4);
     assert_int_equal(queue_count(new), 4);
-    assert_int_equal(queue_release(new, after[2]), 0);   /* it was held, and stayed so */
+    struct queue_item items[4];
+    assert_int_equal(queue_list(new, 0, items, 4), 4);
+    for (int i = 0; i < 4; i++)
+        assert_true((items[i].state == MESSAGE_HELD) == (items[i].id == after[2]));
+    assert_int_equal(queue_release(new, after[2]), 0);
     for (int i = 0; i < 4; i++) {
         uint64_t id = deliver(new);
         assert_true(is_among(id, after, 4));

@@ -193,7 +193,7 @@ static void world(void *arg)
     put_messages(t);
     int r = control_bind(SOCKET, "", &listener);
     assert(r == 0);
-    r = control_start(listener, t->queue, &control);
+    r = control_start(listener, t->queue, -1, &control);
     assert(r == 0);
     hold_connection(t);
     control_stop(control);

@@ -135,3 +135,85 @@ def refused(server):
     except ConnectionRefusedError:
         return True
     return False
+
+
+def generation(server, action):
+    """Until another worker has followed the one that was."""
+    before = server.said().count(" generation ")
+    action()
+    wait_until(lambda: server.said().count(" generation ") > before, 20, server.said)
+    wait_until(lambda: len(workers(server.process.pid)) == 1, 20, server.said)
+
+
+def test_a_session_goes_on_while_another_worker_takes_over(server):
+    was = worker_of(server)
+    c = client(server)
+    assert [c.ehlo()[0], c.mail(ALICE)[0], c.rcpt(BOB)[0], c.docmd("DATA")[0]] == [250, 250, 250, 354]
+    before = server.said().count(" generation ")
+    os.kill(server.process.pid, signal.SIGUSR2)
+    wait_until(lambda: server.said().count(" generation ") > before, 20, server.said)
+    assert len(workers(server.process.pid)) == 2
+    with client(server) as another:                     # with the new one
+        another.sendmail(ALICE, BOB, message("plain"))
+    wait_until(lambda: len(server.mails(BOB)) == 1, 30, server.said)
+    c.send("Subject: late\r\n\r\nhello\r\n.\r\n")
+    assert c.getreply()[0] == 250
+    c.sendmail(ALICE, BOB, message("plain"))
+    c.quit()
+    wait_until(lambda: len(server.mails(BOB)) == 3, 30, server.said)    # the new one has taken over what the old one accepted
+    assert worker_of(server) != was
+    assert server.queued() == [] and server.stop() == 0
+
+
+def test_a_reload_may_ask_for_other_sockets(server):
+    other = "127.1.1.1"
+    text = server.conf.read_text()
+    held = client(server)
+    held.ehlo()
+
+    def listen_there():
+        server.conf.write_text(text + f'listen "more" {{ address = "{other}:0" }}\ncontrol_socket = "{server.folder}/another"\n')
+        os.kill(server.process.pid, signal.SIGHUP)
+    before = server.said().count(" generation ")
+    listen_there()
+    wait_until(lambda: server.said().count(" generation ") > before, 20, server.said)
+    port = int(server.said().rpartition(f"{other}:")[2].split()[0].strip('"'))
+    with smtplib.SMTP(other, port, timeout=30) as c, client(server) as same:
+        assert c.noop()[0] == 250 and same.noop()[0] == 250
+    assert held.noop()[0] == 250
+    held.quit()
+    assert server.queued() == []                        # by the other control socket
+    wait_until(lambda: len(workers(server.process.pid)) == 1, 20, server.said)
+    server.conf.write_text(text)
+    generation(server, lambda: os.kill(server.process.pid, signal.SIGHUP))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((other, port), 5)
+    assert server.queued() == [] and not (server.folder / "another").exists()
+    assert server.stop() == 0
+
+
+def test_the_one_before_goes_on_when_another_cannot_start(server):
+    was = worker_of(server)
+    text = server.conf.read_text()
+    server.conf.write_text(text + 'listen "more" { address = "203.0.113.9:0" }\n')      # no address of this machine
+    os.kill(server.process.pid, signal.SIGHUP)
+    wait_until(lambda: "reload-refused" in server.said(), 20, server.said)
+    server.conf.write_text(text + 'dns_trust_anchor = "/nowhere"\n')
+    os.kill(server.process.pid, signal.SIGHUP)
+    wait_until(lambda: "generation-failed" in server.said(), 20, server.said)
+    assert worker_of(server) == was
+    with client(server) as c:
+        c.sendmail(ALICE, BOB, message("plain"))
+    wait_until(lambda: len(server.mails(BOB)) == 1, 30, server.said)
+    assert server.stop() == 0
+
+
+def test_a_worker_that_hangs_is_ended(folder, addresses):
+    with Nightmail(folder, addresses[0], users=[BOB], hang_time="1s") as server:
+        hanging = worker_of(server)
+        os.kill(hanging, signal.SIGSTOP)
+        wait_until(lambda: server.crashes() == 1, 20, server.said)
+        with client(server) as c:
+            assert c.noop()[0] == 250
+        assert "worker-hangs" in server.said() and worker_of(server) != hanging
+        assert server.stop(crashes=1) == 0
