@@ -9,10 +9,12 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "run/dns_internal.h"
 #include "run/loop.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -21,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unbound.h>
 #include <unistd.h>
 
 #define MANY       200 /* records in the largest set; over DNS_RECORDS_MAX */
@@ -656,6 +659,161 @@ static void what_is_no_name_is_not_asked(void **state)
     stop_server();
 }
 
+/* ---- a libunbound that goes deaf ---- */
+
+/* Before libunbound's own: the first context to be asked while this is set is deaf from then on, and its end never comes. */
+static struct {
+    atomic_bool go_deaf;
+    _Atomic(struct ub_ctx *) ctx;
+    atomic_uint swallowed;
+    atomic_bool let_end;
+} deaf;
+
+int ub_resolve_async(struct ub_ctx *ctx, const char *name, int type, int class, void *arg, ub_callback_type callback, int *id)
+{
+    int (*next)(struct ub_ctx *, const char *, int, int, void *, ub_callback_type, int *);
+
+    *(void **)&next = dlsym(RTLD_NEXT, "ub_resolve_async");
+    if (atomic_exchange(&deaf.go_deaf, false))
+        atomic_store(&deaf.ctx, ctx);
+    if (ctx != atomic_load(&deaf.ctx))
+        return next(ctx, name, type, class, arg, callback, id);
+    (void)atomic_fetch_add(&deaf.swallowed, 1);
+    return 0;
+}
+
+void ub_ctx_delete(struct ub_ctx *ctx)
+{
+    void (*next)(struct ub_ctx *);
+
+    *(void **)&next = dlsym(RTLD_NEXT, "ub_ctx_delete");
+    while (ctx == atomic_load(&deaf.ctx) && !atomic_load(&deaf.let_end))
+        (void)poll(NULL, 0, 10);
+    next(ctx);
+    if (ctx == atomic_load(&deaf.ctx))
+        atomic_store(&deaf.ctx, NULL);
+}
+
+static void begin_deafness(void)
+{
+    atomic_store(&deaf.let_end, false);
+    atomic_store(&deaf.swallowed, 0);
+    atomic_store(&deaf.go_deaf, true);
+}
+
+static void end_deafness(void)
+{
+    atomic_store(&deaf.let_end, true);
+    for (unsigned i = 0; atomic_load(&deaf.ctx) != NULL; i++) {
+        assert_true(i < 1000);
+        (void)poll(NULL, 0, 10);
+    }
+}
+
+static int waiting_query = 4711;
+static enum dns_status waiting_status;
+
+static void query_and_wait(void *arg)
+{
+    struct dns_answer answer;
+    struct arena own;
+
+    (void)arg;
+    arena_init(&own, 64 * 1024);
+    waiting_query = dns_query(&own, STR("a.example"), DNS_MX, TASK_FOREVER, &answer);
+    waiting_status = waiting_query == 0 ? answer.status : DNS_FOUND;
+    arena_reset(&own);
+}
+
+/* One waits without a deadline of its own, and three are missed; then it hears again, and the one that waited has been told. */
+static void query_the_deaf(void *arg)
+{
+    struct dns_answer answer = { .status = DNS_SERVFAIL };
+    int64_t until = clock_mono_ns() + 20 * NS_PER_S;
+
+    (void)arg;
+    begin_deafness();
+    assert_int_equal(task_start("waiting", query_and_wait, NULL), 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(dns_query(&arena, STR("a.example"), DNS_MX, task_deadline_in(50 * NS_PER_MS), &answer), -ETIMEDOUT);
+    while (answer.status != DNS_FOUND && clock_mono_ns() < until)
+        (void)dns_query(&arena, STR("a.example"), DNS_MX, task_deadline_in(100 * NS_PER_MS), &answer);
+    assert_int_equal(answer.status, DNS_FOUND);
+    assert_int_equal(waiting_query, 0);
+    assert_int_equal(waiting_status, DNS_SERVFAIL);
+}
+
+static void the_deaf_is_replaced(void **state)
+{
+    (void)state;
+    start_with_zones();
+    assert_int_equal(loop_run(1, query_the_deaf, NULL), 0);
+    dns_stop(); /* while the old one still does not end */
+    end_deafness();
+}
+
+/* No more is put into its pipe than there is room for. */
+static void query_the_deaf_often(void *arg)
+{
+    struct dns_answer answer;
+    unsigned refused = 0;
+
+    (void)arg;
+    begin_deafness();
+    for (unsigned i = 0; i < 600; i++) {
+        int r = dns_query(&arena, STR("a.example"), DNS_MX, task_deadline_in(1 * NS_PER_MS), &answer);
+        refused += r == 0 && answer.status == DNS_SERVFAIL;
+    }
+    assert_in_range(refused, 300, 400);
+    assert_in_range(atomic_load(&deaf.swallowed), 200, 300);
+}
+
+static void the_deaf_is_not_asked_for_long(void **state)
+{
+    (void)state;
+    start_with_zones();
+    assert_int_equal(loop_run(1, query_the_deaf_often, NULL), 0);
+    int64_t before = clock_mono_ns();
+    dns_stop();
+    assert_in_range(clock_mono_ns() - before, 0, 15 * NS_PER_S); /* it does not wait for it for ever */
+    end_deafness();
+}
+
+static atomic_uint deaf_lines;
+
+static void count_deaf_lines(void *arg, enum log_level level, struct str line)
+{
+    (void)arg, (void)level;
+    if (str_find_str(line, STR("dns-deaf")) >= 0)
+        (void)atomic_fetch_add(&deaf_lines, 1);
+}
+
+/* The network is dead, and libunbound is not. */
+static void query_the_silent(void *arg)
+{
+    struct dns_answer answer;
+
+    (void)arg;
+    for (unsigned i = 0; i < 30; i++)
+        (void)dns_query(&arena, STR("silent.example"), DNS_A, task_deadline_in(20 * NS_PER_MS), &answer);
+    assert_int_equal(task_sleep(500 * NS_PER_MS), 0); /* some turns of the pump */
+    atomic_store(&server.silent, false);
+    assert_int_equal(dns_query(&arena, STR("silent.example"), DNS_A, task_deadline_in(2 * IN_TIME), &answer), 0);
+    assert_int_equal(answer.status, DNS_NO_NAME);
+}
+
+static void the_silent_is_not_deaf(void **state)
+{
+    (void)state;
+    start_server();
+    atomic_store(&deaf_lines, 0);
+    log_redirect(count_deaf_lines, NULL);
+    assert_int_equal(loop_run(1, query_the_silent, NULL), 0);
+    log_redirect(NULL, NULL);
+    stop_server();
+    assert_int_equal(atomic_load(&deaf_lines), 0);
+}
+
 /* ---- another resolver behind it ---- */
 
 static int answer_by_itself(void *self, struct arena *a, struct str name, enum dns_type type, int64_t deadline_ns, struct dns_answer *out)
@@ -698,6 +856,9 @@ int main(void)
         TEST(a_late_answer_finds_nobody_and_is_kept),
         TEST(a_query_is_cancelled),
         TEST(what_is_no_name_is_not_asked),
+        TEST(the_deaf_is_replaced),
+        TEST(the_deaf_is_not_asked_for_long),
+        TEST(the_silent_is_not_deaf),
         TEST(another_resolver_gets_clean_names),
     };
     return cmocka_run_group_tests(tests, make_zones, remove_zones);
