@@ -35,6 +35,15 @@ void log_level_set(enum log_level least)
     atomic_store_explicit(&level_least, least, memory_order_relaxed);
 }
 
+bool log_is_news(_Atomic int64_t *said_ns)
+{
+    int64_t before = atomic_load(said_ns), now = clock_mono_ns();
+
+    if (before != 0 && now - before < LOG_NEWS_AGAIN_NS)
+        return false;
+    return atomic_compare_exchange_strong(said_ns, &before, now != 0 ? now : 1); /* else another thread says it */
+}
+
 bool log_level_on(enum log_level level)
 {
     return level >= atomic_load_explicit(&level_least, memory_order_relaxed);

@@ -36,6 +36,11 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 void log_level_set(enum log_level least);        /* LOG_INFO at start */
 bool log_level_on(enum log_level level);
 
+/* True at first, and again a minute after it last was: a trouble that stays, or comes and goes, is told of and does not fill the log. *said_ns
+ * is 0 at first, and one for each trouble. Thread-safe. */
+bool log_is_news(_Atomic int64_t *said_ns);
+#define LOG_NEWS_AGAIN_NS ((int64_t)60 * 1000000000)
+
 /* Send finished lines (without the line end) to fn instead; NULL restores standard error. */
 void log_redirect(void (*fn)(void *arg, enum log_level level, struct str line), void *arg);
 

@@ -236,6 +236,32 @@ static void a_reader_that_stands_still(void **state)
     close(saved);
 }
 
+static int64_t said_now = 1;
+static int64_t said_time(void *self)
+{
+    (void)self;
+    return said_now;
+}
+
+static void a_trouble_is_news_once_a_minute(void **state)
+{
+    static const struct clock_source moved = { said_time, said_time, no_random, NULL };
+    static const struct { int64_t now; bool news; } steps[] = {
+        { 0, true }, { 0, false }, { LOG_NEWS_AGAIN_NS - 1, false }, { LOG_NEWS_AGAIN_NS + 1, true }, { LOG_NEWS_AGAIN_NS + 2, false },
+        { 9 * LOG_NEWS_AGAIN_NS, true },
+    };
+    _Atomic int64_t said = 0, another = 0;
+
+    (void)state;
+    clock_replace(&moved);
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        said_now = steps[i].now;
+        assert_int_equal(log_is_news(&said), steps[i].news);
+    }
+    assert_true(log_is_news(&another));
+    clock_replace(&source);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -249,6 +275,7 @@ int main(void)
         TEST(errno_is_left_alone),
         TEST(standard_error_gets_whole_lines),
         TEST(a_reader_that_stands_still),
+        TEST(a_trouble_is_news_once_a_minute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,6 +47,7 @@ struct inbound {
     struct limits       *limits;         /* owned */
     struct submit_limit  submit;         /* only loop 0's sessions: the submit socket is there */
     struct session_limit limit;
+    _Atomic int64_t      not_kept_said_ns;
     struct net_addr     *addresses;      /* owned; of the configured listeners */
     size_t               address_count;
 };
@@ -90,7 +91,8 @@ static struct inbound *inbound_new(struct queue *q, const struct conf *c, size_t
         struct inbound_loop *l = &in->loops[in->loop_count++];
         l->in = in;
         l->shared = (struct session_shared){ .queue = q, .files = in->files, .submit = &in->submit, .rates = in->rates,
-                                              .limits = in->limits, .stop_deadline_ns = TASK_FOREVER };
+                                              .limits = in->limits, .not_kept_said_ns = &in->not_kept_said_ns,
+                                              .stop_deadline_ns = TASK_FOREVER };
         l->listeners = calloc(listeners_max, sizeof *l->listeners);
         ok = l->listeners != NULL;
     }

@@ -214,7 +214,8 @@ void listener_run(void *arg)
         if (r == -ECANCELED)
             return;
         if (r < 0) {     /* no descriptors, no memory: waiting connections stay in the kernel's queue */
-            log_event(LOG_ERROR, "accept-paused", LOG_Z("error", strerror(-r)));
+            if (log_is_news(&l->limit->paused_said_ns))
+                log_event(LOG_ERROR, "accept-paused", LOG_Z("error", strerror(-r)));
             if (task_sleep(PAUSE_NS) < 0)
                 return;
             continue;

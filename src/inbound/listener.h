@@ -17,6 +17,7 @@ struct session_limit {
     unsigned       total;                        /* atomic, as are the next */
     unsigned       by_client[LIMIT_SLOTS], by_network[LIMIT_SLOTS];
     struct limits *limits;                       /* what else a client is counted for */
+    _Atomic int64_t paused_said_ns;              /* log_is_news() */
 };
 
 struct listener {

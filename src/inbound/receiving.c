@@ -25,7 +25,7 @@
 #define ADDED_MAX 8192                      /* bytes of the fields that a login's header lacked */
 
 static int          put_received(struct receiving *r);
-static struct reply cannot_keep(int error);
+static struct reply cannot_keep(const struct session *s, int error);
 
 static size_t header_max(const struct receiving *r)
 {
@@ -46,7 +46,7 @@ void receiving_begin(struct receiving *r, struct session *s)
     r->body = body_new(s->shared->queue, r->id);
     int error = r->body == NULL ? -ENOMEM : put_received(r);
     if (error < 0)
-        receiving_give_up(r, cannot_keep(error));
+        receiving_give_up(r, cannot_keep(r->s, error));
 }
 
 void receiving_free(struct receiving *r)
@@ -105,8 +105,11 @@ void receiving_give_up(struct receiving *r, struct reply why)
     r->body = NULL;
 }
 
-static struct reply cannot_keep(int error)
+/* It is our trouble, not the client's: the operator is told too. */
+static struct reply cannot_keep(const struct session *s, int error)
 {
+    if (error != -EMSGSIZE && error != -ECANCELED && log_is_news(s->shared->not_kept_said_ns))
+        log_event(LOG_ERROR, "mail-refused", LOG_Z("error", strerror(-error)), LOG_Z("text", "what comes cannot be kept; clients are asked to try again"));
     switch (error) {
     case -ENOSPC: return reply(452, "4.3.1", "The disk is full; try again later");
     case -EMSGSIZE: return reply(552, "5.3.4", "The message is too big");
@@ -147,14 +150,14 @@ static struct reply check_text(const struct receiving *r)
         return holds_nul();
     if (r->decoder.bytes > r->s->conf->message_size_max)
         return reply(552, "5.3.4", "The message is too big");
-    return buf_ok(&r->piece) ? reply(0, NULL, NULL) : cannot_keep(-ENOMEM);
+    return buf_ok(&r->piece) ? reply(0, NULL, NULL) : cannot_keep(r->s, -ENOMEM);
 }
 
 static void keep(struct receiving *r, struct str bytes)
 {
     int error = body_append(r->body, bytes);
     if (error < 0)
-        receiving_give_up(r, cannot_keep(error));
+        receiving_give_up(r, cannot_keep(r->s, error));
 }
 
 /* A login's header, complete or as far as it goes, and what came with its end. Awaits when the body spills to its file. */
@@ -167,7 +170,7 @@ static void keep_header(struct receiving *r)
     r->header_kept = true;
     buf_init(&added, ADDED_MAX);
     struct str text = buf_str(&r->header), header = r->header_done ? str_head(text, (size_t)r->decoder.header_end) : text;
-    struct reply why = buf_ok(&r->header) ? submission_complete(r->s, header, &added) : cannot_keep(-ENOMEM);
+    struct reply why = buf_ok(&r->header) ? submission_complete(r->s, header, &added) : cannot_keep(r->s, -ENOMEM);
     if (why.code != 0) {
         receiving_give_up(r, why);
         return;
@@ -320,7 +323,7 @@ static struct reply put_message(struct receiving *r)
         submission_tell(s, &env);
     task_shield_end();
     if (error < 0)
-        return cannot_keep(error);
+        return cannot_keep(s, error);
     s->messages++;
     s->errors = 0;
     session_begin_due(s);

@@ -23,6 +23,7 @@ struct session_shared {
     struct rate         *rates;              /* of logins */
     struct limits       *limits;             /* of clients; NULL: none */
     struct certificates *certificates;
+    _Atomic int64_t     *not_kept_said_ns;   /* log_is_news() of mail that cannot be kept */
     int64_t              stop_deadline_ns;   /* TASK_FOREVER until the server stops; then no session waits beyond it */
 };
 

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/codec.h"
+#include "base/log.h"
 #include "mail/line_end.h"
 #include "mail/trace.h"
 #include "outbound/maildir_file.h"
@@ -44,6 +45,7 @@ struct local {
     struct gather  *turns;               /* whole files; on the disk's threads */
     struct channel *making;              /* holds an item while a Maildir is being made: one at a time */
     _Atomic uint32_t sync_failures;      /* see maildir_file.h */
+    _Atomic int64_t said_ns;             /* log_is_news() of a disk that takes no mail */
     int64_t         started_wall_ns;     /* messages accepted before may have been delivered by an earlier process */
 };
 
@@ -236,8 +238,16 @@ static void name_file(struct job *job, const struct conf *conf, const struct cla
     job->file.name[name.n] = '\0';
 }
 
-static struct outcome outcome_of_error(struct arena *a, int error)
+/* One mailbox's trouble is told with its message; that of the disk is everybody's. */
+static void tell_of_disk(struct local *l, int error)
 {
+    if ((error == -ENOSPC || error == -EROFS || error == -EIO) && log_is_news(&l->said_ns))
+        log_event(LOG_ERROR, "mailboxes-refuse", LOG_Z("error", strerror(-error)), LOG_Z("text", "mail for them waits in the queue"));
+}
+
+static struct outcome outcome_of_error(struct local *l, struct arena *a, int error)
+{
+    tell_of_disk(l, error);
     switch (error) {
     case -EDQUOT:
         return outcome_of_ours(RCPT_PENDING, "4.2.2", "the mailbox is full");
@@ -263,7 +273,7 @@ struct outcome local_deliver(struct local *l, const struct conf *conf, struct cl
     struct job job = { .file = { .file = -1, .failures = &l->sync_failures } };
     int error = route_mailbox(&c->arena, conf, &r->addr, &job.file.path.path);
     if (error < 0)
-        return error == -EINVAL ? no_such_mailbox() : outcome_of_error(&c->arena, error);
+        return error == -EINVAL ? no_such_mailbox() : outcome_of_error(l, &c->arena, error);
     job.file.path.base = base_length(conf->mailbox);
     job.make = conf->have_users_file || is_postmaster(&r->addr);
     job.file.maybe_there = c->attempts > 0 || c->env.arrived_ns < l->started_wall_ns;
@@ -278,6 +288,6 @@ struct outcome local_deliver(struct local *l, const struct conf *conf, struct cl
     if (job.was_here)
         return outcome_of_ours(RCPT_BOUNCED, "5.4.6", "a mail loop: it has been in this mailbox already");
     if (error < 0)
-        return job.no_maildir ? no_such_mailbox() : outcome_of_error(&c->arena, error);
+        return job.no_maildir ? no_such_mailbox() : outcome_of_error(l, &c->arena, error);
     return outcome_of_ours(RCPT_DELIVERED, "2.0.0", error > 0 ? "was in the mailbox already" : "delivered to the mailbox");
 }

@@ -181,10 +181,9 @@ static int retire(struct queue *q)
 
 static void prepare(struct queue *q)
 {
-    bool was_short = q->journal.short_of_space;
     int r = journal_prepare(&q->journal);
 
-    if (r < 0 && !(r == -ENOSPC && was_short))       /* said once */
+    if (r < 0 && log_is_news(&q->prepare_said_ns))   /* on the brink of a full disk there is a spare now and then */
         log_event(LOG_WARN, "journal-prepare", LOG_Z("error", strerror(-r)));
 }
 

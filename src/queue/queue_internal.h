@@ -26,6 +26,7 @@ struct quiet_waiter {
 struct queue {
     struct queue_options options;                    /* with defaults filled in; dir is not kept */
     struct journal       journal;
+    _Atomic int64_t      prepare_said_ns;            /* log_is_news() of a spare that cannot be made */
     struct commit        commit;
     struct offload      *commit_pool, *disk_pool;    /* owned */
     int                  lock_file;                  /* owned; -1 in a read-only queue, and where the caller holds the lock */
