@@ -30,7 +30,8 @@
 /* Libunbound is asked whether it still hears when so many in a row had no answer in time, or nothing has come for so long. */
 #define DOUBT_MISSED   3u
 #define DOUBT_QUIET_NS (2 * NS_PER_S)
-enum { RCODE_NOERROR = 0, RCODE_NXDOMAIN = 3 }; /* RFC 1035, 4.1.1 */
+#define FAILING        5u /* queries in a row without any answer: that is no longer one domain's trouble */
+enum { RCODE_NOERROR = 0, RCODE_SERVFAIL = 2, RCODE_NXDOMAIN = 3 }; /* RFC 1035, 4.1.1 */
 
 struct request {
     struct request *next, *prev; /* those under way */
@@ -47,6 +48,9 @@ static struct {
     size_t count;
     bool full_said;
     unsigned missed;  /* in a row, by their deadlines */
+    bool closed;      /* names outside are not answered, and that is no trouble */
+    unsigned failed;  /* in a row, by their deadlines or by libunbound's word */
+    _Atomic int64_t failing_said_ns;
     int64_t heard_ns; /* when something last came back, or there was nothing to come */
 } resolver = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -161,9 +165,18 @@ static bool abandon_request(struct request *q)
     return !done;
 }
 
+/* Under the lock. */
+static void note_failure(bool failed)
+{
+    resolver.failed = failed ? resolver.failed + 1 : 0;
+    if (resolver.failed >= FAILING && !resolver.closed && log_is_news(&resolver.failing_said_ns))
+        log_event(LOG_WARN, "dns-failing", LOG_U64("queries", resolver.failed), LOG_Z("text", "no query is answered any more"));
+}
+
 static void note_missed(void)
 {
     (void)pthread_mutex_lock(&resolver.lock);
+    note_failure(true);
     bool doubtful = ++resolver.missed >= DOUBT_MISSED;
     (void)pthread_mutex_unlock(&resolver.lock);
     if (doubtful)
@@ -205,6 +218,7 @@ static void on_result(void *arg, int error, struct ub_result *result)
     (void)pthread_mutex_lock(&resolver.lock);
     resolver.missed = 0;
     resolver.heard_ns = clock_mono_ns();
+    note_failure(error != UB_NOERROR || (result->rcode == RCODE_SERVFAIL && !result->bogus));
     bool abandoned = finish_request(q, error, result);
     (void)pthread_mutex_unlock(&resolver.lock);
     if (abandoned)
@@ -390,6 +404,7 @@ static int start(const struct dns_options *options, char out_error[256])
 
     buf_init(&config, CONFIG_MAX);
     int r = dns_zone_config(options, &config, out_error);
+    resolver.closed = dns_is_closed(options);
     return r < 0 ? r : dns_context_start(buf_str(&config), out_error);
 }
 
@@ -431,5 +446,5 @@ void dns_stop(void)
         unlink_request(q);
         free_request(q);
     }
-    resolver.missed = 0;
+    resolver.missed = resolver.failed = 0;
 }

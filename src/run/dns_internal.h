@@ -27,6 +27,9 @@ int dns_name_clean(struct arena *arena, struct str name, struct str *out);
  * octet that no host name has; -ENOMEM. out only on success. Pure. */
 int dns_parse_rdata(struct arena *arena, enum dns_type type, const uint8_t *rdata, size_t n, struct dns_record *out);
 
+/* Zone files, and nobody to ask for other names. */
+bool dns_is_closed(const struct dns_options *options);
+
 /* The configuration of libunbound for these options (dns_zone.c). 0, -ENOMEM, or -EINVAL, -ENOENT, ... with out_error saying what and where. */
 int dns_zone_config(const struct dns_options *options, struct buf *out, char out_error[256]);
 

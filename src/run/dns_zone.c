@@ -297,7 +297,7 @@ static int put_config(const struct dns_options *options, const struct zone *zone
 {
     bool forwarders = options->forwarders != NULL && options->forwarders[0] != NULL;
     bool outside = forwarders || options->resolv_conf != NULL;
-    bool closed = count > 0 && !outside;
+    bool closed = dns_is_closed(options);
 
     buf_put_z(out, "server:\n");
     buf_put_z(out, server_options);
@@ -319,6 +319,14 @@ static int put_config(const struct dns_options *options, const struct zone *zone
         put_resolv_conf(out, options->resolv_conf);
     put_zones(out, zones, count);
     return r;
+}
+
+bool dns_is_closed(const struct dns_options *options)
+{
+    bool zones = options->zone_files != NULL && options->zone_files[0] != NULL;
+    bool forwarders = options->forwarders != NULL && options->forwarders[0] != NULL;
+
+    return zones && !forwarders && options->resolv_conf == NULL;
 }
 
 int dns_zone_config(const struct dns_options *options, struct buf *out, char out_error[256])
