@@ -254,6 +254,16 @@ $B/faults.so: tests/faults/preload.c
 faults: $B/nightmail $B/faults.so
 	@tests/faults/faults.py $B/nightmail $B/faults.so $(FAULTS)
 
+# Loaded into the server like faults.so.
+$B/exhaustion.so: tests/exhaustion/preload.c
+	@mkdir -p $(@D)
+	$(call show,CC)$(CC) $(CSTD) $(WARN) -O2 -D_GNU_SOURCE -fPIC -shared -o $@ $< -ldl
+
+## make exhaustion      no room, no descriptors, no DNS, the wrong date: and all goes on when that has passed
+.PHONY: exhaustion
+exhaustion: $B/nightmail $B/exhaustion.so
+	@tests/exhaustion/run $B/nightmail $B/exhaustion.so $(EXHAUSTION)
+
 ## make sim             cut the journal at SIM_POINTS (10,000,000) points of the simulated disk, a seed on each core; CI does 100,000
 SIM_POINTS ?= 10000000
 .PHONY: sim
