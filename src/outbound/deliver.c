@@ -341,15 +341,23 @@ static void tell_sender(struct attempt *at, struct outcome *outcomes, size_t cou
     }
 }
 
+static int64_t look_at_date(struct steady_date *date)
+{
+    int64_t now = clock_wall_ns(), jump = steady_date_look(date, now, clock_mono_ns());
+    if (jump != 0)
+        log_event(LOG_WARN, "date-jumped", LOG_I64("seconds", jump / NS_PER_S), LOG_Z("text", "what waits is not given up for that"));
+    return now;
+}
+
 /* Awaits. The last of an attempt gives the claim back. */
 static void settle(struct attempt *at, struct outcome *outcomes, size_t count, bool last)
 {
     struct claim *c = at->c;
-    int64_t now = clock_wall_ns();
+    int64_t now = look_at_date(&at->context->date);
     uint64_t id = c->id;
     if (must_be_returned(&c->env, now))
         expire(outcomes, count, "5.4.7");
-    else if (retry_is_over(at->conf, &c->env, now))
+    else if (retry_is_over(at->conf, &c->env, steady_date_for(&at->context->date, retry_begin(&c->env))))
         expire(outcomes, count, "4.4.7");
     for (size_t i = 0; i < count; i += DSN_RCPTS)
         tell_sender(at, outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS, now);

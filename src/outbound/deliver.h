@@ -6,12 +6,14 @@
 
 #include "outbound/local.h"
 #include "outbound/site.h"
+#include "outbound/steady_date.h"
 #include "queue/queue.h"
 
 struct deliver_context {
     struct sites *sites;
     struct local *local;
     struct client_tls *tls;              /* NULL: connections stay plain */
+    struct steady_date date;
 };
 
 /* Tries, bounces what failed for good, records every outcome, gives the claim back. Awaits; on cancellation what is known is still

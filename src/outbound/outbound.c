@@ -2,6 +2,7 @@
  * The scheduler: takes what is due, as many at a time as the configuration allows, and starts a delivery task for each.
  */
 #include "outbound/outbound.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "outbound/deliver.h"
 #include <errno.h>
@@ -98,6 +99,7 @@ int outbound_start(struct queue *q, struct outbound **out)
     task_group_init(&o->deliveries);
     o->context.sites = sites_new();
     o->context.local = local_new();
+    steady_date_init(&o->context.date, clock_wall_ns(), clock_mono_ns());
     o->context.tls = client_tls_new();
     if (o->context.sites == NULL || o->context.local == NULL || o->context.tls == NULL) {
         free_outbound(o);
