@@ -361,7 +361,7 @@ static void settle(struct attempt *at, struct outcome *outcomes, size_t count, b
         expire(outcomes, count, "4.4.7");
     for (size_t i = 0; i < count; i += DSN_RCPTS)
         tell_sender(at, outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS, now);
-    int64_t due = retry_next(at->conf, &c->env, c->attempts + 1, now);
+    int64_t due = retry_next(at->conf, &c->env, c->attempts + 1, clock_wall_ns());      /* it may have jumped since */
     int r = last ? queue_settle(c, outcomes, count, due) : queue_settle_part(c, outcomes, count, due);
     if (r < 0 && r != -ECANCELED)
         log_trouble(id, "settle-not-durable", r);

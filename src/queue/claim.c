@@ -523,10 +523,11 @@ void claim_end(struct claim *c, enum life_event event, int64_t due_mono_ns)
 int queue_settle(struct claim *c, const struct outcome *outcomes, size_t count, int64_t next_due_wall_ns)
 {
     struct entry *e = claim_held_of(c)->entry;
+    int64_t due_ns = queue_due_mono(next_due_wall_ns, clock_wall_ns());  /* now: the date may jump while we wait for the disk */
 
     int r = settle(claim_held_of(c), outcomes, count, next_due_wall_ns);
     if (r == 0)
-        claim_end(c, e->pending == 0 ? EVENT_DONE : EVENT_DEFERRED, queue_due_mono(next_due_wall_ns, clock_wall_ns()));
+        claim_end(c, e->pending == 0 ? EVENT_DONE : EVENT_DEFERRED, due_ns);
     else                                             /* the disk refuses, and we are told to stop: whether it is there, the next start will see */
         claim_end(c, EVENT_UNCLAIM, INDEX_UNSURE);
     return r;
