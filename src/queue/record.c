@@ -237,9 +237,16 @@ static bool complete(uint8_t type, const struct record *r, uint32_t seen)
     return true;                                     /* a newer program's */
 }
 
-enum record_result record_parse(uint8_t type, uint8_t flags, struct str payload, struct record *out)
+/* The end of a body of which only the beginning is at hand, or nothing. */
+static bool is_body_beyond(struct str rest, size_t missing)
 {
-    struct record r = { .payload = payload };
+    return missing > 0 && rest.n >= ENTRY_HEAD && codec_get_u16(rest.p) == RECORD_TAG_BODY &&
+           codec_get_u32(rest.p + 2) == rest.n - ENTRY_HEAD + missing;
+}
+
+enum record_result record_parse_front(uint8_t type, uint8_t flags, struct str front, uint32_t length, struct record *out)
+{
+    struct record r = { .payload = front };
     size_t cursor = 0;
     uint32_t seen = 0;
     uint16_t tag;
@@ -248,15 +255,27 @@ enum record_result record_parse(uint8_t type, uint8_t flags, struct str payload,
 
     if (record_type_name(type) == NULL && flags & RECORD_FLAG_CRITICAL)
         return RECORD_UNKNOWN_CRITICAL;
-    while (entry_next(payload, &cursor, &tag, &value, &torn)) {
+    while (entry_next(front, &cursor, &tag, &value, &torn)) {
         enum record_result result = take(&r, tag, value, &seen);
         if (result != RECORD_OK)
             return result;
+    }
+    if (torn && is_body_beyond(str_from(front, cursor), length - front.n)) {
+        torn = r.has_body;
+        r.has_body = true;
+        r.body_size = codec_get_u32(front.p + cursor + 2);
+    } else if (front.n < length) {
+        return RECORD_BAD;
     }
     if (torn || !complete(type, &r, seen))
         return RECORD_BAD;
     *out = r;
     return RECORD_OK;
+}
+
+enum record_result record_parse(uint8_t type, uint8_t flags, struct str payload, struct record *out)
+{
+    return record_parse_front(type, flags, payload, (uint32_t)payload.n, out);
 }
 
 bool record_outcome_next(struct str payload, size_t *cursor, struct outcome *out)

@@ -110,6 +110,9 @@ enum record_result {
     RECORD_UNKNOWN_CRITICAL,                         /* written by a newer program */
 };
 enum record_result record_parse(uint8_t type, uint8_t flags, struct str payload, struct record *out);
+/* The same of the front of a payload of so many bytes, without the body's: its size is in the record, and no view of it. RECORD_BAD too if
+ * the front ends before the body begins. */
+enum record_result record_parse_front(uint8_t type, uint8_t flags, struct str front, uint32_t length, struct record *out);
 
 /* The outcomes of a payload that record_parse took, one after another; start with *cursor = 0. */
 bool record_outcome_next(struct str payload, size_t *cursor, struct outcome *out);

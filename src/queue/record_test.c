@@ -294,6 +294,37 @@ static void zeros_are_no_record(void **state)
     assert_false(record_head_get(bytes, SALT, &got));
 }
 
+/* Of a front, all but the body; of one that ends before the body, nothing. And two bodies are no record, wherever it is cut. */
+static void fronts(void **state)
+{
+    (void)state;
+    struct record whole, got;
+    struct buf b;
+    for (int twice = 0; twice < 2; twice++) {
+        buf_init(&b, 4096);
+        record_put_u64(&b, RECORD_TAG_ID, 77);
+        record_put_u32(&b, RECORD_TAG_RCPTS, 1);
+        record_put_str(&b, RECORD_TAG_ENVELOPE, STR("not looked at here"));
+        if (twice)
+            record_put_str(&b, RECORD_TAG_BODY, STR("one"));
+        record_put_body_head(&b, 300);
+        size_t before = b.n;
+        for (int i = 0; i < 300; i++)
+            buf_put_char(&b, 'x');
+        for (size_t n = 0; n <= b.n; n++) {
+            char *copy = memcpy(malloc(n + 1), b.p, n);  /* so that a byte too far is seen */
+            enum record_result r = record_parse_front(RECORD_ACCEPTED, 0, (struct str){ copy, n }, (uint32_t)b.n, &got);
+            assert_int_equal(r, n >= before && !twice ? RECORD_OK : RECORD_BAD);
+            if (r == RECORD_OK) {
+                assert_int_equal(record_parse(RECORD_ACCEPTED, 0, buf_str(&b), &whole), RECORD_OK);
+                assert_true(got.id == whole.id && got.rcpts == 1 && got.has_body && !got.body_in_file && got.body_size == 300);
+            }
+            free(copy);
+        }
+        buf_free(&b);
+    }
+}
+
 static void sizes(void **state)
 {
     (void)state;
@@ -315,6 +346,7 @@ int main(void)
         cmocka_unit_test(any_bit_of_a_payload_counts),
         cmocka_unit_test(zeros_are_no_record),
         cmocka_unit_test(sizes),
+        cmocka_unit_test(fronts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,20 +108,37 @@ static int note_life(struct map_u64 *lives, uint8_t type, const struct record *r
     return life == before ? 0 : map_u64_put(lives, r->id, (void *)life);
 }
 
-static int add_record(struct str segment, const struct segment_record *at, struct map_u64 *lives, struct sidecar *sc, struct buf *out)
-{
-    struct record r;
-    struct str payload = { segment.p + at->offset + RECORD_HEAD_SIZE, at->head.length };
+/* One under way. */
+struct builder {
+    struct buf     *out;
+    struct map_u64  lives;
+    struct sidecar  sc;
+};
 
-    if (record_parse(at->head.type, at->head.flags, payload, &r) != RECORD_OK || at->head.type == RECORD_ABANDONED)
+static void begin(struct builder *b, struct buf *out)
+{
+    static const char no_header[SIDECAR_HEADER_SIZE];
+
+    *b = (struct builder){ .out = out };
+    map_u64_init(&b->lives);
+    buf_put(out, no_header, sizeof no_header);
+}
+
+static int add_record(struct builder *b, const struct segment_record *at, const struct record *r)
+{
+    struct sidecar *sc = &b->sc;
+
+    if (at->head.type == RECORD_ABANDONED)
         return -ENOTSUP;
     sc->records++;
-    if (r.id == 0 || record_type_name(at->head.type) == NULL)
+    sc->last_sequence = at->head.sequence;
+    sc->end = at->offset + record_size(at->head.length);
+    if (r->id == 0 || record_type_name(at->head.type) == NULL)
         return 0;                                    /* changes nothing in the index */
-    if (r.id > sc->last_id)
-        sc->last_id = r.id;
-    put_entry(out, at, &r);
-    return note_life(lives, at->head.type, &r);
+    if (r->id > sc->last_id)
+        sc->last_id = r->id;
+    put_entry(b->out, at, r);
+    return note_life(&b->lives, at->head.type, r);
 }
 
 static uint64_t entry_size(const char *entry)
@@ -166,27 +183,35 @@ static void put_header(struct buf *out, const struct segment_header *header, con
     codec_set_u32(p + AT_CRC, codec_crc32c(0, p, AT_CRC));
 }
 
+/* r: what came of it so far. */
+static int finish(struct builder *b, const struct segment_header *header, int r)
+{
+    if (r == 0 && !buf_ok(b->out))
+        r = -ENOMEM;
+    if (r == 0) {
+        uint32_t entries = drop_what_is_over(b->out, &b->lives);
+        put_header(b->out, header, &b->sc, entries);
+    }
+    map_u64_free(&b->lives);
+    return r;
+}
+
 int sidecar_build(struct str segment, const struct segment_header *header, const struct segment_scan *scan, struct buf *out)
 {
-    static const char no_header[SIDECAR_HEADER_SIZE];
-    struct map_u64 lives;
+    struct builder b;
+    struct record record;
     int r = 0;
 
     if (scan->count == 0 || scan->torn || scan->bad_records > 0)
         return -ENOTSUP;
-    struct sidecar sc = { .end = scan->end, .last_sequence = scan->records[scan->count - 1].head.sequence };
-    map_u64_init(&lives);
-    buf_put(out, no_header, sizeof no_header);
-    for (size_t i = 0; i < scan->count && r == 0; i++)
-        r = add_record(segment, &scan->records[i], &lives, &sc, out);
-    if (r == 0 && !buf_ok(out))
-        r = -ENOMEM;
-    if (r == 0) {
-        uint32_t entries = drop_what_is_over(out, &lives);
-        put_header(out, header, &sc, entries);
+    begin(&b, out);
+    for (size_t i = 0; i < scan->count && r == 0; i++) {
+        const struct segment_record *at = &scan->records[i];
+        struct str payload = { segment.p + at->offset + RECORD_HEAD_SIZE, at->head.length };
+        bool good = record_parse(at->head.type, at->head.flags, payload, &record) == RECORD_OK;
+        r = good ? add_record(&b, at, &record) : -ENOTSUP;
     }
-    map_u64_free(&lives);
-    return r;
+    return finish(&b, header, r);
 }
 
 /* ---- reading ---- */
@@ -295,14 +320,14 @@ static uint64_t size_max(uint64_t segment_size)
     return SIDECAR_HEADER_SIZE + 2 * segment_size;
 }
 
-static int read_bytes(int file, uint64_t n, struct buf *out)
+static int read_bytes(int file, uint64_t n, uint64_t offset, struct buf *out)
 {
     size_t got;
     char *room = buf_room(out, n);
 
     if (room == NULL)
         return -ENOMEM;
-    int r = file_read_at(file, room, n, 0, &got);
+    int r = file_read_at(file, room, n, offset, &got);
     if (r == 0)
         buf_added(out, got);
     return r;
@@ -318,31 +343,106 @@ int sidecar_read(int dir, const struct segment_header *header, uint64_t segment_
     CLEANUP_FILE int file = file_open_at(dir, name, FILE_READ);
     int r = file < 0 ? file : file_info(file, &info);
     if (r == 0)
-        r = info.size > bytes->max ? -EBADMSG : read_bytes(file, info.size, bytes);
+        r = info.size > bytes->max ? -EBADMSG : read_bytes(file, info.size, 0, bytes);
     if (r < 0)
         return r;
     return sidecar_parse(buf_str(bytes), header, segment_size, out) ? 0 : -EBADMSG;
 }
 
-/* The segment as it is up to its end. What the disk, or rather the page cache, gives back must be what the committer wrote. */
+/* ---- from a segment's file ---- */
+
+#define WINDOW 65536u
+#define FRONT  2048u                                 /* of a record: all but the body of nearly every one */
+
+/* A part of the file. Bodies are not read, they would be most of it: what an entry takes stands in front of them, and whether a body is good is
+ * seen by whoever wants it. */
+struct window {
+    int        file;
+    uint64_t   from, end;                            /* end: of what is a segment in the file */
+    struct buf bytes;
+};
+
+/* n bytes from there on, or as many as there are; in the window as long as it is not moved. */
+static int look_at(struct window *w, uint64_t offset, uint64_t n, struct str *out)
+{
+    n = n < w->end - offset ? n : w->end - offset;
+    if (offset < w->from || offset + n > w->from + w->bytes.n) {
+        uint64_t size = n > WINDOW ? n : w->end - offset < WINDOW ? w->end - offset : WINDOW;
+        /* From one large record to the next, only the front of each. */
+        if (n <= FRONT && offset > w->from + w->bytes.n)
+            size = n;
+        buf_clear(&w->bytes);
+        int r = read_bytes(w->file, size, offset, &w->bytes);
+        if (r < 0)
+            return r;
+        w->from = offset;
+    }
+    *out = str_head(str_from(buf_str(&w->bytes), (size_t)(offset - w->from)), (size_t)n);
+    return out->n == n ? 0 : -EBADMSG;
+}
+
+/* The head there, which must be of the record that comes next, and so much of the record as an entry needs. */
+static int read_record(struct window *w, uint32_t salt, struct segment_record *at, struct record *out)
+{
+    struct str bytes;
+    uint64_t sequence = at->head.sequence + 1;
+    int r = look_at(w, at->offset, FRONT, &bytes);
+
+    if (r == 0 && (bytes.n < RECORD_HEAD_SIZE || !record_head_get((const unsigned char *)bytes.p, salt, &at->head)))
+        r = -ENOTSUP;
+    if (r == 0 && (at->head.sequence != sequence || at->offset + record_size(at->head.length) > w->end))
+        r = -ENOTSUP;
+    if (r < 0)
+        return r;
+    struct str front = str_head(str_from(bytes, RECORD_HEAD_SIZE), at->head.length);
+    if (record_parse_front(at->head.type, at->head.flags, front, at->head.length, out) == RECORD_OK)
+        return 0;
+    r = look_at(w, at->offset + RECORD_HEAD_SIZE, at->head.length, &front);
+    if (r < 0)
+        return r;
+    return record_parse(at->head.type, at->head.flags, front, out) == RECORD_OK ? 0 : -ENOTSUP;
+}
+
+static int read_header(struct window *w, uint32_t salt, struct segment_header *out)
+{
+    struct str bytes;
+    int r = look_at(w, 0, SEGMENT_HEADER_SIZE, &bytes);
+
+    if (r < 0)
+        return r;
+    bool good = segment_header_get((const unsigned char *)bytes.p, out) == SEGMENT_HEADER_OK && out->salt == salt;
+    return good ? 0 : -EBADMSG;
+}
+
+static int add_all(struct builder *b, struct window *w, const struct segment_header *header)
+{
+    struct segment_record at = { .head = { .sequence = header->first_sequence - 1 }, .offset = SEGMENT_HEADER_SIZE };
+    struct record record;
+    int r = w->end > SEGMENT_HEADER_SIZE ? 0 : -ENOTSUP;
+
+    while (r == 0 && at.offset < w->end) {
+        r = read_record(w, header->salt, &at, &record);
+        if (r == 0)
+            r = add_record(b, &at, &record);
+        at.offset += record_size(at.head.length);
+    }
+    return r;
+}
+
 static int build_from_file(const struct segment *s, struct buf *out)
 {
     struct segment_header header;
-    struct segment_scan scan;
-    CLEANUP_BUF struct buf bytes;
+    struct builder b;
+    struct window w = { .file = s->file, .end = s->end };
 
-    buf_init(&bytes, s->end);
-    int r = read_bytes(s->file, s->end, &bytes);
-    if (r < 0)
-        return r;
-    const unsigned char *p = (const unsigned char *)bytes.p;
-    if (bytes.n < SEGMENT_HEADER_SIZE || segment_header_get(p, &header) != SEGMENT_HEADER_OK || header.salt != s->salt)
-        return -EBADMSG;
-    r = segment_scan(buf_str(&bytes), &header, &scan);
-    if (r < 0)
-        return r;
-    r = scan.end != s->end ? -ENOTSUP : sidecar_build(buf_str(&bytes), &header, &scan, out);
-    segment_scan_free(&scan);
+    buf_init(&w.bytes, s->end);
+    int r = read_header(&w, s->salt, &header);
+    if (r == 0) {
+        begin(&b, out);
+        r = add_all(&b, &w, &header);
+        r = finish(&b, &header, r);
+    }
+    buf_free(&w.bytes);
     return r;
 }
 

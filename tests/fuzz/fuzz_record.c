@@ -107,8 +107,10 @@ static void check_record(uint8_t type, uint8_t flags, const struct record *r)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct record r;
+    struct record r, front;
 
+    if (size >= 2)
+        (void)record_parse_front(data[0], data[1], (struct str){ (const char *)data + 2, size - 2 }, (uint32_t)size + data[1], &front);
     if (size >= 2 && record_parse(data[0], data[1], (struct str){ (const char *)data + 2, size - 2 }, &r) == RECORD_OK)
         check_record(data[0], data[1], &r);
     return 0;
