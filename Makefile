@@ -1,7 +1,7 @@
 # Nightmail's one Makefile. `make help` lists what it does.
 #
 # Variants build side by side under build/: SAN=address (ASan+UBSan), SAN=thread (TSan), SAN=fuzzer (libFuzzer, by clang), SAN=coverage,
-# TASKS=threads (one thread per task), CC=clang, ARCH=arm64 (cross build). V=1 shows each command whole.
+# SAN=lines (fuzzers that count lines), TASKS=threads (one thread per task), CC=clang, ARCH=arm64 (cross build). V=1 shows each command whole.
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -24,15 +24,15 @@ else
 PKG_CONFIG ?= pkg-config
 RUNNER     ?=
 endif
-ifeq ($(SAN),fuzzer)
+ifneq ($(filter fuzzer lines,$(SAN)),)
 CC := clang
 endif
 
 empty :=
 space := $(empty) $(empty)
 variant := $(subst $(space),-,$(strip $(or $(ARCH),native) $(if $(filter gcc aarch64-linux-gnu-gcc,$(CC)),,$(notdir $(CC))) $(SAN) $(if $(TASKS),tasks-$(TASKS))))
-ifeq ($(SAN),fuzzer)
-variant := fuzz
+ifneq ($(filter fuzzer lines,$(SAN)),)
+variant := fuzz$(SAN:fuzzer=)
 endif
 BUILD   ?= build
 B       := $(BUILD)/$(variant)
@@ -60,6 +60,8 @@ else ifeq ($(SAN),fuzzer)
 SANFLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DSAN_ADDRESS=1
 else ifeq ($(SAN),thread)
 SANFLAGS := -fsanitize=thread -DSAN_THREAD=1
+else ifeq ($(SAN),lines)
+SANFLAGS := -fsanitize=fuzzer-no-link -fprofile-instr-generate -fcoverage-mapping
 else ifeq ($(SAN),coverage)
 SANFLAGS := --coverage -fprofile-update=atomic
 OPT      := -O0 -g -Wno-format-truncation
@@ -153,11 +155,21 @@ testprogs: $(TESTBINS)
 ## make fuzz-quick      run each fuzzer over its corpus and then for 5 s
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz fuzz-quick fuzz-programs
-fuzz-programs: $(if $(filter fuzzer,$(SAN)),$(FUZZBINS))
+fuzz-programs: $(if $(filter fuzzer lines,$(SAN)),$(FUZZBINS))
 fuzz fuzz-quick:
 	@tools/setup fuzz
 	@$(MAKE) --no-print-directory SAN=fuzzer ARCH= TASKS= fuzz-programs
 	@tests/fuzz/run $(if $(filter fuzz-quick,$@),5,$(FUZZ_SECONDS)) $(BUILD)/fuzz $(or $(FUZZ),$(FUZZERS:tests/fuzz/fuzz_%.c=%))
+
+## make fuzz-long       run the fuzzers of FUZZ_LONG for FUZZ_MINUTES (30) of CPU each, and print the table of docs/fuzzing.md
+FUZZ_MINUTES ?= 30
+FUZZ_LONG    ?= session client dsn journal conf proxy control filter wire
+.PHONY: fuzz-long
+fuzz-long:
+	@tools/setup fuzz
+	@$(MAKE) --no-print-directory SAN=fuzzer ARCH= TASKS= fuzz-programs FUZZERS="$(FUZZ_LONG:%=tests/fuzz/fuzz_%.c)"
+	@$(MAKE) --no-print-directory SAN=lines ARCH= TASKS= fuzz-programs FUZZERS="$(FUZZ_LONG:%=tests/fuzz/fuzz_%.c)"
+	@tests/fuzz/long $(FUZZ_MINUTES) $(BUILD)/fuzz $(BUILD)/fuzzlines $(FUZZ_LONG)
 
 ## make arm64           cross-build for arm64 into build/arm64/
 ## make arm64-test      and run the unit tests there under qemu-user; ARM64_UNIT="run/task base/str ..." picks some
