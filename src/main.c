@@ -21,6 +21,7 @@ static const struct {
     { "user",     cmd_user,     "add, change, remove or list those who may log in"             },
     { "resolve",  cmd_resolve,  "show the way that mail to an address would go, and why"       },
     { "journal",  cmd_journal,  "dump or verify the journal of a data directory"               },
+    { "upgrade",  cmd_upgrade,  "let the program that is on the disk now take over the server"     },
     { "version",  cmd_version,  "print the version"                                            },
     { "sendmail", cmd_sendmail, "take a message from standard input, as sendmail -t -i -f does" },
 };

@@ -113,6 +113,17 @@ static void start_again(struct aide *a, int status)
         log_event(LOG_ERROR, "aide-not-started", LOG_Z("name", a->name), LOG_Z("error", strerror(-r)));
 }
 
+void aide_again(struct aide *a)
+{
+    leash_close(&a->leash);
+    if (a->pid > 0)
+        (void)waitpid(a->pid, NULL, 0);
+    a->pid = 0;
+    int r = fork_aide(a, 0);
+    if (r < 0)
+        log_event(LOG_ERROR, "aide-not-started", LOG_Z("name", a->name), LOG_Z("error", strerror(-r)));
+}
+
 void aide_look(struct aide *a)
 {
     int status = 0;

@@ -28,6 +28,9 @@ struct aide {
 /* BLOCKS until it is ready: 0. -1: *out_code is the exit code to end with; it has been said why. */
 int  aide_start(struct aide *a, int *out_code);
 
+/* An aide of the program that we were: another one of ours follows it at the same door. BLOCKS until it has ended. */
+void aide_again(struct aide *a);
+
 /* Starts it again if it has ended: after SIGCHLD. */
 void aide_look(struct aide *a);
 

@@ -13,6 +13,7 @@ int cmd_config(int argc, char **argv);
 int cmd_user(int argc, char **argv);
 int cmd_resolve(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
+int cmd_upgrade(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_sendmail(int argc, char **argv);         /* the program called as `sendmail` */
 int cmd_mailq(int argc, char **argv);            /* the program called as `mailq` */

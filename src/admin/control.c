@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
+#include "run/link.h"
 #include "run/net.h"
 #include "run/stream.h"
 #include <errno.h>
@@ -101,13 +102,27 @@ static int say_too_large(struct session *s)
     return r;
 }
 
+/* What is about the server and not about its queue. NULL: it is not. */
+static json_t *answer_for_server(const struct control *c, const json_t *request)
+{
+    const char *name = json_string_value(json_object_get(request, "do"));
+
+    if (name != NULL && strcmp(name, "server.upgrade") == 0)
+        link_say(c->link, LINK_UPGRADE, 0);
+    else if (name == NULL || strcmp(name, "server.status") != 0)
+        return NULL;
+    return json_pack("{s:b, s:I, s:s}", "ok", 1, "pid", (json_int_t)getpid(), "version", NIGHTMAIL_VERSION);
+}
+
 static int answer_one(struct session *s)
 {
     json_t *request = NULL;
     int r = get_message(s->stream, &request, task_deadline_in(CONTROL_IDLE_NS));
     if (r < 0)
         return r;
-    json_t *answer = control_answer(s->control->queue, request);
+    json_t *answer = answer_for_server(s->control, request);
+    if (answer == NULL)
+        answer = control_answer(s->control->queue, request);
     json_decref(request);
     if (answer == NULL)
         return -ENOMEM;

@@ -7,6 +7,7 @@
  *
  *     {"do": "queue.list", "after": "0", "max": 100}   ->  {"ok": true, "items": [...], "after": "01J...", "done": false}
  *     {"do": "queue.show", "id": "01J...", "first": 0} ->  {"ok": true, "item": {...}, "recipients": [...], "next": 2000}
+ *     {"do": "server.status"}                          ->  {"ok": true, "pid": 4711, "version": "0.1.0"}; "server.upgrade" likewise
  *     {"do": "queue.hold", "id": "01J..."}             ->  {"ok": true} or {"ok": false, "error": "no such message"}
  *     {"do": "queue.bounce", "id": "01J...", "reason": "nobody reads it"}    likewise; without a reason there is one of ours
  *     {"do": "queue.reroute", "id": "01J...", "to": "bob@b.example", "via": "relay.example:25"}    likewise; one of the two is enough

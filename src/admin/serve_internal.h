@@ -15,6 +15,7 @@
 
 struct server {
     const char      *path;
+    const char      *program;            /* where it is, or was; NULL: nobody knows */
     struct conf     *conf;               /* counted; as it was at the start */
     struct inbound_sockets *sockets;     /* owned; NULL once they are given up */
     struct net_listener *control_socket; /* owned; NULL: none */
@@ -42,6 +43,16 @@ int  serve_fail(struct server *s, int code, const char *what, const char *error)
 struct queue_options serve_queue_options(const struct conf *c);
 /* The worker: runs until it is told to stop; its exit code. */
 int  serve_work(struct server *s, const struct worker_start *how);
+
+/* server_upgrade.c. The child of the supervisor becomes a worker of the program on the disk; its exit code if it cannot. */
+int  server_exec_worker(struct server *s, const struct worker_start *how);
+/* The supervisor becomes the program on the disk; comes back if it cannot. arg: the server. */
+void server_become(void *arg, const struct supervised_worker *owner, const struct supervised_worker *leaving);
+/* Were we called by one of these two? */
+struct handover;
+bool server_was_handed(struct handover *out);
+/* The descriptors are ours. -1: no, and it has said why. */
+int  server_take_on(struct server *s, const struct handover *h, struct worker_start *how);
 
 bool serve_listeners_eq(const struct conf *a, const struct conf *b);
 void serve_say_refused(struct str errors);

@@ -6,10 +6,12 @@
 #include "admin/commands.h"
 #include "admin/control.h"
 #include "admin/keeper_process.h"
+#include "admin/handover.h"
 #include "admin/serve_internal.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "run/file.h"
+#include "run/inherit.h"
 #include "run/loop.h"
 #include <errno.h>
 #include <getopt.h>
@@ -71,6 +73,9 @@ static void give_up_sockets(void *arg)
 {
     struct server *s = arg;
 
+    if (s->sockets != NULL && s->sockets_before != NULL)
+        inbound_unbind_beside(s->sockets_before, s->sockets);
+    s->sockets_before = NULL;
     inbound_unbind(s->sockets);
     s->sockets = NULL;
 }
@@ -153,12 +158,12 @@ static void settle(void *arg, bool taken)
     struct inbound_sockets *new_sockets = s->sockets;
 
     settle_control(s, s->conf_before, taken);
-    if (!taken) {
+    if (!taken)
         s->conf = s->conf_before;
-        s->sockets = s->sockets_before;
-    }
-    if (s->sockets != NULL)                      /* NULL: told to stop meanwhile */
+    if (new_sockets != NULL) {                   /* NULL: told to stop meanwhile, and all are given up */
+        s->sockets = taken ? new_sockets : s->sockets_before;
         inbound_unbind_beside(taken ? s->sockets_before : new_sockets, s->sockets);
+    }
     ((struct keeper_process *)s->keeper.arg)->conf = s->conf;
     conf_unref(taken ? s->conf_before : new_conf);
     s->conf_before = NULL;
@@ -188,19 +193,12 @@ static void drop_before(struct server *s)
 static int work(void *arg, const struct worker_start *how)
 {
     drop_before(arg);
-    return serve_work(arg, how);
+    return how->upgrade ? server_exec_worker(arg, how) : serve_work(arg, how);
 }
 
 static void nothing(void *arg)
 {
     (void)arg;
-}
-
-static void become(void *arg, const struct supervised_worker *owner, const struct supervised_worker *leaving)
-{
-    (void)arg;
-    (void)owner;
-    (void)leaving;
 }
 
 static void look_after_aides(void *arg)
@@ -209,19 +207,41 @@ static void look_after_aides(void *arg)
     aide_look(&s->keeper);
 }
 
+static int supervise(struct server *s, const struct handover *h)
+{
+    const struct supervised job = { .work = work, .prepare = prepare, .settle = settle, .become = server_become, .ready = nothing, .reloading = nothing,
+                                    .beat = nothing, .stopping = give_up_sockets, .child_ended = look_after_aides, .hang_ns = s->conf->hang_time_ns, .arg = s };
+
+    int code = supervisor_run(&job, h != NULL ? &h->owner : NULL, h != NULL ? &h->leaving : NULL);
+    aide_stop(&s->keeper);
+    return code;
+}
+
 static int run(struct server *s)
 {
-    const struct supervised job = { .work = work, .prepare = prepare, .settle = settle, .become = become, .ready = nothing, .reloading = nothing,
-                                    .beat = nothing, .stopping = give_up_sockets, .child_ended = look_after_aides, .hang_ns = s->conf->hang_time_ns, .arg = s };
     struct keeper_process keeper = { .path = s->path, .conf = s->conf };
 
     s->keeper.arg = &keeper;
     supervisor_begin();
     if (take_lock(s) < 0 || take_sockets(s) < 0 || aide_start(&s->keeper, &s->code) < 0)
         return s->code;
-    int code = supervisor_run(&job, NULL, NULL);
-    aide_stop(&s->keeper);
-    return code;
+    return supervise(s, NULL);
+}
+
+/* What the program before us has handed on. */
+static int resume(struct server *s, const struct handover *h)
+{
+    struct keeper_process keeper = { .path = s->path, .conf = s->conf };
+    struct worker_start how;
+
+    s->keeper.arg = &keeper;
+    supervisor_begin();
+    if (server_take_on(s, h, &how) < 0)
+        return s->code;
+    if (h->is_worker)
+        return serve_work(s, &how);
+    aide_again(&s->keeper);
+    return supervise(s, h);
 }
 
 int cmd_serve(int argc, char **argv)
@@ -232,6 +252,8 @@ int cmd_serve(int argc, char **argv)
         .lock = -1,
         .keeper = { .name = "keeper", .work = keeper_process, .other_door = -1, .door = -1, .callers = -1, .leash = -1 },
     };
+    static char program[4096];
+    static struct handover h;
     const char *given = NULL;
 
     for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
@@ -244,11 +266,16 @@ int cmd_serve(int argc, char **argv)
     if (optind != argc)
         return cli_usage_error("serve");
     s.path = cli_conf_path(given);
+    s.program = inherit_program(program, sizeof program);
+    bool handed = server_was_handed(&h);
     int code = load(&s);
+    /* The new worker has read it a moment ago; and there is nobody else to look after it. */
+    while (code != EX_OK && handed && !h.is_worker && supervisor_sleep(NS_PER_S) == 0)
+        code = load(&s);
     if (code != EX_OK)
         return code;
     log_level_set(s.conf->log_level);
-    code = run(&s);
+    code = handed ? resume(&s, &h) : run(&s);
     give_up_sockets(&s);
     if (s.control_socket != NULL)
         net_listener_close(s.control_socket);    /* not before: operators may want to look at what takes so long to stop */

@@ -479,8 +479,9 @@ int supervisor_run(const struct supervised *job, const struct supervised_worker 
         return EX_OSERR;
     if (owner != NULL) {
         s.owner = *owner;
-        s.served = true;
         s.leaving = leaving != NULL ? *leaving : s.leaving;
+        s.owner.ready = s.leaving.ready = s.served = true;
+        s.owner.heard_ns = s.leaving.heard_ns = s.owner.started_ns = s.leaving.started_ns = clock_mono_ns();
         reap(&s);                                /* who ended while nobody listened */
     } else {
         start_owner(&s);

@@ -5,6 +5,7 @@
  */
 #include "inbound/sockets.h"
 #include "inbound/submit.h"
+#include "base/log.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,6 +165,107 @@ static int bind_submit(struct inbound_sockets *s, struct inbound_sockets *before
     if (shared != 0)
         return shared < 0 ? shared : 0;
     return bind_path(s, s->conf->submit_socket, SUBMIT_SOCKET_MODE, NULL, error);
+}
+
+/* -- sockets that listen already ----------------------------------------------------------------------------------------------- */
+
+static unsigned count_of(const struct inbound_sockets *s, const struct conf_listener *listener)
+{
+    unsigned count = 0;
+
+    for (size_t i = 0; i < s->bound_count; i++)
+        count += s->bound[i].listener == listener;
+    return count;
+}
+
+static bool is_at(const struct conf_listener *listener, const struct net_listener *socket, const char *path)
+{
+    struct net_addr at, wanted;
+
+    if (listener->path != NULL || path != NULL)
+        return listener->path != NULL && path != NULL && strcmp(listener->path, path) == 0;
+    net_listener_addr(socket, &at);
+    if (!net_addr_parse(listener->address, SMTP_PORT, &wanted))
+        return false;
+    if (net_addr_port(&wanted) == 0)
+        net_addr_set_port(&wanted, net_addr_port(&at));
+    return net_addr_eq(&at, &wanted);
+}
+
+static bool assign(struct inbound_sockets *s, struct net_listener *socket)
+{
+    char memory[256];
+    const char *path = net_listener_path(socket, memory, sizeof memory);
+
+    for (size_t i = 0; i < s->conf->listener_count; i++) {
+        const struct conf_listener *listener = &s->conf->listeners[i];
+        unsigned have = count_of(s, listener);
+        if (have < (path != NULL ? 1 : s->loops) && is_at(listener, socket, path)) {
+            add(s, listener, have, socket);
+            return true;
+        }
+    }
+    if (path == NULL || strcmp(path, s->conf->submit_socket) != 0 || count_of(s, NULL) > 0)
+        return false;
+    add(s, NULL, 0, socket);
+    return true;
+}
+
+/* The only socket of an address is every loop's. */
+static int spread(struct inbound_sockets *s)
+{
+    size_t count = s->bound_count;
+
+    for (size_t i = 0; i < count; i++) {
+        struct inbound_bound *b = &s->bound[i];
+        if (b->listener == NULL || b->listener->path != NULL || count_of(s, b->listener) != 1)
+            continue;
+        for (unsigned loop = 1; loop < s->loops; loop++) {
+            struct net_listener *copy;
+            int r = net_listener_share(b->socket, &copy);
+            if (r < 0)
+                return r;
+            add(s, b->listener, loop, copy);
+        }
+    }
+    return 0;
+}
+
+int inbound_adopt(struct conf *c, unsigned loops, const int *fds, size_t n, struct inbound_sockets **out)
+{
+    struct inbound_sockets *s = sockets_new(c, loops);
+    int r = s == NULL ? -ENOMEM : 0;
+
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        struct net_listener *socket;
+        r = net_listener_adopt(fds[i], &socket);
+        if (r == 0 && !assign(s, socket)) {
+            log_event(LOG_WARN, "socket-unused", LOG_I64("descriptor", fds[i]), LOG_Z("text", "no listen block has its address"));
+            net_listener_close(socket);
+        }
+        if (r == -ENOTSOCK || r == -EINVAL || r == -EBADF) {
+            log_event(LOG_WARN, "socket-unused", LOG_I64("descriptor", fds[i]), LOG_Z("text", "it does not listen"));
+            r = 0;
+        }
+    }
+    if (r == 0)
+        r = spread(s);
+    if (r < 0) {
+        inbound_unbind(s);
+        return r;
+    }
+    *out = s;
+    return 0;
+}
+
+size_t inbound_fds(const struct inbound_sockets *s, int *out, size_t max)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->bound_count && n < max; i++)
+        if (s->bound[i].socket != NULL)
+            out[n++] = net_listener_fd(s->bound[i].socket);
+    return n;
 }
 
 int inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets *before, struct inbound_sockets **out, char error[256])

@@ -28,6 +28,12 @@ struct inbound_sockets {
 /* Binds every address of the configuration for so many loops, and listens. What `before` (NULL: none) has is shared with it, not bound anew.
  * On error nothing does, and error says which address and why. */
 int  inbound_bind(struct conf *c, unsigned loops, struct inbound_sockets *before, struct inbound_sockets **out, char error[256]);
+/* Takes over sockets that listen already, from a service manager or from the server that we were: each belongs to the first listener that has its
+ * address (a port 0: any) and is not complete; the k-th of a listener is loop k's, and the only one is all loops'. What fits none stays the
+ * caller's, with a word in the log. Then hand it to inbound_bind as `before`. -ENOMEM and the like. */
+int  inbound_adopt(struct conf *c, unsigned loops, const int *fds, size_t n, struct inbound_sockets **out);
+/* The descriptors of them all, in order; how many. */
+size_t inbound_fds(const struct inbound_sockets *s, int *out, size_t max);
 /* One of two that share: `go` is closed, `stay` has from then on what was shared for itself. */
 void inbound_unbind_beside(struct inbound_sockets *go, struct inbound_sockets *stay);
 void inbound_unbind(struct inbound_sockets *s);                      /* those that are left are closed; NULL is fine */

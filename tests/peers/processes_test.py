@@ -2,6 +2,7 @@
 The server's processes: what a crash of the worker, and an end of the supervisor by force, leave behind.
 """
 import os
+import shutil
 import signal
 import smtplib
 import socket
@@ -9,7 +10,7 @@ import socket
 import pytest
 
 from messages import message
-from nightmail import Nightmail
+from nightmail import PROGRAM, Nightmail
 from proc import children, wait_until, workers
 
 BOB = "bob@here.example"
@@ -217,3 +218,40 @@ def test_a_worker_that_hangs_is_ended(folder, addresses):
             assert c.noop()[0] == 250
         assert "worker-hangs" in server.said() and worker_of(server) != hanging
         assert server.stop(crashes=1) == 0
+
+
+def test_an_upgrade_is_the_program_on_the_disk(folder, addresses):
+    """The worker, the keeper and their supervisor; a program that does not start leaves all as it was."""
+    program = folder / "program"
+    shutil.copy(PROGRAM, program)
+    with Nightmail(folder / "here", addresses[0], users=[BOB], program=program) as server:
+        def exes():
+            return {os.readlink(f"/proc/{pid}/exe") for pid in [server.process.pid, *children(server.process.pid)]}
+
+        def put(content):
+            (folder / "next").write_bytes(content)
+            (folder / "next").chmod(0o755)
+            (folder / "next").rename(program)
+
+        held = client(server)
+        assert [held.ehlo()[0], held.mail(ALICE)[0], held.rcpt(BOB)[0]] == [250, 250, 250]
+        was = worker_of(server)
+        put(PROGRAM.read_bytes())
+        assert exes() == {f"{program} (deleted)"}
+        r = server.command("upgrade")
+        assert r.returncode == 0 and r.stdout.startswith(b"nightmail ") and was in workers(server.process.pid), r
+        assert held.data(message("plain"))[0] == 250
+        held.quit()
+        wait_until(lambda: len(server.mails(BOB)) == 1 and exes() == {str(program)}, 20, server.said)
+        now = worker_of(server)
+        os.kill(now, signal.SIGKILL)                    # the supervisor that it has become does what the one before did
+        wait_until(lambda: server.crashes() == 1 and worker_of(server) != now, 20, server.said)
+        now = worker_of(server)
+        put(b"#!/bin/false\n")
+        wait_until(lambda: server.said().count(" ready ") == 3, 20, server.said)
+        os.kill(server.process.pid, signal.SIGUSR2)
+        wait_until(lambda: "generation-failed" in server.said(), 20, server.said)
+        with client(server) as c:
+            c.sendmail(ALICE, BOB, message("plain"))
+        wait_until(lambda: len(server.mails(BOB)) == 2, 20, server.said)
+        assert worker_of(server) == now and server.stop(crashes=1) == 0

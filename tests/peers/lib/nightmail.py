@@ -27,11 +27,12 @@ class Nightmail:
     """
 
     def __init__(self, folder, address="127.0.0.1", port=0, users=(), hostname="nightmail.example", zone=None, env=None, certificates=(),
-                 terms="", listeners="", **options):
+                 terms="", listeners="", program=PROGRAM, **options):
         self.folder, self.address, self.port = Path(folder).absolute(), address, port
         self.data = self.folder / "data"
         self.conf = self.folder / "nightmail.conf"
         self.log = self.folder / "log"
+        self.program = program
         self.env = dict(os.environ, **(env or {}))
         self.process = None
         self.data.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ class Nightmail:
         # Appended: what an earlier run said stays, and only what this one says counts.
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as log:
-            self.process = spawn([PROGRAM, "serve", "-c", self.conf], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
+            self.process = spawn([self.program, "serve", "-c", self.conf], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         ready = wait_until(self._is_up, 30, lambda: f"ready\n{self.said()}")
         self.port, self.tls_port = int(ready[0]), int(ready[-1])
         return self
