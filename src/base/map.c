@@ -242,6 +242,8 @@ static uint64_t hash_of(struct str s)
     return map_siphash(hash_key, s);
 }
 
+uint64_t map_str_hash(struct str key) { return hash_of(key); }
+
 static struct table table_str(const struct map_str *m)
 {
     return (struct table){ (char *)m->slots, m->capacity, sizeof *m->slots };

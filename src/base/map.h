@@ -38,6 +38,7 @@ void  map_str_free(struct map_str *m);
 void *map_str_get(const struct map_str *m, struct str key);
 int   map_str_put(struct map_str *m, struct str key, void *value);
 void *map_str_remove(struct map_str *m, struct str key);
+uint64_t map_str_hash(struct str key);           /* by that key of the process */
 bool  map_str_next(const struct map_str *m, size_t *cursor, struct str *key, void **value);
 
 #endif
