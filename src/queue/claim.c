@@ -93,6 +93,9 @@ static int parse(struct claim_held *h)
     c->id = e->id;
     c->attempts = e->attempts;
     c->body_size = e->body_size;
+    c->due_ns = e->due_mono_ns;
+    c->urged = e->urged;
+    e->urged = false;
     enum envelope_result result = envelope_parse(&c->arena, h->record.envelope, &c->env);
     if (result == ENVELOPE_NO_MEMORY)
         return -ENOMEM;
@@ -147,6 +150,15 @@ static void postpone(struct queue *q, struct entry *e, int error)
     queue_unlock(q);
 }
 
+/* Claimed, and pinned as long as it is read. queue.lock is held. */
+static void take(struct queue *q, struct entry *e, struct load_job *job)
+{
+    step(e, EVENT_CLAIM);
+    queue_schedule(q, e);
+    e->segment->pins++;
+    *job = (struct load_job){ .segment = e->segment, .offset = (uint64_t)e->place * RECORD_ALIGN, .length = e->length };
+}
+
 /* The entry that is due, claimed, and where it is read; or NULL, and when to look again. */
 static struct entry *take_due(struct queue *q, struct load_job *job, int64_t *look_again_ns)
 {
@@ -158,10 +170,7 @@ static struct entry *take_due(struct queue *q, struct load_job *job, int64_t *lo
     struct heap_node *top = heap_top(&q->index.due);
     if (top != NULL && top->key <= now) {
         e = CONTAINER_OF(top, struct entry, node);
-        step(e, EVENT_CLAIM);
-        queue_schedule(q, e);
-        e->segment->pins++;
-        *job = (struct load_job){ .segment = e->segment, .offset = (uint64_t)e->place * RECORD_ALIGN, .length = e->length };
+        take(q, e, job);
     } else {
         q->claimer = task_self();
         *look_again_ns = top == NULL ? INDEX_NEVER : top->key;
@@ -255,6 +264,32 @@ int queue_claim_one(struct queue *q, uint64_t id, struct claim **out)
     unpin(q, job.segment);
     if (r < 0) {
         release(q, e, EVENT_UNCLAIM, e->due_mono_ns);
+        return r;
+    }
+    *out = &h->claim;
+    return 0;
+}
+
+int queue_claim_waiting(struct queue *q, uint64_t id, struct claim **out)
+{
+    struct load_job job;
+    struct claim_held *h = NULL;
+
+    if (q->options.read_only)
+        return -EROFS;
+    queue_lock(q);
+    struct entry *e = index_get(&q->index, id);
+    bool absent = e == NULL || e->life == LIFE_ARRIVING || e->life == LIFE_HELD;
+    bool can = !absent && e->life == LIFE_WAITING && !e->writing && e->due_mono_ns < INDEX_UNSURE;
+    if (can)
+        take(q, e, &job);
+    queue_unlock(q);
+    if (!can)
+        return absent ? -ENOENT : -EBUSY;
+    int r = open_claim(q, e, &job, &h);
+    unpin(q, job.segment);
+    if (r < 0) {
+        postpone(q, e, r);
         return r;
     }
     *out = &h->claim;

@@ -32,6 +32,7 @@ struct entry {
     int8_t           priority;                       /* of the envelope (RFC 6710), once it has been seen: after a start, at the first claim */
     bool             writing;                        /* a record about it is on its way to the disk */
     bool             moving;                         /* so is a copy of it; whoever wants to write about it waits */
+    bool             urged;                          /* by an operator, since the last claim */
     bool             body_in_file;
     bool             body_seen;                      /* recovery's: the file is there */
     uint8_t          states[];                       /* enum rcpt_state of each */

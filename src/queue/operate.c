@@ -71,8 +71,10 @@ static void end(struct queue *q, struct entry *e, const struct operation *op, en
     e->writing = false;
     if (result == 0)
         e->life = (uint8_t)next;
-    if (result == 0 && op->event == EVENT_RETRY)
+    if (result == 0 && op->event == EVENT_RETRY) {
         e->due_mono_ns = clock_mono_ns();
+        e->urged = true;
+    }
     if (e->life == LIFE_OVER) {
         struct segment *s = e->segment;
         if (op->type == RECORD_DISCARDED)

@@ -100,6 +100,8 @@ struct claim {
     enum rcpt_state *states;             /* env.rcpt_count of them; a delivery looks at RCPT_PENDING only */
     uint32_t         attempts;           /* so far */
     uint64_t         body_size;
+    int64_t          due_ns;             /* monotonic; when it was due, or, claimed by its id, will be */
+    bool             urged;              /* by queue_retry: somebody wants it tried now */
     struct arena     arena;              /* env and states live in it; the claimer may use it too */
     struct queue    *queue;
 };
@@ -111,6 +113,9 @@ int queue_claim(struct queue *q, int64_t deadline_ns, struct claim **out);
  * has it; -EBADMSG, -EIO: it cannot be read. */
 int queue_claim_one(struct queue *q, uint64_t id, struct claim **out);
 
+/* Awaits that message, due or not. -ENOENT: there is none, or it is held; -EBUSY: somebody has it. */
+int queue_claim_waiting(struct queue *q, uint64_t id, struct claim **out);
+
 /* A part of the body; awaits for bodies in files. *out_read is short only at the end. */
 int queue_read_body(struct claim *c, uint64_t offset, void *p, size_t n, size_t *out_read);
 
@@ -120,7 +125,8 @@ struct outcome {
     struct str      status;              /* enhanced code "4.2.1"; "" if none */
     struct str      remote;              /* the host that said it, "mx.b.example [192.0.2.1]"; "" for ourselves */
     struct str      text;                /* its own words, raw; cut at QUEUE_OUTCOME_TEXT_MAX */
-    bool            dsn_handed_on;       /* it promised the DSNs that were asked for (RFC 3461, 5.2.2); not recorded, nor are the next */
+    unsigned        code;                /* of the remote's reply; 0: our own words. Not recorded, nor are the next */
+    bool            dsn_handed_on;       /* it promised the DSNs that were asked for (RFC 3461, 5.2.2) */
     bool            by_handed_on;        /* it knows by when to deliver (RFC 2852, 4.1) */
     bool            in_mailbox;          /* delivered by the remote itself, as LMTP servers do, not passed on */
 };
