@@ -124,6 +124,9 @@ $B/%.o: %.c $B/flags | $(SETUP)
 	@mkdir -p $(@D)
 	$(call show,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# The table is part of the program.
+$B/src/outbound/refusal_table.o: share/refusals
+
 $B/unit/%: $B/src/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	@$(CC) -o $@ $^ $(ALL_LIBS) -lcmocka

@@ -51,6 +51,7 @@ struct client {
     char              auth_error[256];   /* why we could not log in */
     bool              lmtp;
     char              remote[320];       /* "mx.b.example [192.0.2.1]" */
+    uint64_t          made_for;          /* by destination_route_hash: what is known of its server is known for that route */
     struct client    *next;              /* site.c's list of idle ones */
     int64_t           idle_since_ns;
 };

@@ -9,7 +9,6 @@
 
 #define LOOKUP_MEMORY   (1024 * 1024)    /* for the answers about one destination */
 #define HOSTS_TRIED_MAX 5                /* addresses of a destination tried in one attempt */
-#define DOWN_MAX_NS     (60 * NS_PER_S)  /* a dead site is probed again at least this often */
 #define NO_VOUCHER      "the sender requires TLS on all the way, and nothing vouches for the names of the domain's mail servers (no DNSSEC)"
 #define NO_PROMISE      "the sender requires TLS on all the way, and the server does not promise that (no REQUIRETLS)"
 
@@ -68,6 +67,10 @@ static bool lacks_utf8(const struct connect *w, const struct client *c) { return
 bool connect_suits(const struct connect *w, const struct client *c)
 {
     bool strict = requires_tls(w);
+    /* Of domains that share their servers one may have its names by DNSSEC and the other not. */
+    bool for_us = strict || security_for(w, false).level >= CONF_CLIENT_TLS_VERIFY;
+    if (for_us && c->made_for != destination_route_hash(w->route))
+        return false;
     if (c->level < security_for(w, strict && !envelope_of(w)->null_sender).level || (strict && !client_keeps_private(c)))
         return false;
     return !lacks_utf8(w, c);
@@ -75,19 +78,10 @@ bool connect_suits(const struct connect *w, const struct client *c)
 
 /* -- one server ------------------------------------------------------------------------------------------------------------- */
 
-/* Over before the first retry comes, which may be a tenth early: else that one would be spent on hearing that the site is down. */
-static int64_t down_time(const struct conf *conf)
-{
-    int64_t pause = conf->retry.delays_ns[0];
-    pause = pause < DOWN_MAX_NS ? pause : DOWN_MAX_NS;
-    return pause - pause / 5;
-}
-
-/* Those who wait for the site, one after the other, need not all find out for themselves. */
-static void set_down_for_now(const struct connect *w, const struct outcome *failure)
+static void set_unreached(const struct connect *w, const struct outcome *failure)
 {
     if (failure->state == RCPT_PENDING)
-        site_set_down(w->site, failure, down_time(w->conf));
+        *w->unreached = true;
 }
 
 /* Without a packet sent: we have no IPv6, or none to there. Such addresses must not use up the tries of those that could work. */
@@ -126,7 +120,6 @@ static void note_failure(struct search *s, int error, struct outcome *why, struc
 static bool take(struct search *s, struct client *c, struct str host)
 {
     struct outcome why = outcome_of_ours(RCPT_BOUNCED, "5.7.30", NO_PROMISE);
-    site_set_up(s->w->site);
     why.remote = str_copy(&s->w->mail->claim->arena, str_of(c->remote));
     if (s->strict && !client_keeps_private(c)) {
         note_lack(s, &why, host);
@@ -204,7 +197,7 @@ static struct client *open_one_of(const struct connect *w, const struct mx_list 
     struct search s = { .w = w, .list = list, .security = security_for(w, false) };
     struct client *c = search(&s, out_failure);
     if (c == NULL && !task_canceled() && !outcome_is_set(&s.lacking))
-        set_down_for_now(w, out_failure);
+        set_unreached(w, out_failure);
     return c;
 }
 
@@ -215,13 +208,11 @@ static struct client *open_socket(const struct connect *w, struct outcome *out_f
     struct client *c;
     struct outcome failure;
     int r = client_open(&server, w->conf, &w->mail->claim->arena, &c, &failure);
-    if (r == 0) {
-        site_set_up(w->site);
+    if (r == 0)
         return c;
-    }
     if (r == -ECANCELED)
         return NULL;
-    set_down_for_now(w, &failure);
+    set_unreached(w, &failure);
     *out_failure = failure;
     return NULL;
 }
@@ -233,17 +224,26 @@ struct client *connect_open(const struct connect *w, struct outcome *out_failure
     struct client *c = NULL;
 
     *out_failure = (struct outcome){ 0 };
-    /* It may be down for the want of TLS that this message does not ask for. */
-    if (!is_tls_optional(w) && site_is_down(w->site, &w->mail->claim->arena, out_failure))
-        return NULL;
     if (w->route->kind == ROUTE_LMTP_UNIX)
         return open_socket(w, out_failure);
     arena_init(&answers, LOOKUP_MEMORY);                      /* not the claim's: a message may have a thousand destinations */
     switch (mx_lookup(&answers, w->conf, w->route, &list, out_failure)) {
-    case MX_CANCELED: break;
-    case MX_FAILED:   set_down_for_now(w, out_failure); break;
-    case MX_FOUND:    c = open_one_of(w, &list, out_failure); break;
+    case MX_CANCELED:
+        break;
+    case MX_FAILED:
+        if (w->route->kind == ROUTE_MX)                       /* one domain's DNS says nothing of the servers that it shares with others */
+            destinations_unlearn(w->destinations, w->route);
+        else
+            set_unreached(w, out_failure);
+        break;
+    case MX_FOUND:
+        if (w->route->kind == ROUTE_MX)
+            destinations_learn(w->destinations, w->route, w->refusals, &list, clock_mono_ns());
+        c = open_one_of(w, &list, out_failure);
+        break;
     }
     arena_reset(&answers);
+    if (c != NULL)
+        c->made_for = destination_route_hash(w->route);
     return c;
 }

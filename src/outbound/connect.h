@@ -8,6 +8,7 @@
 #define OUTBOUND_CONNECT_H
 
 #include "outbound/client.h"
+#include "outbound/destination.h"
 #include "outbound/site.h"
 #include "policy/route.h"
 
@@ -16,6 +17,9 @@ struct connect {
     struct conf           *conf;
     const struct route    *route;
     struct site           *site;
+    bool                  *unreached;    /* set when none of its servers could be had, whatever the message asks for */
+    struct destinations   *destinations; /* learns what servers a domain has now */
+    const struct refusals *refusals;
     const struct client_mail *mail;      /* what is to be sent, and to whom */
 };
 

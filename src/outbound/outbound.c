@@ -1,72 +1,75 @@
 /*
- * The scheduler: takes what is due, as many at a time as the configuration allows, and starts a delivery task for each.
+ * Outbound: takes what is due from the queue, and sees that whoever's turn comes is tried (deliver.h).
  */
 #include "outbound/outbound.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "outbound/deliver.h"
+#include "outbound/refusal_table.h"
 #include <errno.h>
 #include <stdlib.h>
 
-#define PAUSE_NS (100 * NS_PER_MS)       /* after a failure of ours (no memory, an unreadable record) before the next try */
+#define PAUSE_NS      (100 * NS_PER_MS)  /* after a failure of ours (no memory, an unreadable record) before the next try */
+#define IDLE_NS       (5 * NS_PER_S)     /* so long a message waits for its turn in our hands */
+#define SITES_MAX     20000
+#define SITE_WAITING  1000               /* parts of messages that wait for a site, not parked */
+#define WAITING_MAX   20000              /* likewise, in all */
 
 struct outbound {
     struct queue          *queue;
     struct deliver_context context;
-    struct task_group      scheduler;
-    struct task_group      deliveries;
-    struct task           *scheduler_waits;      /* for a delivery to end; NULL */
+    struct refusal_table  *table;
+    struct conf           *configured;           /* what the line was configured by; counted */
+    struct task_group      tasks;                /* the scheduler, the timer */
 };
 
-struct delivery {
-    struct outbound *o;
-    struct claim    *claim;
-};
+/* -- settings -------------------------------------------------------------------------------------------------------------- */
 
-static void delivery_task(void *arg)
+static struct schedule_settings settings_of(const struct conf *conf)
 {
-    struct delivery d = *(struct delivery *)arg;
-    free(arg);
-    deliver_message(&d.o->context, d.claim);
-    if (d.o->scheduler_waits != NULL)
-        task_wake(d.o->scheduler_waits);
+    return (struct schedule_settings){ .sites_max = SITES_MAX, .site_messages_max = SITE_WAITING, .messages_max = WAITING_MAX,
+                                       .inside_max = conf->deliveries_max, .pace = { .connections_max = conf->site_connections_max } };
 }
 
-static void start_delivery(struct outbound *o, struct claim *c)
+static struct refusal_table *read_table(void)
 {
-    struct delivery *d = malloc(sizeof(*d));
-    if (d != NULL) {
-        *d = (struct delivery){ o, c };
-        if (task_group_start(&o->deliveries, "delivery", delivery_task, d) == 0)
-            return;
-        free(d);
+    CLEANUP_BUF struct buf error;
+    buf_init(&error, 4096);
+    return refusal_table_new("", STR(""), &error);
+}
+
+/* After a reload. Without memory the table of before stays. */
+static void configure(struct outbound *o, struct conf *conf)
+{
+    struct schedule_settings settings = settings_of(conf);
+    struct refusal_table *before = o->table, *table = read_table();
+    if (table != NULL) {
+        o->table = table;
+        o->context.refusals = &table->refusals;
+        destinations_forget(&o->context.destinations);
     }
-    queue_unclaim(c);
-    (void)task_sleep(PAUSE_NS);
+    schedule_configure(line_schedule(o->context.line), &settings, o->context.refusals);
+    if (table != NULL)
+        refusal_table_free(before);
+    conf_unref(o->configured);
+    o->configured = conf_ref(conf);
 }
 
-static bool is_full(const struct outbound *o)
+static void configure_if_reloaded(struct outbound *o)
 {
     struct conf *conf = conf_current();
-    bool full = o->deliveries.count >= conf->deliveries_max;
+    if (conf != o->configured)
+        configure(o, conf);
     conf_unref(conf);
-    return full;
 }
 
-static int wait_for_room(struct outbound *o)
-{
-    int r = 0;
-    o->scheduler_waits = task_self();
-    while (r == 0 && is_full(o))
-        r = task_park(TASK_FOREVER);
-    o->scheduler_waits = NULL;
-    return r;
-}
+/* -- the two tasks ----------------------------------------------------------------------------------------------------------- */
 
 static void scheduler_task(void *arg)
 {
     struct outbound *o = arg;
-    while (wait_for_room(o) == 0) {
+    while (!task_canceled()) {
         struct claim *c;
         int r = queue_claim(o->queue, TASK_FOREVER, &c);
         if (r == -ECANCELED)
@@ -76,17 +79,70 @@ static void scheduler_task(void *arg)
             (void)task_sleep(PAUSE_NS);
             continue;
         }
-        start_delivery(o, c);
+        configure_if_reloaded(o);
+        deliver_due(&o->context, c);
         (void)task_yield();                                   /* it begins now, not behind a backlog of claims; a cancellation shows above */
     }
 }
+
+/* For turns that come with time only: a site's pace, a rest that ends. */
+static void timer_task(void *arg)
+{
+    struct deliver_context *context = &((struct outbound *)arg)->context;
+    context->timer = task_self();
+    while (!task_canceled()) {
+        deliver_pump(context);
+        size_t idle = deliver_give_back(context, IDLE_NS);
+        int64_t until = idle > 0 ? task_deadline_in(NS_PER_S) : TASK_FOREVER;
+        (void)task_park(context->ask_ns < until ? context->ask_ns : until);
+    }
+    context->timer = NULL;
+}
+
+/* -- from the start to the end ------------------------------------------------------------------------------------------------ */
 
 static void free_outbound(struct outbound *o)
 {
     sites_free(o->context.sites);
     local_free(o->context.local);
     client_tls_free(o->context.tls);
+    line_free(o->context.line);
+    destinations_free(&o->context.destinations);
+    map_u64_free(&o->context.attempts);
+    refusal_table_free(o->table);
+    conf_unref(o->configured);
     free(o);
+}
+
+static int fill(struct outbound *o)
+{
+    struct deliver_context *context = &o->context;
+    o->configured = conf_current();
+    struct schedule_settings settings = settings_of(o->configured);
+    o->table = read_table();
+    if (o->table == NULL)
+        return -ENOMEM;
+    context->queue = o->queue;
+    context->refusals = &o->table->refusals;
+    context->ask_ns = TASK_FOREVER;
+    steady_date_init(&context->date, clock_wall_ns(), clock_mono_ns());
+    context->sites = sites_new();
+    context->local = local_new();
+    context->tls = client_tls_new();
+    context->line = line_new(&settings, context->refusals);
+    return context->sites == NULL || context->local == NULL || context->tls == NULL || context->line == NULL ? -ENOMEM : 0;
+}
+
+static int start_tasks(struct outbound *o)
+{
+    int r = task_group_start(&o->tasks, "scheduler", scheduler_task, o);
+    if (r == 0)
+        r = task_group_start(&o->tasks, "schedule timer", timer_task, o);
+    if (r < 0) {
+        task_group_cancel(&o->tasks);
+        (void)task_group_wait(&o->tasks, TASK_FOREVER);
+    }
+    return r;
 }
 
 int outbound_start(struct queue *q, struct outbound **out)
@@ -95,17 +151,13 @@ int outbound_start(struct queue *q, struct outbound **out)
     if (o == NULL)
         return -ENOMEM;
     o->queue = q;
-    task_group_init(&o->scheduler);
-    task_group_init(&o->deliveries);
-    o->context.sites = sites_new();
-    o->context.local = local_new();
-    steady_date_init(&o->context.date, clock_wall_ns(), clock_mono_ns());
-    o->context.tls = client_tls_new();
-    if (o->context.sites == NULL || o->context.local == NULL || o->context.tls == NULL) {
-        free_outbound(o);
-        return -ENOMEM;
-    }
-    int r = task_group_start(&o->scheduler, "scheduler", scheduler_task, o);
+    task_group_init(&o->tasks);
+    task_group_init(&o->context.tasks);
+    destinations_init(&o->context.destinations);
+    map_u64_init(&o->context.attempts);
+    int r = fill(o);
+    if (r == 0)
+        r = start_tasks(o);
     if (r < 0) {
         free_outbound(o);
         return r;
@@ -116,10 +168,12 @@ int outbound_start(struct queue *q, struct outbound **out)
 
 void outbound_stop(struct outbound *o, int64_t deadline_ns)
 {
-    task_group_cancel(&o->scheduler);
-    (void)task_group_wait(&o->scheduler, TASK_FOREVER);
-    (void)task_group_wait(&o->deliveries, deadline_ns);
-    task_group_cancel(&o->deliveries);
-    (void)task_group_wait(&o->deliveries, TASK_FOREVER);
+    o->context.stopping = true;
+    task_group_cancel(&o->tasks);
+    (void)task_group_wait(&o->tasks, TASK_FOREVER);
+    (void)deliver_give_back(&o->context, 0);
+    (void)task_group_wait(&o->context.tasks, deadline_ns);
+    task_group_cancel(&o->context.tasks);
+    (void)task_group_wait(&o->context.tasks, TASK_FOREVER);
     free_outbound(o);
 }

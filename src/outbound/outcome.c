@@ -27,7 +27,7 @@ static struct str status_of(struct arena *a, const struct smtp_reply *reply, enu
 
 struct outcome outcome_of_reply(struct arena *a, struct smtp_reply *reply, struct str remote)
 {
-    struct outcome o = { .state = state_of_code(reply->code), .remote = remote };
+    struct outcome o = { .state = state_of_code(reply->code), .remote = remote, .code = (unsigned)reply->code };
     o.status = status_of(a, reply, o.state);
     struct str words = str_head(smtp_reply_line(reply), QUEUE_OUTCOME_TEXT_MAX);
     const char *space = reply->enhanced[0] != '\0' ? " " : "";

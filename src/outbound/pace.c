@@ -122,8 +122,8 @@ static int64_t rate_max(const struct pace_settings *settings)
 void pace_init(struct pace *p, const struct pace_settings *settings)
 {
     assert(settings->connections_max > 0);
-    *p = (struct pace){ .rated = settings->rate_per_hour_max > 0 };
-    limit_init(&p->together, UNIT, UNIT, settings->connections_max * UNIT);
+    *p = (struct pace){ .rated = settings->rate_per_hour_max > 0, .fixed = settings->fixed, .proven = settings->fixed };
+    limit_init(&p->together, settings->fixed ? settings->connections_max * UNIT : UNIT, UNIT, settings->connections_max * UNIT);
     limit_init(&p->rate, rate_max(settings), RATE_LEAST, rate_max(settings));
 }
 
@@ -131,6 +131,8 @@ void pace_configure(struct pace *p, const struct pace_settings *settings)
 {
     assert(settings->connections_max > 0);
     limit_configure(&p->together, settings->connections_max * UNIT);
+    if (p->fixed)
+        p->together.value = p->together.max;
     limit_configure(&p->rate, rate_max(settings));
     p->rated = settings->rate_per_hour_max > 0 || has_ceiling(&p->rate);
 }
@@ -276,7 +278,7 @@ void pace_end(struct pace *p, enum pace_event event, int64_t wait_ns, int64_t be
     bool was_full = p->full_ns >= began_ns;
 
     assert(p->inside > 0);
-    switch (event) {
+    switch (p->fixed ? PACE_NOTHING : event) {
     case PACE_TAKEN:     taken(p, was_full, began_ns, now_ns); break;
     case PACE_TOO_MANY:  p->failures = 0; too_many(p, began_ns, now_ns); rest(p, now_ns + wait_ns); break;
     case PACE_TOO_FAST:  p->failures = 0; too_fast(p, wait_ns, began_ns, now_ns); break;

@@ -35,11 +35,13 @@ struct pace_limit {
 struct pace_settings {
     uint32_t connections_max;                    /* at a time */
     uint32_t rate_per_hour_max;                  /* 0: as fast as it goes */
+    bool     fixed;                              /* nothing is to be learnt: so many at a time, whatever it says */
 };
 
 struct pace {
     struct pace_limit together;
     struct pace_limit rate;                      /* its ceiling unknown, and no maximum set: there is none */
+    bool     fixed;
     bool     rated;
     bool     proven;                             /* something reached it, and nothing that says it is dead since */
     uint32_t inside;

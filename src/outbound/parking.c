@@ -1,16 +1,28 @@
 /*
- * Parking; see parking.h. A ring of flows for each site, the one whose turn it is first; each flow a list in order of coming. Pure.
+ * Parking; see parking.h. A ring of flows for each site, the one whose turn it is first; each flow a list of chunks in order of coming.
+ * Pure.
  */
 #include "outbound/parking.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
+#define CHUNK_FIRST 6
+#define CHUNK_MOST  100
+
+struct parking_chunk {
+    struct parking_chunk *next;
+    uint16_t              first, used, room;     /* taken up to the first; used up to `used` */
+    struct parked_small {
+        uint64_t id, route;
+    } ids[];                                     /* room of them, then as many bytes of the cost, with the band */
+};
+
 struct parking_flow {
-    struct parking_flow *prev, *next;            /* in the ring */
-    struct parking_site *site;
-    struct parking_node *first, *last;
-    uint64_t             sender;
+    struct parking_flow  *prev, *next;           /* in the ring */
+    struct parking_site  *site;
+    struct parking_chunk *first, *last;          /* owned */
+    uint64_t              sender;
 };
 
 struct parking_site {
@@ -22,12 +34,6 @@ struct parking_site {
 void parking_init(struct parking *p)
 {
     map_u64_init(&p->sites);
-}
-
-void parking_free(struct parking *p)
-{
-    assert(p->sites.used == 0);
-    map_u64_free(&p->sites);
 }
 
 static void forget_if_empty(struct parking *p, struct parking_site *s)
@@ -87,30 +93,34 @@ static struct parking_flow *flow_of(struct parking_site *s, uint64_t sender)
     return f;
 }
 
-int parking_add(struct parking *p, struct parking_node *node, uint64_t site, uint64_t sender)
-{
-    struct parking_site *s = site_of(p, site);
+/* -- one flow --------------------------------------------------------------------------------------------------------------- */
 
-    assert(node->flow == NULL);
-    if (s == NULL)
-        return -ENOMEM;
-    struct parking_flow *f = flow_of(s, sender);
-    if (f == NULL) {
-        forget_if_empty(p, s);
-        return -ENOMEM;
-    }
-    node->flow = f;
-    node->next = NULL;
-    node->prev = f->last;
-    *(f->last == NULL ? &f->first : &f->last->next) = node;
-    f->last = node;
-    return 0;
+static uint8_t *bytes_of(struct parking_chunk *c) { return (uint8_t *)&c->ids[c->room]; }
+
+static struct parking_chunk *room_in(struct parking_flow *f)
+{
+    struct parking_chunk *last = f->last;
+
+    if (last != NULL && last->used < last->room)
+        return last;
+    uint16_t room = last == NULL ? CHUNK_FIRST : CHUNK_MOST;
+    struct parking_chunk *c = malloc(sizeof *c + room * (sizeof c->ids[0] + 1));
+    if (c == NULL)
+        return NULL;
+    *c = (struct parking_chunk){ .room = room };
+    *(last == NULL ? &f->first : &last->next) = c;
+    f->last = c;
+    return c;
 }
 
 static void flow_free(struct parking *p, struct parking_flow *f)
 {
     struct parking_site *s = f->site;
 
+    for (struct parking_chunk *c = f->first, *next; c != NULL; c = next) {
+        next = c->next;
+        free(c);
+    }
     if (s->turn == f)
         s->turn = f->next == f ? NULL : f->next;
     f->prev->next = f->next;
@@ -120,29 +130,69 @@ static void flow_free(struct parking *p, struct parking_flow *f)
     forget_if_empty(p, s);
 }
 
-void parking_remove(struct parking *p, struct parking_node *node)
+int parking_add(struct parking *p, uint64_t site, uint64_t sender, const struct parked *who)
 {
-    struct parking_flow *f = node->flow;
+    struct parking_site *s = site_of(p, site);
 
-    if (f == NULL)
-        return;
-    *(node->prev == NULL ? &f->first : &node->prev->next) = node->next;
-    *(node->next == NULL ? &f->last : &node->next->prev) = node->prev;
-    *node = (struct parking_node){ 0 };
-    if (f->first == NULL)
-        flow_free(p, f);
+    if (s == NULL)
+        return -ENOMEM;
+    struct parking_flow *f = flow_of(s, sender);
+    if (f == NULL) {
+        forget_if_empty(p, s);
+        return -ENOMEM;
+    }
+    struct parking_chunk *c = room_in(f);
+    if (c == NULL) {
+        if (f->first == NULL)
+            flow_free(p, f);
+        return -ENOMEM;
+    }
+    assert(who->cost >= 1 && who->cost <= 64 && who->band < 4);
+    c->ids[c->used] = (struct parked_small){ who->id, who->route };
+    bytes_of(c)[c->used++] = (uint8_t)((who->cost - 1) | who->band << 6);
+    return 0;
 }
 
-struct parking_node *parking_take(struct parking *p, uint64_t site)
+bool parking_take(struct parking *p, uint64_t site, struct parked *out, uint64_t *out_sender)
 {
     struct parking_site *s = map_u64_get(&p->sites, site);
 
     if (s == NULL)
-        return NULL;
-    struct parking_node *node = s->turn->first;
-    s->turn = s->turn->next;
-    parking_remove(p, node);
-    return node;
+        return false;
+    struct parking_flow *f = s->turn;
+    struct parking_chunk *c = f->first;
+    uint8_t byte = bytes_of(c)[c->first];
+    *out = (struct parked){ c->ids[c->first].id, c->ids[c->first].route, byte >> 6, (uint8_t)((byte & 63) + 1) };
+    *out_sender = f->sender;
+    s->turn = f->next;
+    if (++c->first < c->used)
+        return true;
+    f->first = c->next;
+    if (c == f->last)
+        f->last = NULL;
+    free(c);
+    if (f->first == NULL)
+        flow_free(p, f);
+    return true;
+}
+
+void parking_forget(struct parking *p, uint64_t site)
+{
+    struct parking_site *s;
+
+    while ((s = map_u64_get(&p->sites, site)) != NULL)
+        flow_free(p, s->turn);                                /* the last takes the site with it */
+}
+
+void parking_free(struct parking *p)
+{
+    size_t cursor = 0;
+    uint64_t site;
+    void *value;
+
+    while (map_u64_next(&p->sites, &cursor, &site, &value))
+        parking_forget(p, site);
+    map_u64_free(&p->sites);
 }
 
 bool parking_has(const struct parking *p, uint64_t site)

@@ -432,3 +432,11 @@ const struct refusal_provider *refusal_provider_of(const struct refusals *r, con
     }
     return NULL;
 }
+
+const struct refusal_provider *refusal_provider_named(const struct refusals *r, struct str name)
+{
+    const struct refusal_provider *p = r->provider_first;
+    while (p != NULL && !str_eq(p->name, name))
+        p = p->next;
+    return p;
+}

@@ -77,6 +77,8 @@ struct refusal_verdict refusal_judge(const struct refusals *r, const struct refu
 /* The provider that all these hosts belong to, or NULL. */
 const struct refusal_provider *refusal_provider_of(const struct refusals *r, const struct str *hosts, size_t count);
 
+const struct refusal_provider *refusal_provider_named(const struct refusals *r, struct str name);     /* or NULL */
+
 const char *refusal_name(enum refusal kind);     /* as the table has it */
 
 #endif

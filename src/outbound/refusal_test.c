@@ -1,7 +1,7 @@
 /*
  * outbound/refusal: lines that are no rules, texts that are almost others, waits in every unit; and the table that is shipped.
  */
-#include "outbound/refusal.h"
+#include "outbound/refusal_table.h"
 #include "base/clock.h"
 #include <errno.h>
 #include <setjmp.h>
@@ -254,6 +254,32 @@ static void a_provider_has_all_the_hosts(void **state)
     end(&s);
 }
 
+/* What is in force: the program's own table behind the operator's; and with a fault in that one, all that is right of it. */
+static void the_operators_own(void **state)
+{
+    static const struct { const char *text; bool wrong; enum refusal many, other; } rows[] = {
+        { "",                                          false, REFUSAL_CONNECTIONS, REFUSAL_RATE    },
+        { "message 4** * too many connections\n",      false, REFUSAL_MESSAGE,     REFUSAL_RATE    },
+        { "rats\nmessage 4** * too many connections\n", true, REFUSAL_MESSAGE,     REFUSAL_RATE    },
+        { "replace\n",                                 false, REFUSAL_MESSAGE,     REFUSAL_MESSAGE },
+    };
+    struct refusal_reply many = { 421, STR("4.7.0"), STR("too many connections"), NULL }, other = { 451, STR("4.7.28"), STR("no"), NULL };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct buf error;
+        buf_init(&error, 1000);
+        struct refusal_table *t = refusal_table_new("mine", str_of(rows[i].text), &error);
+        assert_non_null(t);
+        assert_int_equal(error.n > 0, rows[i].wrong);
+        assert_int_equal(refusal_judge(&t->refusals, &many).kind, rows[i].many);
+        assert_int_equal(refusal_judge(&t->refusals, &other).kind, rows[i].other);
+        refusal_table_free(t);
+        buf_free(&error);
+    }
+    refusal_table_free(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +289,7 @@ int main(void)
         cmocka_unit_test(what_has_a_limit_is_told),
         cmocka_unit_test(the_shipped_table_knows_them),
         cmocka_unit_test(a_provider_has_all_the_hosts),
+        cmocka_unit_test(the_operators_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
  * The schedule; see schedule.h. A site is in one of these states, told by where it is:
  *
  *     ready    somebody waits, and somebody may begin, now or at a known time: in the heap `ready`, by that time
+ *     trial    likewise, at a site that is not proven: in the heap `trial`
  *     full     somebody waits, and nobody may begin before one of those inside has come back: in no heap
  *     quiet    nobody waits, nobody is inside: in the heap `quiet`, by the time when it is forgotten
  *
@@ -16,21 +17,22 @@
 #include <string.h>
 
 #define COST_BYTES        (32 * 1024)            /* a part of a message that costs as much as a message */
-#define COST_MOST         64
 #define PART              8
 #define FEW               4                      /* messages of a site that have room whatever there is in all */
 #define ROOM_DEAD         1                      /* at a site that is dead: who will be the probe */
 #define PARK_NS           (900 * NS_PER_S)       /* so long or twice that: whoever is never called comes by itself */
+#define URGED_EVERY_NS    (10 * NS_PER_S)        /* one probe in so long is for those who ask, however many messages they ask for */
 #define PARK_NO_SITE_NS   (30 * NS_PER_S)
 #define SPREAD            UINT64_C(0x9e3779b97f4a7c15)   /* the golden ratio: each next one far from those before */
 
 struct schedule_site {
     struct heap_node      node;                  /* in ready, or quiet */
-    enum { SITE_FULL, SITE_READY, SITE_QUIET } state;
+    enum { SITE_FULL, SITE_READY, SITE_TRIAL, SITE_QUIET } state;
     uint64_t              number;
     struct pace           pace;
     struct turns          turns;
     const struct refusal_provider *provider;
+    int64_t               urged_ns;              /* the last time that counted; 0: none */
     bool                  parked;                /* some are, as far as we know */
     bool                  hungry, shedding;      /* in those lists */
     struct schedule_site *hungry_next, *shedding_next;
@@ -43,10 +45,11 @@ struct schedule {
     const struct refusals   *refusals;
     struct map_str           by_key;             /* owned */
     struct map_u64           by_number;
-    struct heap              ready, quiet;
+    struct heap              ready, trial, quiet;
     struct schedule_site    *hungry, *shedding;
     uint64_t                 number;
     size_t                   count;
+    size_t                   inside, on_trial;   /* begun; of these, while their sites were not proven */
     int64_t                  tick;               /* the last key of a ready site */
     uint64_t                 spread;
 };
@@ -62,15 +65,19 @@ struct schedule *schedule_new(const struct schedule_settings *settings, const st
     map_str_init(&s->by_key);
     map_u64_init(&s->by_number);
     heap_init(&s->ready);
+    heap_init(&s->trial);
     heap_init(&s->quiet);
     return s;
 }
 
 /* -- sites ------------------------------------------------------------------------------------------------------------------ */
 
-static struct pace_settings settings_of(const struct schedule *s, const struct refusal_provider *p)
+static struct pace_settings settings_of(const struct schedule *s, const struct refusal_provider *p, bool fixed)
 {
     struct pace_settings settings = s->settings.pace;
+
+    if (fixed)
+        return (struct pace_settings){ .connections_max = (uint32_t)s->settings.inside_max, .fixed = true };
 
     if (p != NULL && p->connections > 0)
         settings.connections_max = p->connections;
@@ -89,13 +96,19 @@ static void unlist(struct schedule_site **list, const struct schedule_site *site
     }
 }
 
+/* That it is in, or was in last. */
+static struct heap *heap_of(struct schedule *s, int state)
+{
+    return state == SITE_QUIET ? &s->quiet : state == SITE_TRIAL ? &s->trial : &s->ready;
+}
+
 static void site_free(struct schedule *s, struct schedule_site *site)
 {
     if (site->hungry)
         unlist(&s->hungry, site, offsetof(struct schedule_site, hungry_next));
     if (site->shedding)
         unlist(&s->shedding, site, offsetof(struct schedule_site, shedding_next));
-    heap_remove(site->state == SITE_QUIET ? &s->quiet : &s->ready, &site->node);
+    heap_remove(heap_of(s, site->state), &site->node);
     (void)map_str_remove(&s->by_key, (struct str){ site->key, site->n });
     (void)map_u64_remove(&s->by_number, site->number);
     turns_free(&site->turns);
@@ -121,6 +134,7 @@ void schedule_free(struct schedule *s)
     map_str_free(&s->by_key);
     map_u64_free(&s->by_number);
     heap_free(&s->ready);
+    heap_free(&s->trial);
     heap_free(&s->quiet);
     free(s);
 }
@@ -157,7 +171,7 @@ static int add_site(struct schedule *s, struct str key, struct schedule_site *si
 
 static struct schedule_site *site_new(struct schedule *s, const struct schedule_offer *offer)
 {
-    struct pace_settings pace = settings_of(s, offer->provider);
+    struct pace_settings pace = settings_of(s, offer->provider, offer->fixed);
     struct schedule_site *site = calloc(1, sizeof *site + offer->site.n);
 
     if (site == NULL)
@@ -178,14 +192,21 @@ static struct schedule_site *site_new(struct schedule *s, const struct schedule_
 
 static int move(struct schedule *s, struct schedule_site *site, int state, int64_t key)
 {
-    heap_remove(site->state == SITE_QUIET ? &s->quiet : &s->ready, &site->node);
+    heap_remove(heap_of(s, site->state), &site->node);
     site->state = SITE_FULL;
     if (state == SITE_FULL)
         return 0;
-    int r = heap_push(state == SITE_QUIET ? &s->quiet : &s->ready, &site->node, key);
+    int r = heap_push(heap_of(s, state), &site->node, key);
     if (r == 0)
         site->state = state;
     return r;
+}
+
+/* One more may begin there, for all that the others leave. */
+static bool has_part(const struct schedule *s, const struct schedule_site *site)
+{
+    size_t left = s->inside < s->settings.inside_max ? s->settings.inside_max - s->inside : 0;
+    return site->pace.inside == 0 || site->pace.fixed || site->pace.inside < left;
 }
 
 /* Where it belongs now. Without memory a site stays out of the heaps until the next that happens to it. */
@@ -195,14 +216,14 @@ static void put_site(struct schedule *s, struct schedule_site *site, int64_t now
 
     if (site->turns.count == 0 && site->pace.inside == 0) {
         (void)move(s, site, SITE_QUIET, pace_forget_ns(&site->pace, now));
-    } else if (site->turns.count == 0 || when == PACE_NEVER) {
+    } else if (site->turns.count == 0 || when == PACE_NEVER || !has_part(s, site)) {
         (void)move(s, site, SITE_FULL, 0);
     } else {
         if (when <= now) {
             s->tick = s->tick < now ? now : s->tick + 1;
             when = s->tick;
         }
-        (void)move(s, site, SITE_READY, when);
+        (void)move(s, site, site->pace.proven ? SITE_READY : SITE_TRIAL, when);
     }
 }
 
@@ -233,10 +254,10 @@ static void tell_hunger(struct schedule *s, struct schedule_site *site)
 
 /* -- offers ----------------------------------------------------------------------------------------------------------------- */
 
-static uint32_t cost_of(uint64_t size)
+uint32_t schedule_cost(uint64_t size)
 {
     uint64_t cost = 1 + size / COST_BYTES;
-    return cost < COST_MOST ? (uint32_t)cost : COST_MOST;
+    return cost < SCHEDULE_COST_MAX ? (uint32_t)cost : SCHEDULE_COST_MAX;
 }
 
 static struct schedule_parked park(struct schedule *s, struct schedule_item *item, struct schedule_site *site, int64_t now)
@@ -244,11 +265,11 @@ static struct schedule_parked park(struct schedule *s, struct schedule_item *ite
     int64_t spread = (int64_t)((s->spread += SPREAD) >> 44) * PARK_NS >> 20;
 
     if (site == NULL)
-        return (struct schedule_parked){ item, 0, now + PARK_NO_SITE_NS + spread / 30 };
+        return (struct schedule_parked){ item, 0, now + PARK_NO_SITE_NS + spread / 30, false };
     item->site = NULL;
     site->parked = true;
     tell_hunger(s, site);                                     /* a call that was lost is repeated */
-    return (struct schedule_parked){ item, site->number, now + PARK_NS + spread };
+    return (struct schedule_parked){ item, site->number, now + PARK_NS + spread, is_dead(site) };
 }
 
 static struct schedule_site *find_or_add(struct schedule *s, const struct schedule_offer *offer, int *error)
@@ -277,7 +298,7 @@ int schedule_offer(struct schedule *s, const struct schedule_offer *offer, struc
         site->turns.room = room_of(s, site);
     r = -EBUSY;
     if (site != NULL && !offer->behind)
-        r = turns_add(&site->turns, &item->turn, offer->band, offer->sender, cost_of(offer->size), &displaced);
+        r = turns_add(&site->turns, &item->turn, offer->band, offer->sender, offer->cost, &displaced);
     if (r == -EBUSY) {
         *out = park(s, item, site, now_ns);
         return 0;
@@ -290,7 +311,7 @@ int schedule_offer(struct schedule *s, const struct schedule_offer *offer, struc
         *out = park(s, CONTAINER_OF(displaced, struct schedule_item, turn), site, now_ns);
     else
         s->count++;
-    if (site->state != SITE_READY)
+    if (site->state != SITE_READY && site->state != SITE_TRIAL)
         put_site(s, site, now_ns);
     return 0;
 }
@@ -324,6 +345,9 @@ static struct schedule_item *begin(struct schedule *s, struct schedule_site *sit
 
     assert(turn != NULL);
     struct schedule_item *item = CONTAINER_OF(turn, struct schedule_item, turn);
+    item->on_trial = !site->pace.proven;
+    s->inside++;
+    s->on_trial += item->on_trial;
     pace_begin(&site->pace, now);
     item->began_ns = now;
     s->count--;
@@ -332,14 +356,28 @@ static struct schedule_item *begin(struct schedule *s, struct schedule_site *sit
     return item;
 }
 
+static struct heap_node *sooner(struct heap_node *a, struct heap_node *b)
+{
+    return a == NULL || (b != NULL && b->key < a->key) ? b : a;
+}
+
+/* The site whose turn it is; the turn of those that are not proven comes when there is room for one more of them. */
+static struct heap_node *top_of(const struct schedule *s)
+{
+    if (s->inside >= s->settings.inside_max)
+        return NULL;
+    struct heap_node *trial = s->on_trial < (s->settings.inside_max + 1) / 2 ? heap_top(&s->trial) : NULL;
+    return sooner(heap_top(&s->ready), trial);
+}
+
 struct schedule_item *schedule_next(struct schedule *s, int64_t now_ns, int64_t *out_ask_again_ns)
 {
     struct heap_node *top;
 
     forget_old(s, now_ns);
-    while ((top = heap_top(&s->ready)) != NULL && (top->key <= now_ns || top->key <= s->tick)) {
+    while ((top = top_of(s)) != NULL && (top->key <= now_ns || top->key <= s->tick)) {
         struct schedule_site *site = CONTAINER_OF(top, struct schedule_site, node);
-        if (pace_when(&site->pace, now_ns) <= now_ns)
+        if (pace_when(&site->pace, now_ns) <= now_ns && has_part(s, site))
             return begin(s, site, now_ns);
         put_site(s, site, now_ns);                            /* a refusal came since: later, or when one comes back */
     }
@@ -378,6 +416,8 @@ static void end(struct schedule *s, struct schedule_item *item, enum pace_event 
 
     assert(site != NULL && item->turn.flow == NULL);
     pace_end(&site->pace, event, wait, item->began_ns, now);
+    s->inside--;
+    s->on_trial -= item->on_trial;
     item->site = NULL;
     shed_if_dead(s, site);
     tell_hunger(s, site);
@@ -447,11 +487,56 @@ void schedule_answered(struct schedule *s, uint64_t number, bool more)
     tell_hunger(s, site);
 }
 
+void schedule_urge(struct schedule *s, struct str key, int64_t now_ns)
+{
+    struct schedule_site *site = map_str_get(&s->by_key, key);
+
+    if (site == NULL || !is_dead(site) || site->pace.inside > 0 || (site->urged_ns != 0 && now_ns < site->urged_ns + URGED_EVERY_NS))
+        return;
+    site->urged_ns = now_ns;
+    site->pace.rest_until_ns = now_ns;
+    put_site(s, site, now_ns);
+}
+
+void schedule_configure(struct schedule *s, const struct schedule_settings *settings, const struct refusals *refusals)
+{
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+
+    s->settings = *settings;
+    s->refusals = refusals;
+    while (map_str_next(&s->by_key, &cursor, &key, &value)) {
+        struct schedule_site *site = value;
+        site->provider = site->provider == NULL ? NULL : refusal_provider_named(refusals, site->provider->name);
+        struct pace_settings pace = settings_of(s, site->provider, site->pace.fixed);
+        pace_configure(&site->pace, &pace);
+    }
+}
+
 uint64_t schedule_number(const struct schedule *s, struct str key)
 {
     const struct schedule_site *site = map_str_get(&s->by_key, key);
     return site == NULL ? 0 : site->number;
 }
+
+bool schedule_knows(const struct schedule *s, uint64_t number) { return map_u64_get(&s->by_number, number) != NULL; }
+
+bool schedule_is_dead(const struct schedule *s, uint64_t number)
+{
+    const struct schedule_site *site = map_u64_get(&s->by_number, number);
+    return site != NULL && is_dead(site);
+}
+
+struct str schedule_key_of(const struct schedule *s, uint64_t number)
+{
+    const struct schedule_site *site = map_u64_get(&s->by_number, number);
+    return site == NULL ? (struct str){ 0 } : (struct str){ site->key, site->n };
+}
+
+struct str schedule_key(const struct schedule_item *item) { return (struct str){ item->site->key, item->site->n }; }
+
+size_t schedule_inside(const struct schedule *s) { return s->inside; }
 
 size_t schedule_sites(const struct schedule *s) { return s->by_key.used; }
 size_t schedule_count(const struct schedule *s) { return s->count; }
@@ -460,4 +545,16 @@ const struct pace *schedule_pace(const struct schedule *s, struct str key)
 {
     const struct schedule_site *site = map_str_get(&s->by_key, key);
     return site == NULL ? NULL : &site->pace;
+}
+
+bool schedule_each(const struct schedule *s, size_t *cursor, struct schedule_view *out)
+{
+    struct str key;
+    void *value;
+
+    if (!map_str_next(&s->by_key, cursor, &key, &value))
+        return false;
+    const struct schedule_site *site = value;
+    *out = (struct schedule_view){ key, site->number, &site->pace, site->turns.count, is_dead(site), site->parked };
+    return true;
 }

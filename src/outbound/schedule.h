@@ -8,7 +8,8 @@
  *
  * Everything costs O(log n). Limits: so many sites, so many messages at a site, so many in all.
  *
- * It is not in use yet; docs/why/scheduler.md says how it is to be wired into outbound.c and queue/claim.c, and why it is like this.
+ * No site takes more of what may be under way in all than is left beside it, and those that are not proven together not more than half: many
+ * slow or dead ones leave room for those that are well.
  */
 #ifndef OUTBOUND_SCHEDULE_H
 #define OUTBOUND_SCHEDULE_H
@@ -17,12 +18,15 @@
 #include "outbound/refusal.h"
 #include "outbound/turns.h"
 
+#define SCHEDULE_COST_MAX 64
+
 struct schedule;
 
 struct schedule_settings {
     size_t sites_max;
     size_t site_messages_max;                    /* waiting here, for one site */
     size_t messages_max;                         /* in all; a site with very few may have them beyond that */
+    size_t inside_max;                           /* begun and not ended, in all */
     struct pace_settings pace;                   /* where a provider's own are not known */
 };
 
@@ -31,6 +35,7 @@ struct schedule_item {
     struct turn           turn;
     struct schedule_site *site;                  /* NULL: not here */
     int64_t               began_ns;
+    bool                  on_trial;              /* it began while the site was not proven */
 };
 
 struct schedule_offer {
@@ -38,7 +43,8 @@ struct schedule_offer {
     const struct refusal_provider *provider;     /* or NULL */
     struct str                     sender;       /* login, else the sender's domain */
     enum turns_band                band;
-    uint64_t                       size;
+    uint32_t                       cost;         /* schedule_cost of the size */
+    bool                           fixed;        /* a new site has a pace that is fixed, inside_max at a time */
     bool                           behind;       /* the same sender has others parked at this site: it goes behind them */
 };
 
@@ -47,6 +53,7 @@ struct schedule_parked {
     struct schedule_item *item;                  /* NULL: nobody */
     uint64_t              site;                  /* its number; 0: there are too many sites */
     int64_t               until_ns;
+    bool                  dead;                  /* the site does not answer, as far as we know */
 };
 
 struct schedule_call {
@@ -64,6 +71,9 @@ struct schedule_result {
 
 /* NULL without memory; refusals are borrowed. */
 struct schedule *schedule_new(const struct schedule_settings *settings, const struct refusals *refusals);
+/* Others from now on; what was learnt of sites stays. The refusals before must still be there. */
+void schedule_configure(struct schedule *s, const struct schedule_settings *settings, const struct refusals *refusals);
+uint32_t schedule_cost(uint64_t size);           /* of a message; 1 to SCHEDULE_COST_MAX */
 void schedule_free(struct schedule *s);          /* nobody may be inside; who waits is forgotten, and is still the caller's */
 
 /* The item waits here, and another may have had to make room for it; or it has to stay outside itself. -ENOMEM: it is not here. */
@@ -86,9 +96,27 @@ void schedule_answered(struct schedule *s, uint64_t site, bool more);
 /* It was taken back, by an operator say. Nothing if it is not in line. */
 void schedule_remove(struct schedule *s, struct schedule_item *item, int64_t now_ns);
 
+/* Somebody wants it tried: a site that rests because it is dead gets its probe now, once in some seconds. */
+void schedule_urge(struct schedule *s, struct str site, int64_t now_ns);
+
 uint64_t schedule_number(const struct schedule *s, struct str site);     /* of the site with that key; 0: it is not known */
+bool     schedule_knows(const struct schedule *s, uint64_t site);        /* by its number */
+bool     schedule_is_dead(const struct schedule *s, uint64_t site);
+struct str schedule_key_of(const struct schedule *s, uint64_t site);     /* "" if it is not known */
+struct str schedule_key(const struct schedule_item *item);               /* of its site; item->site is set */
 size_t schedule_sites(const struct schedule *s);
 size_t schedule_count(const struct schedule *s);             /* waiting here */
+size_t schedule_inside(const struct schedule *s);            /* begun and not ended */
 const struct pace *schedule_pace(const struct schedule *s, struct str site);   /* to be looked at; NULL: the site is not known */
+
+struct schedule_view {
+    struct str         site;
+    uint64_t           number;
+    const struct pace *pace;
+    size_t             waiting;
+    bool               dead, parked;
+};
+/* Each site once, from *cursor = 0; nothing may happen in between. */
+bool schedule_each(const struct schedule *s, size_t *cursor, struct schedule_view *out);
 
 #endif

@@ -26,7 +26,7 @@ struct scene {
 };
 
 static const struct schedule_settings small = {
-    .sites_max = 4, .site_messages_max = 10, .messages_max = 1000, .pace = { .connections_max = 5 },
+    .sites_max = 4, .site_messages_max = 10, .messages_max = 1000, .inside_max = 1000, .pace = { .connections_max = 5 },
 };
 static const struct schedule_result taken = { .kind = SCHEDULE_TAKEN }, unreached = { .kind = SCHEDULE_UNREACHED };
 
@@ -56,7 +56,7 @@ static void end(struct scene *w)
 
 static struct schedule_parked offer(struct scene *w, const char *site, const char *sender)
 {
-    struct schedule_offer o = { .site = str_of(site), .sender = str_of(sender), .band = TURNS_NORMAL, .size = 100 };
+    struct schedule_offer o = { .site = str_of(site), .sender = str_of(sender), .band = TURNS_NORMAL, .cost = 1 };
     struct schedule_parked parked;
 
     assert_int_equal(schedule_offer(w->s, &o, &w->items[w->used++], w->now, &parked), 0);
@@ -206,7 +206,7 @@ static void whoever_has_others_parked_goes_behind_them(void **state)
 static void many_sites_have_little_room_each(void **state)
 {
     static const struct schedule_settings crowded = {
-        .sites_max = 2000, .site_messages_max = 100, .messages_max = 400, .pace = { .connections_max = 5 },
+        .sites_max = 2000, .site_messages_max = 100, .messages_max = 400, .inside_max = 1000, .pace = { .connections_max = 5 },
     };
     struct scene *w = begin(&crowded);
     char site[20];
@@ -341,6 +341,69 @@ static void a_known_provider_is_the_key(void **state)
     assert_true(str_eq(buf_str(&b), STR("2001:db8::1 provider:google")));
 }
 
+/* Of what may be under way in all, those that nobody knows good of have half. */
+static void many_dead_sites_leave_room(void **state)
+{
+    static const struct schedule_settings few = {
+        .sites_max = 100, .site_messages_max = 10, .messages_max = 1000, .inside_max = 10, .pace = { .connections_max = 20 },
+    };
+    struct scene *w = begin(&few);
+    struct schedule_item *inside[20];
+    char site[20];
+    size_t n = 0;
+
+    (void)state;
+    prove(w, "good");
+    for (unsigned i = 0; i < 20; i++) {
+        (void)snprintf(site, sizeof site, "s%u", i);
+        (void)offer(w, site, "x");
+    }
+    while ((inside[n] = next(w)) != NULL)
+        n++;
+    assert_int_equal(n, 5);
+    (void)offer(w, "good", "x");
+    inside[n] = next(w);
+    assert_non_null(inside[n]);
+    finish(w, inside[n], &taken);
+    finish(w, inside[--n], &unreached);
+    inside[n] = next(w);                                      /* another one has its place */
+    assert_non_null(inside[n]);
+    for (n++; n > 0 && inside[n - 1] != NULL; n--)
+        finish(w, inside[n - 1], &taken);
+    while ((inside[0] = next(w)) != NULL)
+        finish(w, inside[0], &taken);
+    end(w);
+}
+
+/* And no site has more than is left beside it. */
+static void a_slow_site_leaves_room(void **state)
+{
+    static const struct schedule_settings few = {
+        .sites_max = 100, .site_messages_max = 100, .messages_max = 1000, .inside_max = 10, .pace = { .connections_max = 20 },
+    };
+    struct scene *w = begin(&few);
+    struct schedule_item *inside[40];
+    size_t n = 0;
+
+    (void)state;
+    prove(w, "slow");
+    prove(w, "good");
+    for (unsigned i = 0; i < 20; i++)
+        (void)offer(w, "slow", "x");
+    while ((inside[n] = next(w)) != NULL)
+        n++;
+    assert_true(n >= 4 && n <= 5);
+    for (unsigned i = 0; i < 20; i++)
+        (void)offer(w, "good", "x");
+    inside[n] = next(w);
+    assert_non_null(inside[n]);
+    for (n++; n > 0; n--)
+        finish(w, inside[n - 1], &taken);
+    while ((inside[0] = next(w)) != NULL)
+        finish(w, inside[0], &taken);
+    end(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +417,8 @@ int main(void)
         cmocka_unit_test(quiet_sites_are_forgotten_in_time),
         cmocka_unit_test(what_it_means_for_the_message),
         cmocka_unit_test(taken_back_by_an_operator),
+        cmocka_unit_test(many_dead_sites_leave_room),
+        cmocka_unit_test(a_slow_site_leaves_room),
         cmocka_unit_test(a_key_is_of_the_set),
         cmocka_unit_test(a_known_provider_is_the_key),
     };

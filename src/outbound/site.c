@@ -10,37 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SITE_KEY_MAX     320
 #define REAP_EVERY_NS    (1 * NS_PER_S)
-#define DOWN_TEXT_MAX    300
+#define WORDS_MAX        300
 #define BY_DATA_NS       (3600 * NS_PER_S)
 #define BY_DATA_CROWDED_NS (60 * NS_PER_S)   /* for those who are at it now: it may not be forgotten before they come again */
-#define CROWD_FRACTION   4               /* of all deliveries, so many may wait before sites that are not proven get no further ones */
-
-struct waiter {
-    struct task   *task;
-    bool           admitted;
-    struct waiter *next;
-};
 
 struct site {
     struct sites  *sites;
     struct str     key;                  /* into key_bytes */
-    unsigned       inside;               /* slots taken */
-    unsigned       slots;                /* as the configuration said last */
-    bool           proven;               /* a connection was made, and none has failed since */
-    struct waiter *first, **last;        /* in order of arrival; they live on their tasks' stacks */
+    unsigned       inside;
     struct client *idle;                 /* newest first */
     int64_t        idle_for_ns;
-    int64_t        down_until_ns;        /* monotonic; 0: up */
+    int64_t        words_until_ns;       /* monotonic; 0: none */
     int64_t        by_data_until_ns;     /* monotonic; 0: BDAT where it is offered */
-    char           down_text[DOWN_TEXT_MAX], down_remote[DOWN_TEXT_MAX];
-    char           key_bytes[SITE_KEY_MAX];
+    char           text[WORDS_MAX], remote[WORDS_MAX];
+    char           key_bytes[];
 };
 
 struct sites {
     struct map_str    by_key;
-    unsigned          waiting;           /* for a slot, at all sites */
     struct task_group reaper;
     bool              reaping;
 };
@@ -57,35 +45,17 @@ struct sites *sites_new(void)
     return s;
 }
 
-static void put_key(struct buf *out, const struct route *route)
+static struct site *find_or_add(struct sites *s, struct str key)
 {
-    switch (route->kind) {
-    case ROUTE_LOCAL: assert(!"a Maildir has no site"); break;
-    case ROUTE_LMTP_UNIX: buf_printf(out, "lmtp:unix:%s", route->path); break;
-    case ROUTE_LMTP:  buf_printf(out, "lmtp:%" STR_FMT ":%u", STR_ARG(route->host), route->port); break;
-    case ROUTE_MX:    buf_printf(out, "mx:%" STR_FMT, STR_ARG(route->domain)); break;
-    case ROUTE_HOP:   buf_printf(out, "hop:%" STR_FMT ":%u", STR_ARG(route->host), route->port); break;
-    case ROUTE_HOST:  buf_printf(out, "host:%" STR_FMT ":%u", STR_ARG(route->host), route->port); break;
-    }
-}
-
-static struct site *find_or_add(struct sites *s, const struct route *route)
-{
-    char text[SITE_KEY_MAX];
-    struct buf key;
-    buf_init_fixed(&key, text, sizeof(text));
-    put_key(&key, route);
-    assert(buf_ok(&key));                                     /* a domain has at most 255 octets */
-    struct site *site = map_str_get(&s->by_key, buf_str(&key));
+    struct site *site = map_str_get(&s->by_key, key);
     if (site != NULL)
         return site;
-    site = calloc(1, sizeof(*site));
+    site = calloc(1, sizeof(*site) + key.n);
     if (site == NULL)
         return NULL;
-    memcpy(site->key_bytes, text, key.n);
+    memcpy(site->key_bytes, key.p, key.n);
     site->key = (struct str){ site->key_bytes, key.n };
     site->sites = s;
-    site->last = &site->first;
     if (map_str_put(&s->by_key, site->key, site) < 0) {
         free(site);
         return NULL;
@@ -96,7 +66,7 @@ static struct site *find_or_add(struct sites *s, const struct route *route)
 static void forget_if_unused(struct site *site)
 {
     int64_t now = clock_mono_ns();
-    if (site->inside > 0 || site->first != NULL || site->idle != NULL || site->down_until_ns > now || site->by_data_until_ns > now)
+    if (site->inside > 0 || site->idle != NULL || site->words_until_ns > now || site->by_data_until_ns > now)
         return;
     (void)map_str_remove(&site->sites->by_key, site->key);
     free(site);
@@ -129,7 +99,7 @@ static void close_list(struct client *c)
     }
 }
 
-/* One pass: collects what is too old (no waiting), forgets sites that are down no more, then closes. Gives whether any site is left:
+/* One pass: collects what is too old (no waiting), forgets sites that nobody needs, then closes. Gives whether any site is left:
  * asked at the end, for others go on while connections are closed. */
 static bool reap(struct sites *s)
 {
@@ -207,7 +177,7 @@ void sites_free(struct sites *s)
     void *value;
     while (map_str_next(&s->by_key, &cursor, &key, &value)) {
         struct site *site = value;
-        assert(site->inside == 0 && site->first == NULL);
+        assert(site->inside == 0);
         close_list(site->idle);
         free(site);
     }
@@ -215,70 +185,15 @@ void sites_free(struct sites *s)
     free(s);
 }
 
-/* -- slots --------------------------------------------------------------------------------------------------------------- */
+/* -- in and out ---------------------------------------------------------------------------------------------------------- */
 
-/* One goes ahead to a site of which we know nothing, or nothing good: the others learn from it. */
-static bool has_slot(const struct site *site)
+int site_enter(struct sites *s, struct str key, const struct conf *conf, struct site **out, struct client **out_client)
 {
-    return site->inside < (site->proven ? site->slots : 1);
-}
-
-static void admit_waiters(struct site *site)
-{
-    while (site->first != NULL && has_slot(site)) {
-        struct waiter *w = site->first;
-        site->first = w->next;
-        if (site->first == NULL)
-            site->last = &site->first;
-        site->inside++;
-        w->admitted = true;
-        task_wake(w->task);
-    }
-}
-
-static void leave_queue(struct site *site, struct waiter *w)
-{
-    struct waiter **at = &site->first;
-    while (*at != w)
-        at = &(*at)->next;
-    *at = w->next;
-    if (site->last == &w->next)
-        site->last = at;
-}
-
-static int wait_for_slot(struct site *site)
-{
-    if (has_slot(site)) {
-        site->inside++;
-        return 0;
-    }
-    struct waiter w = { .task = task_self() };
-    *site->last = &w;                    /* analyze autoVariables: unlinked before this function returns */
-    site->last = &w.next;
-    site->sites->waiting++;
-    int r = 0;
-    while (!w.admitted && r == 0)
-        r = task_park(TASK_FOREVER);
-    site->sites->waiting--;
-    if (w.admitted)
-        return 0;                                             /* a cancellation shows at the next await; the slot is ours to give back */
-    leave_queue(site, &w);
-    return r;
-}
-
-int site_enter(struct sites *s, const struct route *route, const struct conf *conf, struct site **out, struct client **out_client)
-{
-    struct site *site = find_or_add(s, route);
+    struct site *site = find_or_add(s, key);
     if (site == NULL)
         return -ENOMEM;
-    site->slots = conf->site_connections_max;
     site->idle_for_ns = conf->connection_idle_ns;
-    bool crowded = !site->proven && s->waiting >= conf->deliveries_max / CROWD_FRACTION;
-    int r = crowded && !has_slot(site) ? -EBUSY : wait_for_slot(site);
-    if (r < 0) {
-        forget_if_unused(site);
-        return r;
-    }
+    site->inside++;
     *out = site;
     *out_client = take_idle(site, conf);
     return 0;
@@ -291,54 +206,45 @@ void site_leave(struct site *site, struct client *c)
     else
         client_close(c);
     site->inside--;
-    admit_waiters(site);
     forget_if_unused(site);
 }
 
-/* -- down and up --------------------------------------------------------------------------------------------------------- */
+/* -- its words ------------------------------------------------------------------------------------------------------------- */
 
-bool site_is_down(const struct site *site, struct arena *a, struct outcome *out)
+void site_words(const struct sites *s, struct str key, struct arena *a, struct outcome *out)
 {
-    if (site->down_until_ns <= clock_mono_ns())
-        return false;
+    const struct site *site = map_str_get(&s->by_key, key);
     *out = outcome_of_ours(RCPT_PENDING, "4.4.1", "the destination did not answer a moment ago");
-    struct str text = str_copy(a, str_of(site->down_text)), remote = str_copy(a, str_of(site->down_remote));
-    if (text.p != NULL && remote.p != NULL)
+    if (site == NULL || site->words_until_ns <= clock_mono_ns())
+        return;
+    struct str text = str_copy(a, str_of(site->text)), remote = str_copy(a, str_of(site->remote));
+    if (text.p != NULL && remote.p != NULL && text.n > 0)
         out->text = text, out->remote = remote;
-    return true;
 }
 
-static void keep_words(char out[DOWN_TEXT_MAX], struct str words)
+static void keep_words(char out[WORDS_MAX], struct str words)
 {
-    struct str s = str_head(words, DOWN_TEXT_MAX - 1);
+    struct str s = str_head(words, WORDS_MAX - 1);
     if (s.n > 0)
         memcpy(out, s.p, s.n);
     out[s.n] = '\0';
 }
 
-void site_set_down(struct site *site, const struct outcome *why, int64_t for_ns)
+void site_keep_words(struct site *site, const struct outcome *why, int64_t for_ns)
 {
-    site->proven = false;
-    if (site->sites->by_key.used > SITES_DOWN_MAX)
+    if (site->sites->by_key.used > SITES_WORDS_MAX)
         return;
-    site->down_until_ns = task_deadline_in(for_ns);
+    site->words_until_ns = task_deadline_in(for_ns);
     (void)start_reaper(site->sites);                          /* if not: it is forgotten when the next one starts */
-    keep_words(site->down_text, why->text);
-    keep_words(site->down_remote, why->remote);
-}
-
-void site_set_up(struct site *site)
-{
-    site->down_until_ns = 0;
-    site->proven = true;
-    admit_waiters(site);
+    keep_words(site->text, why->text);
+    keep_words(site->remote, why->remote);
 }
 
 /* -- without BDAT -------------------------------------------------------------------------------------------------------- */
 
 void site_set_by_data(struct site *site)
 {
-    bool crowded = site->sites->by_key.used > SITES_DOWN_MAX;
+    bool crowded = site->sites->by_key.used > SITES_WORDS_MAX;
     site->by_data_until_ns = task_deadline_in(crowded ? BY_DATA_CROWDED_NS : BY_DATA_NS);
     (void)start_reaper(site->sites);                          /* if not: it is forgotten when the next one starts */
 }

@@ -20,10 +20,9 @@ static void find_dead(struct sites *sites, const struct conf *conf, unsigned cou
         struct site *site;
         struct client *client;
         snprintf(name, sizeof name, "d%u.example", i);
-        struct route route = { .kind = ROUTE_MX, .domain = str_of(name), .port = 25 };
-        assert_int_equal(site_enter(sites, &route, conf, &site, &client), 0);
+        assert_int_equal(site_enter(sites, str_of(name), conf, &site, &client), 0);
         assert_null(client);
-        site_set_down(site, &why, 60 * NS_PER_S);
+        site_keep_words(site, &why, 60 * NS_PER_S);
         site_leave(site, NULL);
     }
 }
@@ -49,8 +48,8 @@ static void dead_sites_have_a_limit(void *arg)
     (void)arg;
     struct conf *conf = scene_conf("us.example", "us");
     struct sites *sites = sites_new();
-    find_dead(sites, conf, 2 * SITES_DOWN_MAX);
-    assert_int_equal(sites_count(sites), SITES_DOWN_MAX);
+    find_dead(sites, conf, 2 * SITES_WORDS_MAX);
+    assert_int_equal(sites_count(sites), SITES_WORDS_MAX);
     (void)task_sleep(90 * NS_PER_S);
     assert_int_equal(sites_count(sites), 0);
     sites_free(sites);

@@ -199,29 +199,69 @@ static void names_of_any_length(void **state)
     drain(&t);
 }
 
+static uint64_t take(struct parking *p, uint64_t site)
+{
+    struct parked who;
+    uint64_t sender;
+    if (!parking_take(p, site, &who, &sender))
+        return 0;
+    assert_int_equal(who.route, 100 * who.id);
+    assert_int_equal(who.band, who.id % 3);
+    assert_int_equal(who.cost, 1 + who.id % 63);
+    return who.id;
+}
+
+static int park(struct parking *p, uint64_t site, uint64_t sender, uint64_t id)
+{
+    return parking_add(p, site, sender, &(struct parked){ id, 100 * id, id % 3, (uint8_t)(1 + id % 63) });
+}
+
 static void parked_senders_are_called_in_turn(void **state)
 {
-    static struct parking_node nodes[12];
     struct parking p;
 
     (void)state;
     parking_init(&p);
-    assert_null(parking_take(&p, 7));
-    for (int i = 0; i < 10; i++)
-        assert_int_equal(parking_add(&p, &nodes[i], 7, i < 8 ? 1 : 2), 0);
-    assert_int_equal(parking_add(&p, &nodes[10], 8, 1), 0);
+    assert_int_equal(take(&p, 7), 0);
+    for (unsigned i = 1; i <= 10; i++)
+        assert_int_equal(park(&p, 7, i <= 8 ? 1 : 2, i), 0);
+    assert_int_equal(park(&p, 8, 1, 11), 0);
     assert_true(parking_has_sender(&p, 7, 2) && !parking_has_sender(&p, 8, 2));
-    assert_ptr_equal(parking_take(&p, 7), &nodes[0]);
-    assert_ptr_equal(parking_take(&p, 7), &nodes[8]);
-    assert_ptr_equal(parking_take(&p, 7), &nodes[1]);
-    parking_remove(&p, &nodes[9]);                            /* the turn of its flow was next, and it was the last of it */
-    parking_remove(&p, &nodes[9]);
-    assert_ptr_equal(parking_take(&p, 7), &nodes[2]);
-    assert_int_equal(parking_add(&p, &nodes[0], 7, 1), 0);
-    while (parking_take(&p, 7) != NULL)
-        ;
+    assert_int_equal(take(&p, 7), 1);
+    assert_int_equal(take(&p, 7), 9);
+    assert_int_equal(take(&p, 7), 2);
+    assert_int_equal(take(&p, 7), 10);                        /* the last of its sender, who goes */
+    assert_false(parking_has_sender(&p, 7, 2));
+    for (unsigned i = 3; i <= 8; i++)
+        assert_int_equal(take(&p, 7), i);
     assert_false(parking_has(&p, 7));
-    assert_ptr_equal(parking_take(&p, 8), &nodes[10]);
+    assert_int_equal(take(&p, 8), 11);
+    parking_free(&p);
+}
+
+/* Chunks of them, taken and put in between. */
+static void many_are_parked(void **state)
+{
+    struct parking p;
+    uint64_t in = 0, out = 0;
+
+    (void)state;
+    parking_init(&p);
+    for (unsigned round = 0; round < 50; round++) {
+        for (unsigned i = 0; i < 2 * round; i++)
+            assert_int_equal(park(&p, 7, 1, ++in), 0);
+        for (unsigned i = 0; i < round; i++)
+            assert_int_equal(take(&p, 7), ++out);
+    }
+    while (out < in)
+        assert_int_equal(take(&p, 7), ++out);
+    assert_false(parking_has(&p, 7));
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(park(&p, i % 3, i % 7, i), 0);
+    parking_forget(&p, 0);
+    parking_forget(&p, 99);
+    assert_false(parking_has(&p, 0));
+    assert_true(parking_has(&p, 1));
     parking_free(&p);
 }
 
@@ -238,6 +278,7 @@ int main(void)
         cmocka_unit_test(whoever_is_taken_back_leaves_the_line),
         cmocka_unit_test(names_of_any_length),
         cmocka_unit_test(parked_senders_are_called_in_turn),
+        cmocka_unit_test(many_are_parked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /*
- * The real schedule against a virtual clock and a model of the Internet.
+ * The real line, schedule and table against a virtual clock and a model of the Internet.
  *
  *     internet [--messages N] [--seed N]
  *
@@ -10,8 +10,8 @@
  * What is asserted stands in `judge`. The same seed gives the same story.
  */
 #include "base/clock.h"
-#include "outbound/parking.h"
-#include "outbound/schedule.h"
+#include "outbound/line.h"
+#include "outbound/refusal_table.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,7 +33,6 @@
 #define MORE_LEARNT   (85 * MINUTE)
 #define OUTAGE_FROM   (5 * MINUTE)
 #define OUTAGE_TO     (2 * HOUR)
-#define TABLE_MAX     65536
 
 /* -- the Internet ----------------------------------------------------------------------------------------------------------- */
 
@@ -64,12 +63,10 @@ struct server {
     char      key[40];
 };
 
-enum state { WAITING, LINED, PARKED, FLYING, DELIVERED, EXPIRED };
+enum state { WAITING, LINED, FLYING, DELIVERED, EXPIRED };
 
 struct message {
-    struct schedule_item item;
     struct heap_node     due;
-    struct parking_node  parking;
     int64_t              came_ns, first_try_ns, grey_since_ns;
     uint32_t             server;
     uint16_t             sender, attempts;
@@ -79,6 +76,7 @@ struct message {
 struct flight {
     struct heap_node       node;
     struct message        *message;
+    struct ticket         *ticket;
     struct schedule_result result;
     bool                   counted;              /* inside its server */
     struct flight         *next_free;
@@ -91,10 +89,8 @@ struct window {
 struct world {
     uint64_t          random;
     int64_t           now;
-    struct schedule  *schedule;
-    struct parking    parking;
-    struct refusals   refusals;
-    struct arena      arena;
+    struct line      *line;
+    struct refusal_table *table;
     struct heap       due, flights;
     struct message   *messages;
     size_t            count, done, in_flight;
@@ -178,7 +174,7 @@ static struct schedule_result ask(struct world *w, struct server *s, struct mess
 
 /* -- the queue's index ------------------------------------------------------------------------------------------------------ */
 
-static struct message *of_item(struct schedule_item *item) { return CONTAINER_OF(item, struct message, item); }
+static struct message *of_ticket(struct world *w, const struct ticket *t) { return &w->messages[t->id - 1]; }
 
 static void make_due(struct world *w, struct message *m, int64_t due_ns)
 {
@@ -187,55 +183,38 @@ static void make_due(struct world *w, struct message *m, int64_t due_ns)
     (void)r;
 }
 
-static void park(struct world *w, const struct schedule_parked *p)
+static int64_t retry_at(struct world *w, const struct message *m, int64_t not_before)
 {
-    if (p->item == NULL)
-        return;
-    struct message *m = of_item(p->item);
-    m->state = p->site == 0 ? WAITING : PARKED;
-    make_due(w, m, p->until_ns);
-    if (p->site != 0 && parking_add(&w->parking, &m->parking, p->site, m->sender) < 0)
-        abort();
+    static const int64_t minutes[] = { 1, 5, 15, 30, 60, 120 };
+    size_t n = m->attempts < 6 ? (m->attempts > 0 ? m->attempts - 1u : 0) : 5;
+    int64_t at = w->now + minutes[n] * MINUTE * (int64_t)(90 + below(w, 21)) / 100;
+    return at > not_before ? at : not_before;
 }
 
-static void offer(struct world *w, struct message *m, bool called)
+/* What attempt.c does with a message that is due. */
+static void offer(struct world *w, struct message *m)
 {
-    char sender[8];
-    struct schedule_parked parked;
+    struct line_offer o = { .id = (uint64_t)(m - w->messages) + 1, .sender = m->sender, .site = str_of(w->servers[m->server].key), .band = TURNS_NORMAL,
+                            .cost = schedule_cost(10000) };
+    int64_t again = 0;
 
     heap_remove(&w->due, &m->due);
-    parking_remove(&w->parking, &m->parking);
     if (w->now - m->came_ns >= EXPIRE) {
         m->state = EXPIRED;
         w->done++;
         return;
     }
-    (void)snprintf(sender, sizeof sender, "s%u", m->sender);
-    struct schedule_offer o = { .site = str_of(w->servers[m->server].key), .sender = str_of(sender), .band = TURNS_NORMAL, .size = 10000 };
-    o.behind = !called && parking_has_sender(&w->parking, schedule_number(w->schedule, o.site), m->sender);
-    m->state = LINED;
     w->offers++;
-    if (schedule_offer(w->schedule, &o, &m->item, w->now, &parked) < 0)
-        abort();
-    park(w, &parked);
-}
-
-static void answer_calls(struct world *w)
-{
-    struct schedule_parked parked;
-    struct schedule_call call;
-
-    while (schedule_shed(w->schedule, w->now, &parked))
-        park(w, &parked);
-    while (schedule_calls(w->schedule, &call)) {
-        for (size_t i = 0; i < call.count; i++) {
-            struct parking_node *node = parking_take(&w->parking, call.site);
-            if (node == NULL)
-                break;
-            offer(w, CONTAINER_OF(node, struct message, parking), true);
-        }
-        schedule_answered(w->schedule, call.site, parking_has(&w->parking, call.site));
+    m->state = LINED;
+    switch (line_offer(w->line, &o, w->now, &again)) {
+    case LINE_WAITS: case LINE_PARKED: case LINE_CROWDED:
+        break;
+    case LINE_DEAD:                                           /* that is its outcome, as long as it is not called */
+        m->attempts++;
+        again = retry_at(w, m, 0);
+        break;
     }
+    make_due(w, m, again);
 }
 
 static void offer_due(struct world *w)
@@ -243,7 +222,7 @@ static void offer_due(struct world *w)
     struct heap_node *top;
 
     while ((top = heap_top(&w->due)) != NULL && top->key <= w->now)
-        offer(w, CONTAINER_OF(top, struct message, due), false);
+        offer(w, CONTAINER_OF(top, struct message, due));
 }
 
 /* -- deliveries ------------------------------------------------------------------------------------------------------------- */
@@ -286,8 +265,9 @@ static void count_connections(struct world *w)
     w->counter_at_ns = w->now;
 }
 
-static void fly(struct world *w, struct message *m)
+static void fly(struct world *w, struct ticket *t)
 {
+    struct message *m = of_ticket(w, t);
     struct server *s = &w->servers[m->server];
     struct flight *f = w->free;
     int64_t takes;
@@ -297,6 +277,8 @@ static void fly(struct world *w, struct message *m)
     if (s->kind == COUNTER)
         count_connections(w);
     f->message = m;
+    f->ticket = t;
+    heap_remove(&w->due, &m->due);
     f->result = ask(w, s, m, &f->counted, &takes);
     m->state = FLYING;
     if (m->attempts++ == 0 && m->sender == SINGLE)
@@ -307,25 +289,19 @@ static void fly(struct world *w, struct message *m)
         abort();
 }
 
+static bool is_over(const struct message *m) { return m->state == DELIVERED || m->state == EXPIRED; }
+
 static void begin_deliveries(struct world *w, int64_t *ask_again)
 {
-    struct schedule_item *item;
+    struct schedule_result not_tried = { .kind = SCHEDULE_NOT_TRIED };
+    struct ticket *t;
 
-    *ask_again = PACE_NEVER;
-    while (w->in_flight < FLIGHTS_MAX && (item = schedule_next(w->schedule, w->now, ask_again)) != NULL) {
-        fly(w, of_item(item));
-        answer_calls(w);
+    while ((t = line_next(w->line, w->now, ask_again)) != NULL) {
+        if (is_over(of_ticket(w, t)))
+            (void)line_end(w->line, t, &not_tried, w->now);   /* it has left the queue meanwhile */
+        else
+            fly(w, t);
     }
-    if (w->in_flight == FLIGHTS_MAX)
-        *ask_again = PACE_NEVER;                              /* when one has landed */
-}
-
-static int64_t retry_at(struct world *w, const struct message *m, int64_t not_before)
-{
-    static const int64_t minutes[] = { 1, 5, 15, 30, 60, 120 };
-    size_t n = m->attempts < 6 ? m->attempts - 1u : 5;
-    int64_t at = w->now + minutes[n] * MINUTE * (int64_t)(90 + below(w, 21)) / 100;
-    return at > not_before ? at : not_before;
 }
 
 static void land(struct world *w, struct flight *f)
@@ -336,7 +312,7 @@ static void land(struct world *w, struct flight *f)
     if (s->kind == COUNTER)
         count_connections(w);
     s->inside -= f->counted;
-    int64_t not_before = schedule_end(w->schedule, &m->item, &f->result, w->now);
+    int64_t not_before = line_end(w->line, f->ticket, &f->result, w->now);
     if (f->result.kind == SCHEDULE_TAKEN) {
         m->state = DELIVERED;
         w->done++;
@@ -372,16 +348,16 @@ static int64_t sooner(int64_t at, const struct heap *h)
 
 static void run(struct world *w)
 {
+    const struct schedule *schedule = line_schedule(w->line);
     while (w->done < w->count) {
         int64_t ask_again;
         land_all(w);
         offer_due(w);
-        answer_calls(w);
         begin_deliveries(w, &ask_again);
-        if (schedule_count(w->schedule) > w->line_most)
-            w->line_most = schedule_count(w->schedule);
-        if (schedule_sites(w->schedule) > w->sites_most)
-            w->sites_most = schedule_sites(w->schedule);
+        if (schedule_count(schedule) > w->line_most)
+            w->line_most = schedule_count(schedule);
+        if (schedule_sites(schedule) > w->sites_most)
+            w->sites_most = schedule_sites(schedule);
         int64_t next = sooner(sooner(ask_again, &w->due), &w->flights);
         assert(next != PACE_NEVER || w->done == w->count);    /* nothing is ever stuck */
         if (w->done < w->count)
@@ -442,31 +418,9 @@ static void make_messages(struct world *w)
     }
 }
 
-static void read_table(struct world *w)
-{
-    static char text[TABLE_MAX];
-    FILE *file = fopen("share/refusals", "r");
-    struct buf error;
-
-    if (file == NULL) {
-        fprintf(stderr, "share/refusals: cannot be read; run this at the top of the tree\n");
-        exit(2);
-    }
-    size_t n = fread(text, 1, sizeof text, file);
-    (void)fclose(file);
-    arena_init(&w->arena, 4 << 20);
-    buf_init(&error, 4096);
-    refusals_init(&w->refusals, &w->arena);
-    if (refusals_load(&w->refusals, "share/refusals", (struct str){ text, n }, &error) < 0) {
-        fprintf(stderr, "%" STR_FMT, STR_ARG(buf_str(&error)));
-        exit(2);
-    }
-    buf_free(&error);
-}
-
 static struct world *make_world(uint64_t seed, size_t count)
 {
-    static const struct schedule_settings settings = { .sites_max = 8000, .site_messages_max = 1000, .messages_max = 20000,
+    static const struct schedule_settings settings = { .sites_max = 8000, .site_messages_max = 1000, .messages_max = 20000, .inside_max = FLIGHTS_MAX,
                                                        .pace = { .connections_max = 50 } };
     struct world *w = calloc(1, sizeof *w);
 
@@ -476,28 +430,31 @@ static struct world *make_world(uint64_t seed, size_t count)
     w->count = count;
     heap_init(&w->due);
     heap_init(&w->flights);
-    parking_init(&w->parking);
     for (size_t i = 0; i < FLIGHTS_MAX; i++) {
         heap_node_init(&w->pool[i].node);
         w->pool[i].next_free = w->free;
         w->free = &w->pool[i];
     }
-    read_table(w);
+    struct buf error;
+    buf_init(&error, 4096);
+    w->table = refusal_table_new("", STR(""), &error);
+    buf_free(&error);
+    if (w->table == NULL)
+        abort();
     make_servers(w);
     make_messages(w);
-    w->schedule = schedule_new(&settings, &w->refusals);
-    if (w->schedule == NULL)
+    w->line = line_new(&settings, &w->table->refusals);
+    if (w->line == NULL)
         abort();
     return w;
 }
 
 static void end_world(struct world *w)
 {
-    schedule_free(w->schedule);
-    parking_free(&w->parking);
+    line_free(w->line);
     heap_free(&w->due);
     heap_free(&w->flights);
-    arena_reset(&w->arena);
+    refusal_table_free(w->table);
     free(w->messages);
     free(w->servers);
     free(w->domain_server);
