@@ -490,6 +490,7 @@ void deliver_due(struct deliver_context *context, struct claim *c)
         log_trouble(at, "delivery-without-memory", r);
         at->again_ns = task_deadline_in(MEMORY_PAUSE_NS);
         give_back(at);
+        task_about(0);
         return;
     }
     if (settle_must_return(&c->env, clock_wall_ns()))
