@@ -5,6 +5,9 @@
  *     bits 0-1  who it is: a stranger, a trusted network, a local user by the submit socket, somebody who must log in
  *     bit 2     its bytes arrive one by one
  *     bit 3     it leaves without QUIT in the end, else it waits for our end
+ *     bit 4     it speaks before it is greeted
+ *     bit 5     it is asked to wait for its turn (enforce_sync)
+ *     bit 6     it speaks LMTP, if it is a stranger or trusted
  * The byte 0x1e is not sent: there the client stops and reads what has come.
  *
  * Whatever it sends: each reply is one (RFC 5321, 4.2), the session ends by itself, and the queue holds exactly the messages whose 250 was
@@ -33,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
                  "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n"
 
 enum { STRANGER, TRUSTED, LOCAL, PERSON };
-enum { WHO = 3, ONE_BY_ONE = 4, HANGS_UP = 8 };
+enum { WHO = 3, ONE_BY_ONE = 4, HANGS_UP = 8, TALKS_EARLY = 16, ITS_TURN = 32, LMTP = 64 };
 
 struct talk {
     const uint8_t        *data;
@@ -82,6 +85,14 @@ static bool listen_to(struct talk *t, bool to_the_end)
     return n == -ETIMEDOUT;
 }
 
+static bool is_greeted(struct talk *t)
+{
+    bool there = stream_fill(t->client, TASK_FOREVER) > 0;
+
+    take_replies(t);
+    return there;
+}
+
 /* ---- what is said ---- */
 
 static void say(struct talk *t)
@@ -113,6 +124,8 @@ static void serve(void *arg)
     task_wake(t->self);
 }
 
+static bool is_lmtp(const struct talk *t) { return (t->options & LMTP) && (t->options & WHO) < LOCAL; }
+
 static void hold_session(struct talk *t)
 {
     struct session_client client = { .uid = 1000, .local = (t->options & WHO) == LOCAL };
@@ -122,13 +135,16 @@ static void hold_session(struct talk *t)
     assert(parsed);
     if ((t->options & WHO) == PERSON)
         client.terms = (struct conf_terms){ .service = CONF_SERVICE_SUBMISSION, .auth_allow_cleartext = true };
+    else if (is_lmtp(t))
+        client.terms = (struct conf_terms){ .service = CONF_SERVICE_LMTP };
     int r = stream_pair(BUFFER, &t->client, &server);
     assert(r == 0);
     t->session = session_new(&t->shared, server, &client);
     assert(t->session != NULL);
     r = task_start("session", serve, t);
     assert(r == 0);
-    say(t);
+    if ((t->options & TALKS_EARLY) || is_greeted(t))
+        say(t);
     if (!(t->options & HANGS_UP))
         (void)listen_to(t, true);        /* at the latest its own patience ends it */
     else
@@ -176,7 +192,10 @@ static void check_queue(struct talk *t)
         found++;
     }
     /* Who hangs up may miss the 250 of what was kept (RFC 5321, 4.5.3.2.6 tells him to send it again). */
-    assert(t->options & HANGS_UP ? found >= t->kept : found == t->kept);
+    if (is_lmtp(t))
+        assert(found <= t->kept || (t->options & HANGS_UP));         /* each recipient is answered for */
+    else
+        assert(t->options & HANGS_UP ? found >= t->kept : found == t->kept);
 }
 
 static void start_keeper(void)
@@ -223,14 +242,15 @@ static void quiet(void *arg, enum log_level level, struct str line)
     (void)arg, (void)level, (void)line;
 }
 
-static const char conf_text[] =
-    "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\nmessage_size_max = 64KiB\n"
-    "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nheader_size_max = 4KiB\n"
-    "accounts_file = /accounts\nscram = yes\nauth_failures_max = 100\nauth_failure_delay = 0\n";
+#define CONF                                                                                                                               \
+    "hostname = mx.here.example\nlocal_domains = {here.example}\nrecipients_max = 100\nmessage_size_max = 64KiB\n"                         \
+    "errors_max = 1000\ntrusted_networks = {192.0.2.0/24}\nusers_file = /dev/null\nheader_size_max = 4KiB\n"                              \
+    "xclient_networks = {192.0.2.0/24}\nxforward_networks = {192.0.2.0/24}\n"                                                            \
+    "accounts_file = /accounts\nscram = yes\nauth_failures_max = 100\nauth_failure_delay = 0\n"
 
-static struct conf *make_conf(void)
+static struct conf *make_conf(const char *text)
 {
-    struct conf *c = conf_of(conf_text);
+    struct conf *c = conf_of(text);
 
     conf_add_user(c, "bob");
     return c;
@@ -238,16 +258,17 @@ static struct conf *make_conf(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static bool begun;
+    static struct conf *patient, *strict;
 
-    if (!begun) {
-        begun = true;
+    if (strict == NULL) {
         log_redirect(quiet, NULL);
-        conf_set_current(make_conf());
+        patient = make_conf(CONF "enforce_sync = no\n");
+        strict = make_conf(CONF "enforce_sync = yes\n");
     }
     if (size == 0)
         return -1;
     struct talk t = { .data = data + 1, .size = size - 1, .options = data[0] };
+    conf_set_current(conf_ref(t.options & ITS_TURN ? strict : patient));
     sim_begin(&(struct sim_options){ .seed = 1, .disk_forgets = true });
     int r = sim_run(world, &t);
     sim_end();
