@@ -246,6 +246,10 @@ install: $B/nightmail
 	install -D -m 644 docs/nightmail.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/nightmail.conf.5
 	install -D -m 644 docs/example.conf $(DESTDIR)$(PREFIX)/share/doc/nightmail/example.conf
 	install -m 644 docs/journal.md $(DESTDIR)$(PREFIX)/share/doc/nightmail/journal.md
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/bin/nightmail|$(PREFIX)/bin/nightmail|' share/nightmail.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/nightmail.service
+	install -D -m 644 share/system-users/nightmail.service.d/system-users.conf \
+	    $(DESTDIR)$(PREFIX)/share/doc/nightmail/system-users.conf
 
 ## make test            set everything up and run every test
 .PHONY: test

@@ -24,6 +24,7 @@
 #include "run/keeper.h"
 #include "run/loop.h"
 #include "run/net.h"
+#include "run/notify.h"
 #include "run/offload.h"
 #include <errno.h>
 #include <signal.h>
@@ -388,8 +389,10 @@ static void beat_run(void *arg)
 
 static struct beat beat_of(const struct server *s)
 {
-    int64_t interval = s->conf->hang_time_ns / BEATS;
+    int64_t interval = s->conf->hang_time_ns / BEATS, watched = notify_watchdog_ns() / BEATS;
 
+    if (interval == 0 || (watched > 0 && watched < interval))
+        interval = watched;
     if (interval == 0 || interval > BEAT_MAX_NS)
         interval = BEAT_MAX_NS;
     return (struct beat){ .interval_ns = interval > BEAT_MIN_NS ? interval : BEAT_MIN_NS, .link = s->how.link };

@@ -13,6 +13,7 @@
 #include "run/file.h"
 #include "run/inherit.h"
 #include "run/loop.h"
+#include "run/notify.h"
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -56,11 +57,28 @@ static int take_lock(struct server *s)
     return r < 0 ? serve_fail(s, r == -EWOULDBLOCK ? EX_TEMPFAIL : EX_OSERR, "queue", error) : 0;
 }
 
+/* What the service manager has opened for us. Nothing, NULL, is what most have. */
+static int adopt_given(struct server *s, struct inbound_sockets **out)
+{
+    static int fds[1024];
+    size_t n = notify_sockets();
+
+    *out = NULL;
+    for (size_t i = 0; i < n; i++)
+        fds[i] = INHERIT_FIRST + (int)i;
+    return n == 0 ? 0 : inbound_adopt(s->conf, loop_cores(), fds, n, out);
+}
+
 static int take_sockets(struct server *s)
 {
-    char error[256];
+    struct inbound_sockets *given;
+    char error[256] = "no memory";
 
-    int r = inbound_bind(s->conf, loop_cores(), NULL, &s->sockets, error);
+    int r = adopt_given(s, &given);
+    if (r == 0)
+        r = inbound_bind(s->conf, loop_cores(), given, &s->sockets, error);
+    if (r == 0 && given != NULL)
+        inbound_unbind_beside(given, s->sockets);
     if (r < 0)
         return serve_fail(s, r == -EINVAL ? EX_CONFIG : EX_OSERR, "inbound", error);
     if (s->conf->control_socket[0] != '\0')
@@ -73,6 +91,7 @@ static void give_up_sockets(void *arg)
 {
     struct server *s = arg;
 
+    notify_stopping();
     if (s->sockets != NULL && s->sockets_before != NULL)
         inbound_unbind_beside(s->sockets_before, s->sockets);
     s->sockets_before = NULL;
@@ -196,9 +215,23 @@ static int work(void *arg, const struct worker_start *how)
     return how->upgrade ? server_exec_worker(arg, how) : serve_work(arg, how);
 }
 
-static void nothing(void *arg)
+static void say_serving(void *arg)
 {
     (void)arg;
+    notify_ready("serving");
+}
+
+static void say_reloading(void *arg)
+{
+    (void)arg;
+    notify_reloading();
+}
+
+/* Only while a worker's loops turn. */
+static void say_alive(void *arg)
+{
+    (void)arg;
+    notify_alive();
 }
 
 static void look_after_aides(void *arg)
@@ -209,8 +242,8 @@ static void look_after_aides(void *arg)
 
 static int supervise(struct server *s, const struct handover *h)
 {
-    const struct supervised job = { .work = work, .prepare = prepare, .settle = settle, .become = server_become, .ready = nothing, .reloading = nothing,
-                                    .beat = nothing, .stopping = give_up_sockets, .child_ended = look_after_aides, .hang_ns = s->conf->hang_time_ns, .arg = s };
+    const struct supervised job = { .work = work, .prepare = prepare, .settle = settle, .become = server_become, .ready = say_serving, .reloading = say_reloading,
+                                    .beat = say_alive, .stopping = give_up_sockets, .child_ended = look_after_aides, .hang_ns = s->conf->hang_time_ns, .arg = s };
 
     int code = supervisor_run(&job, h != NULL ? &h->owner : NULL, h != NULL ? &h->leaving : NULL);
     aide_stop(&s->keeper);
@@ -276,7 +309,7 @@ int cmd_serve(int argc, char **argv)
         return code;
     log_level_set(s.conf->log_level);
     code = handed ? resume(&s, &h) : run(&s);
-    give_up_sockets(&s);
+    inbound_unbind(s.sockets);
     if (s.control_socket != NULL)
         net_listener_close(s.control_socket);    /* not before: operators may want to look at what takes so long to stop */
     (void)file_close(s.lock);
