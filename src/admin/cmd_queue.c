@@ -8,6 +8,7 @@
 #include "admin/control.h"
 #include "admin/filter.h"
 #include "admin/queue_print.h"
+#include "admin/transfer_client.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "conf/conf.h"
@@ -35,7 +36,7 @@ struct job {
     struct buf             filter;           /* text; empty: none */
     enum format            format;
     bool                   yes;
-    const char            *reason, *to, *via;    /* NULL: not given */
+    const char            *reason, *to, *via, *file;   /* NULL: not given */
     const char            *socket;
     struct control_client *client;
     int                    code;
@@ -53,12 +54,16 @@ static const struct verb verbs[] = {
     { "delete",  "deleted"      },
     { "bounce",  "returned"     },
     { "reroute", "rerouted"     },
+    { "export",  "exported"     },
+    { "import",  NULL           },
 };
 
 static void usage(FILE *to)
 {
     fputs("usage: nightmail queue list [OPTION]... [FILTER]\n"
-          "       nightmail queue show|retry|hold|release|delete|bounce|reroute [OPTION]... ID...|FILTER\n\n"
+          "       nightmail queue show|retry|hold|release|delete|bounce|reroute [OPTION]... ID...|FILTER\n"
+          "       nightmail queue export --file PATH [OPTION]... FILTER\n"
+          "       nightmail queue import --file PATH [OPTION]...\n\n"
           "list     the messages in the queue, oldest first\n"
           "show     envelope, recipients, and what the other servers said last\n"
           "retry    deliver now\n"
@@ -66,11 +71,14 @@ static void usage(FILE *to)
           "release  the end of hold\n"
           "delete   end it without a bounce; the record stays in the journal\n"
           "bounce   return it to its sender\n"
-          "reroute  send it elsewhere, or to another recipient; with a filter, for those recipients that it means\n\n"
+          "reroute  send it elsewhere, or to another recipient; with a filter, for those recipients that it means\n"
+          "export   move what a FILTER means out of the queue, into a file\n"
+          "import   take in the messages of such a file, each once\n\n"
           "  -y, --yes           change what the filter means; without it that is only shown\n"
           "  -r, --reason TEXT   what the sender is told by bounce\n"
           "  -t, --to ADDRESS    to whom reroute sends it; *@DOMAIN keeps what is before the @\n"
           "  -v, --via HOST[:PORT]  where reroute sends it; \"\" takes that back\n"
+          "  -o, --file PATH     of export and import\n"
           "  -f, --format NAME   text, json (one object a line) or postqueue (as `postqueue -p` shows it)\n"
           "  -j, --json          --format=json\n"
           "  -c, --config FILE   finds the control socket (default: $NIGHTMAIL_CONF, else " CLI_DEFAULT_CONF ")\n"
@@ -317,7 +325,11 @@ static void queue_task(void *arg)
             job->code = cli_fail("queue", EX_UNAVAILABLE, "no server answers at %s: %s", job->socket, strerror(-r));
         return;
     }
-    if (job->filter.n > 0 || is_verb(job, "list"))
+    if (is_verb(job, "import"))
+        job->code = transfer_import(job->client, job->file);
+    else if (is_verb(job, "export") && job->yes)
+        job->code = transfer_export(job->client, job->file, buf_str(&job->filter));
+    else if (job->filter.n > 0 || is_verb(job, "list"))
         many(job);
     else
         for (int i = 0; i < job->argument_count && job->code != EX_UNAVAILABLE; i++)
@@ -366,9 +378,13 @@ static bool read_arguments(struct job *job, int count, char **arguments)
     job->argument_count = count - 1;
     if ((job->reason != NULL && !is_verb(job, "bounce")) || is_verb(job, "reroute") != (job->to != NULL || job->via != NULL))
         return false;
-    if (is_verb(job, "list") || is_filter(job->argument_count, job->arguments))
+    if ((job->file != NULL) != (is_verb(job, "export") || is_verb(job, "import")))
+        return false;
+    if (is_verb(job, "list") || is_verb(job, "export") || is_filter(job->argument_count, job->arguments))
         for (int i = 0; i < job->argument_count; i++)
             buf_printf(&job->filter, "%s%s", i > 0 ? " " : "", job->arguments[i]);
+    if (is_verb(job, "import"))
+        return job->argument_count == 0;
     return buf_ok(&job->filter) && (job->argument_count > 0 || is_verb(job, "list"));
 }
 
@@ -402,18 +418,19 @@ int cmd_queue(int argc, char **argv)
     static const struct option options[] = {
         { "config", required_argument, NULL, 'c' }, { "socket", required_argument, NULL, 's' }, { "format", required_argument, NULL, 'f' },
         { "json", no_argument, NULL, 'j' },         { "yes", no_argument, NULL, 'y' },          { "reason", required_argument, NULL, 'r' },
-        { "to", required_argument, NULL, 't' },     { "via", required_argument, NULL, 'v' },    { "help", no_argument, NULL, 'h' },
+        { "file", required_argument, NULL, 'o' },   { "to", required_argument, NULL, 't' },     { "via", required_argument, NULL, 'v' },    { "help", no_argument, NULL, 'h' },
         { 0 },
     };
     struct job job = { 0 };
     const char *conf_path = NULL;
-    for (int c; (c = getopt_long(argc, argv, "c:s:f:r:t:v:jyh", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, "c:s:f:r:o:t:v:jyh", options, NULL)) != -1;) {
         switch (c) {
         case 'c': conf_path = optarg; break;
         case 's': job.socket = optarg; break;
         case 'j': job.format = FORMAT_JSON; break;
         case 'y': job.yes = true; break;
         case 'r': job.reason = optarg; break;
+        case 'o': job.file = optarg; break;
         case 't': job.to = optarg; break;
         case 'v': job.via = optarg; break;
         case 'h': usage(stdout); return EX_OK;

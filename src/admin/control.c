@@ -91,6 +91,7 @@ static int get_message(struct stream *s, json_t **out, int64_t deadline_ns)
 struct session {
     struct control *control;
     struct stream  *stream;
+    struct exchange *exchange;                                /* owned */
 };
 
 /* Of an answer that is too large nothing was sent. */
@@ -122,7 +123,7 @@ static int answer_one(struct session *s)
         return r;
     json_t *answer = answer_for_server(s->control, request);
     if (answer == NULL)
-        answer = control_answer(s->control->queue, request);
+        answer = control_answer(s->control->queue, s->exchange, request);
     json_decref(request);
     if (answer == NULL)
         return -ENOMEM;
@@ -134,8 +135,10 @@ static int answer_one(struct session *s)
 static void session_task(void *arg)
 {
     struct session *s = arg;
-    while (answer_one(s) == 0)
+    s->exchange = exchange_new(s->control->queue);
+    while (s->exchange != NULL && answer_one(s) == 0)
         ;
+    exchange_free(s->exchange);
     stream_close(s->stream);
     s->control->sessions--;
     free(s);
@@ -145,7 +148,7 @@ static void begin_session(struct control *c, struct stream *stream)
 {
     struct session *s = c->sessions < CONTROL_SESSIONS_MAX ? malloc(sizeof(*s)) : NULL;
     if (s != NULL) {
-        *s = (struct session){ c, stream };
+        *s = (struct session){ .control = c, .stream = stream };
         c->sessions++;
         if (task_group_start(&c->group, "control session", session_task, s) == 0)
             return;

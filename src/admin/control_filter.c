@@ -189,10 +189,10 @@ static json_t *answer_of(const struct scan *scan, const int *results)
                      control_id(scan->until), "done", scan->done, "items", list);
 }
 
-static json_t *scan_and_change(struct scan *scan, const json_t *request, control_change_fn *fn)
+static json_t *scan_and_change(struct scan *scan, const json_t *request, control_change_fn *fn, void *arg)
 {
     CLEANUP_FREE int *results = calloc(scan->max, sizeof *results);
-    struct change change = { .scan = scan, .wish = { request, scan->filter, scan->now_wall_ns }, .fn = fn, .results = results };
+    struct change change = { .scan = scan, .wish = { request, scan->filter, scan->now_wall_ns, arg }, .fn = fn, .results = results };
 
     scan->items = calloc(scan->max, sizeof *scan->items);
     if (scan->items == NULL || results == NULL || run_scan(scan) < 0)
@@ -202,7 +202,7 @@ static json_t *scan_and_change(struct scan *scan, const json_t *request, control
     return answer_of(scan, fn != NULL ? results : NULL);
 }
 
-json_t *control_change(struct queue *q, const json_t *request, control_change_fn *fn)
+json_t *control_change(struct queue *q, const json_t *request, control_change_fn *fn, void *arg)
 {
     struct scan scan = { .queue = q, .now_wall_ns = clock_wall_ns() };
     struct arena arena;
@@ -210,7 +210,7 @@ json_t *control_change(struct queue *q, const json_t *request, control_change_fn
     arena_init(&arena, FILTER_MEMORY_MAX);
     json_t *answer = read_request(&scan, request, &arena);
     if (answer == NULL)
-        answer = scan_and_change(&scan, request, fn);
+        answer = scan_and_change(&scan, request, fn, arg);
     free(scan.items);
     arena_reset(&arena);
     return answer;
@@ -218,5 +218,5 @@ json_t *control_change(struct queue *q, const json_t *request, control_change_fn
 
 json_t *control_list(struct queue *q, const json_t *request)
 {
-    return control_change(q, request, NULL);
+    return control_change(q, request, NULL, NULL);
 }

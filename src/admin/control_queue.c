@@ -166,7 +166,7 @@ static json_t *change(struct queue *q, const json_t *request, control_change_fn 
 {
     uint64_t id;
     if (json_object_get(request, "filter") != NULL)
-        return control_change(q, request, fn);
+        return control_change(q, request, fn, NULL);
     const struct control_wish wish = { .request = request };
     return control_get_id(request, "id", &id) ? result_of(fn(q, id, &wish)) : refuse("that is no queue id");
 }
@@ -207,11 +207,12 @@ static const struct {
     { "metrics",       do_metrics   },
 };
 
-json_t *control_answer(struct queue *q, const json_t *request)
+json_t *control_answer(struct queue *q, struct exchange *exchange, const json_t *request)
 {
     const char *name = json_string_value(json_object_get(request, "do"));
     for (size_t i = 0; name != NULL && i < sizeof(requests) / sizeof(requests[0]); i++)
         if (strcmp(requests[i].name, name) == 0)
             return requests[i].fn(q, request);
-    return refuse("there is no such request");
+    json_t *answer = name != NULL ? exchange_answer(exchange, name, request) : NULL;
+    return answer != NULL ? answer : refuse("there is no such request");
 }

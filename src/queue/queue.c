@@ -216,7 +216,11 @@ static int start(struct queue *q, struct queue_recovery *recovery, char error[25
     skip_ids_of_now(q);
     if (!q->options.read_only)
         settle_doubts(q);
-    r = start_pools(q);
+    r = transfer_recover_in(q);
+    if (r < 0)
+        (void)say(error, r, "transfer");
+    else
+        r = start_pools(q);
     if (r < 0) {
         commit_free(&q->commit);
         return say(error, r, "start");

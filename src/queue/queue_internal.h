@@ -48,6 +48,7 @@ struct queue {
     unsigned             moves;                      /* records on their way */
     unsigned             jobs;                       /* posted to the disk pool by start_job, not ended */
     struct task         *closer;
+    struct transfer     *transfers;                  /* open ones */
     bool                 closing;
     bool                 doubtful;                   /* what recovery doubted is not written again yet: nothing may be retired */
     uint64_t            *doubts;                     /* owned: the messages it is about; 0: done with */
@@ -128,6 +129,15 @@ struct claim_held *claim_held_of(struct claim *c);
 void claim_begin_writing(struct claim *c);
 /* Gives it back, and frees it: over, or waiting or held again, due then. */
 void claim_end(struct claim *c, enum life_event event, int64_t due_mono_ns);
+
+/* reroute.c: the last outcome of each recipient, in its arena. Awaits. Without the words of the servers a message is as good: they are
+ * missing then. NULL without memory. */
+struct outcome *claim_words(struct claim *c);
+
+/* transfer*.c, at a start: what has left for another node is ended; what has come is written down. BLOCK. */
+struct recovery;
+int  transfer_recover_out(struct recovery *rc);
+int  transfer_recover_in(struct queue *q);
 
 /* compact.c */
 /* Durable in its new place: the old one does not count any more. queue.lock is held. */

@@ -386,6 +386,8 @@ int recover_run(struct queue *q, struct queue_recovery *out, char error[256])
     if (r == 0)
         r = recover_bodies(&rc);
     if (r == 0)
+        r = transfer_recover_out(&rc);
+    if (r == 0)
         recover_finish(&rc);
     if (r == 0)
         r = recover_keep_doubts(&rc);

@@ -10,41 +10,45 @@
 #include <errno.h>
 #include <stdlib.h>
 
-struct rewrite {
-    struct claim_held     *held;
-    struct outcome        *last;
-    uint8_t               *states;
-    int                    result;
-    struct buf             envelope, payload;        /* owned */
+struct words {
+    struct claim_held *held;
+    struct outcome    *last;
+    int                result;
 };
 
 static void load_words(void *arg)
 {
-    struct rewrite *rw = arg;
-    const struct entry *e = rw->held->entry;
+    struct words *w = arg;
+    const struct entry *e = w->held->entry;
     const struct segment *from = e->last_segment != NULL ? e->last_segment : e->segment;
     uint64_t at = (uint64_t)(e->last_segment != NULL ? e->last_place : e->place) * RECORD_ALIGN;
     int64_t newest_ns;
 
-    rw->result = load_outcomes(rw->held->claim.queue, from, at, &rw->held->claim.arena, rw->last, e->rcpts, &newest_ns);
+    w->result = load_outcomes(w->held->claim.queue, from, at, &w->held->claim.arena, w->last, e->rcpts, &newest_ns);
 }
 
-/* Awaits. Without the last words of the servers the message is as good: they are lost then. */
-static int find_words(struct rewrite *rw)
+struct outcome *claim_words(struct claim *c)
 {
-    const struct entry *e = rw->held->entry;
+    uint32_t rcpts = claim_held_of(c)->entry->rcpts;
+    struct words w = { .held = claim_held_of(c), .last = arena_array(&c->arena, rcpts, sizeof *w.last) };
 
-    rw->last = arena_array(&rw->held->claim.arena, e->rcpts, sizeof *rw->last);
-    if (rw->last == NULL)
-        return -ENOMEM;
-    int r = offload_run(rw->held->claim.queue->disk_pool, load_words, rw);
-    for (uint32_t i = 0; i < e->rcpts; i++) {
-        if (r < 0 || rw->result < 0)
-            rw->last[i] = (struct outcome){ 0 };
-        rw->last[i].rcpt = i;
+    if (w.last == NULL)
+        return NULL;
+    int r = offload_run(c->queue->disk_pool, load_words, &w);
+    for (uint32_t i = 0; i < rcpts; i++) {
+        if (r < 0 || w.result < 0)
+            w.last[i] = (struct outcome){ 0 };
+        w.last[i].rcpt = i;
     }
-    return 0;
+    return w.last;
 }
+
+struct rewrite {
+    struct claim_held *held;
+    struct outcome    *last;
+    uint8_t           *states;
+    struct buf         envelope, payload;            /* owned */
+};
 
 static int copy_states(struct rewrite *rw, const enum rcpt_state *states)
 {
@@ -111,10 +115,9 @@ static void apply(struct rewrite *rw, const struct commit_ticket *ticket)
 static int rewrite(struct rewrite *rw, const struct envelope *env, const enum rcpt_state *states)
 {
     struct queue *q = rw->held->claim.queue;
-    int r = find_words(rw);
 
-    if (r == 0)
-        r = copy_states(rw, states);
+    rw->last = claim_words(&rw->held->claim);
+    int r = rw->last == NULL ? -ENOMEM : copy_states(rw, states);
     if (r == 0)
         r = build(rw, env, clock_wall_ns());
     if (r < 0)

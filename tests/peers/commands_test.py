@@ -164,6 +164,46 @@ def test_what_waits_is_sent_another_way(waiting, folder, addresses, start):
     assert len(sink.mails()) == 1
 
 
+def test_messages_travel_to_another_node_once(waiting, folder, addresses, start):
+    """With what became of them: a large body, a held one, one that was tried; asked for twice, they come once."""
+    other = start(Nightmail(folder / "other", addresses[1], users=[BOB], zone="@ 60 IN SOA ns h 1 2 3 4 5\n@ 60 IN NS ns\n", retry=["1h"]))
+    file = folder / "moving"
+
+    def queue(*argv, at=waiting):
+        return at.command("queue", *argv)
+
+    large = b"Subject: large\n\n" + b"0123456789abcdef\n" * 200000
+    for to, text in [("dave@far.example", large), ("eve@far.example", b"Subject: held\n\nx\n"), ("frank@far.example", b"Subject: stays\n\nx\n")]:
+        assert waiting.command("sendmail", "-f", BOB, to, input=text).returncode == 0
+    wait_until(lambda: len(waiting.queued()) == 4 and all(m["attempts"] == 1 for m in waiting.queued()), 20, waiting.said)
+    assert queue("hold", "-y", "to=eve@*").returncode == 0
+    assert queue("export", "not to=frank@*").returncode == 64             # to which file?
+    r = queue("export", "--file", file, "not to=frank@*")
+    assert r.stdout.endswith(b"\n3 messages would be exported: --yes does it\n") and not file.exists()
+    r = queue("export", "--yes", "--file", file, "not to=frank@*")
+    assert (r.returncode, r.stdout) == (0, b"3 messages exported\n"), r.stderr
+    assert [m["attempts"] for m in waiting.queued()] == [1]
+    r = queue("export", "--yes", "--file", file, "size>0")
+    assert r.returncode == 73 and b"that export is complete" in r.stderr and len(waiting.queued()) == 1
+    for expected in (b"3 messages imported\n", b"0 messages imported\n"):
+        r = queue("import", "--file", file, at=other)
+        assert (r.returncode, r.stdout) == (0, expected), r.stderr
+    wait_until(lambda: len(other.queued()) == 3, 20, other.said)
+    shown = [json.loads(line) for line in queue("show", "-j", "size>0", at=other).stdout.splitlines()]
+    assert sorted((m["recipients"][0]["to"], m["item"]["state"]) for m in shown) == [
+        ("carol@far.example", "waiting"), ("dave@far.example", "waiting"), ("eve@far.example", "held")]
+    assert all("refused" in m["recipients"][0]["text"] for m in shown)
+    assert queue("reroute", "--yes", "--to", BOB, "to=dave@far.example", at=other).returncode == 0
+    wait_until(lambda: other.mails(BOB), 20, other.said)
+    assert other.mails(BOB)[0].endswith(large.split(b"\n\n")[1])
+    damaged = folder / "damaged"
+    damaged.write_bytes(file.read_bytes()[:-100] + b"x" * 50)
+    r = queue("import", "--file", damaged, at=other)
+    assert r.returncode == 1 and b"broken off" in r.stderr and r.stdout == b"0 messages imported\n"
+    r = queue("import", "--file", waiting.conf, at=other)
+    assert r.returncode == 65 and b"no export" in r.stderr
+
+
 def test_a_wrong_filter_changes_nothing(waiting):
     for words, why in [(["to=", "age>0"], b"to has no value"), (["to=carol@*", "everything"], b"'everything' is no FIELD=VALUE"),
                        (["recipient=carol@*"], b"there is no field 'recipient'"), (["age>1x"], b"age wants a time")]:
