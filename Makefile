@@ -262,6 +262,7 @@ test:
 crash: $B/nightmail
 	tests/crash/crash.py $B/nightmail --rounds 500 --mode local
 	tests/crash/crash.py $B/nightmail --rounds 500 --mode relay
+	tests/crash/transfer.py $B/nightmail --kills 500
 
 # Loaded into the server, also into one with a sanitizer: plain, and with nothing of ours.
 $B/faults.so: tests/faults/preload.c
