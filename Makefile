@@ -192,9 +192,9 @@ peers: $B/nightmail $B/tests/dns/dns_query
 	@unshare --net --mount --pid --fork --kill-child --mount-proc sh -c 'ip link set lo up && exec "$$@"' peers \
 	    env NIGHTMAIL=$B/nightmail timeout 900 $(PYTHON) -B -m pytest -q -p no:cacheprovider tests/peers $(PEERS)
 
-## make bench           side by side with Postfix on the same disk, about a quarter of an hour; BENCH=--quick for a look
+## make bench           the machine's ceilings, then side by side with Postfix, OpenSMTPD and Exim on the same disk; BENCH=--quick for a look
 .PHONY: bench
-bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal $B/tests/bench/tls_bare $B/tests/bench/tls_load
+bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal $B/tests/bench/responder $B/tests/bench/tls_bare $B/tests/bench/tls_load
 	@tools/setup bench
 	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --journal $B/tests/bench/journal --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
 

@@ -6,13 +6,14 @@ Everything runs in a network, mount and PID namespace of this run, which ends wi
 take turns (A B A B), so that whatever else the machine does hits both. See sides.py for how each is set up, report.py for what
 the verdicts mean. Needs root, for the namespaces and for Postfix.
 
-    run.py [--quick] [--rounds N] [--only accept,relay,local,latency,memory,syncs,journal,tls] [--slow-only | --fast-only] [--case WORDS]
+    run.py [--quick] [--rounds N] [--only ceilings,accept,relay,local,latency,memory,syncs,journal,tls] [--slow-only | --fast-only] [--case WORDS]
 """
 import argparse
 import os
 import platform
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,9 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers" / "lib"))
 
+import ceilings                                                             # noqa: E402
 import measure                                                              # noqa: E402
 import nightmail                                                            # noqa: E402
 import tls                                                                  # noqa: E402
+import others                                                               # noqa: E402
 from measure import Load                                                    # noqa: E402
 from proc import BUILD, Failed                                              # noqa: E402
 from report import Report                                                   # noqa: E402
@@ -31,11 +34,12 @@ from sides import NOTES, SINK_ADDRESS, SYNC_KINDS, USER, Sides              # no
 from sink import Sink                                                       # noqa: E402
 
 SLOW_US = 5000
-PHASES = ("accept", "relay", "local", "latency", "memory", "syncs", "journal", "tls")
+PHASES = ("ceilings", "accept", "relay", "local", "latency", "memory", "syncs", "journal", "tls")
 
 # The aims of the issue that asked for this bench; where it names none, never below Postfix.
 ACCEPT_NEW, ACCEPT_KEPT, RELAY_NEW, RELAY_KEPT, CPU, NEVER_BELOW = 4, 8, 5, 12, 0.1, 1
 BARE_TLS, IDLE_TLS_KIB = 0.85, 40
+OTHERS_SESSIONS = (1, 100)                  # the cases that OpenSMTPD and Exim are in
 
 
 def arguments():
@@ -102,6 +106,7 @@ class Bench:
         self.folder = Path(tempfile.mkdtemp(prefix="run.", dir=runs))
         spread_folders(self.folder)
         self.serial = 0
+        self.disk_rate, self.appends = None, {}         # of the machine itself: MiB/s; messages/s by (sessions, size)
 
     def sides(self, mode, hop=None, count=False):
         self.serial += 1
@@ -130,6 +135,27 @@ class Bench:
             rate.failed = cpu.failed = str(e).splitlines()[0][:200]
         self.report.show(rate)
 
+    # -- the machine's own ceilings --
+
+    def ceilings(self):
+        """First of all, for the figures below are shares of these: the disk, and the bare journal's disk side (no SMTP, no queue)."""
+        rates = [ceilings.sequential(self.folder) for _ in range(self.args.rounds)]
+        self.disk_rate = statistics.median(rates)
+        print(f"\nThe disk takes {self.disk_rate:.0f} MiB/s ({min(rates):.0f}-{max(rates):.0f}) of writes of 1 MiB that are each synced", flush=True)
+        self.journal()
+
+    def shares(self, load):
+        """What a case is compared with beside Postfix: (name, of what, its aim, how it comes from the generator's own rate)."""
+        found = [("of the generator's own ceiling", "responder", ceilings.NEW_OF_GENERATOR if load.sessions == 100 and not load.kept else None,
+                  lambda bare: bare)]
+        append = self.appends.get((load.sessions, load.size))
+        if load.sessions == 1 and append:
+            found.append(("of a bare append and bare SMTP", "bare", ceilings.ONE_SESSION, lambda bare: ceilings.together(append, bare)))
+        if load.size == 65536 and self.disk_rate:
+            found.append(("of the disk's sequential rate", "disk", ceilings.LARGE_OF_DISK if load.sessions == 100 and load.kept else None,
+                          lambda bare: self.disk_rate * 16))
+        return found
+
     def accept(self):
         sessions = (1, 10, 100, 1000) if not self.args.quick else (1, 100)
         for size in (4096, 65536):
@@ -146,6 +172,48 @@ class Bench:
         listener, hop = mute_listener()
         with listener, self.sides("accept", hop) as sides:
             self.rounds(sides, load, rate, cpu)
+            if not self.slow_us:
+                self.beside_the_generator(sides.nightmail, load)
+                if load.sessions in OTHERS_SESSIONS and load.size == 4096:
+                    self.beside_others(sides.nightmail, load, hop)
+
+    def beside_the_generator(self, nightmail, load):
+        """The same load into the server that keeps nothing, by turns with ours."""
+        found = [(self.figure(f"Accepted, {name}", str(load), "messages/s", aim, against=of), of, share)
+                 for name, of, aim, share in self.shares(load)]
+        try:
+            with ceilings.Responder(self.args.journal.parent / "responder") as responder:
+                messages = measure.calibrate(responder, load, self.args.seconds)
+                for _ in range(self.args.rounds):
+                    ours, bare = (measure.run_once(server, load, messages)["rate"] for server in (nightmail, responder))
+                    for figure, of, share in found:
+                        figure.add("nightmail", ours)
+                        figure.add(of, share(bare))
+        except (Failed, subprocess.TimeoutExpired) as e:
+            for figure, _, _ in found:
+                figure.failed = str(e).splitlines()[0][:200]
+        for figure, _, _ in found:
+            self.report.show(figure)
+
+    def beside_others(self, nightmail, load, hop):
+        """OpenSMTPD and Exim, which are here for comparison: no aims."""
+        for name, make in others.OTHERS.items():
+            rate = self.figure(f"Accepted, beside {name}", str(load), "messages/s", against=name)
+            cpu = self.figure("CPU of the server", f"accept {load}, {name}", "s per 1000 messages", lower_is_better=True, against=name)
+            self.serial += 1
+            try:
+                with make(self.folder / str(self.serial), hop) as other:
+                    servers = {"nightmail": nightmail, name: other}
+                    messages = {side: measure.calibrate(server, load, self.args.seconds) for side, server in servers.items()}
+                    for _ in range(self.args.rounds):
+                        for side, server in servers.items():
+                            got = measure.run_once(server, load, messages[side])
+                            rate.add(side, got["rate"])
+                            cpu.add(side, got["cpu"])
+            except (Failed, OSError, subprocess.SubprocessError) as e:
+                rate.failed = cpu.failed = str(e).splitlines()[0][:200]
+            shutil.rmtree(self.folder / str(self.serial), ignore_errors=True)
+            self.report.show(rate)
 
     def relay(self):
         """20 clients that each wait for a sync of 5 ms get at most 4000 messages a second out of any server: there 100 show the aim."""
@@ -243,6 +311,8 @@ class Bench:
         shutil.rmtree(folder)
         for line in got.stdout.splitlines()[1:]:
             tasks, size, queue, disk, batch, _ = line.split()
+            key = int(tasks), int(size)
+            self.appends[key] = max(self.appends.get(key, 0), float(disk))
             yield f"{tasks} waiting, {int(size) // 1024} KiB", float(queue), float(disk), batch
 
     def journal(self):
@@ -274,7 +344,8 @@ class Bench:
         slow = [] if self.args.fast_only else [SLOW_US]
         for self.slow_us in fast + slow:
             for phase in PHASES:
-                if phase in self.args.only and not (self.slow_us and phase in ("memory", "syncs", "journal", "tls")):
+                if phase in self.args.only and not (self.slow_us and phase in ("ceilings", "memory", "syncs", "journal", "tls")) and not (
+                        phase == "journal" and "ceilings" in self.args.only):                # they have measured it
                     getattr(self, phase)()
             for figure in self.report.figures:
                 if figure.section == self.section("CPU of the server"):
@@ -285,7 +356,7 @@ class Bench:
         about = {
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)), "seconds": round(time.time() - started),
             "rounds": self.args.rounds, "quick": self.args.quick, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "kernel": platform.release(), "set up": NOTES,
+            "kernel": platform.release(), "set up": NOTES, "disk MiB/s": self.disk_rate,
         }
         self.report.write(self.args.json, about)
         print(f"\n{self.args.rounds} rounds, {round(time.time() - started)} s; all figures in {self.args.json}")
