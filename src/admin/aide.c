@@ -2,12 +2,15 @@
  * Aides; the contract is in aide.h. Runs in the supervisor; in the aide until its work begins.
  */
 #include "admin/aide.h"
+#include "admin/cli.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "run/leash.h"
 #include "run/line.h"
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,6 +18,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#define ERRORS_MAX   (64 * 1024)
 #define CALM_NS      (60 * NS_PER_S)     /* one that lived as long has ended for the first time */
 #define PAUSE_MIN_NS (100 * NS_PER_MS)
 #define PAUSE_MAX_NS (30 * NS_PER_S)
@@ -76,13 +80,13 @@ static int say_not_started(const struct aide *a, int error, int *out_code)
     return -1;
 }
 
+bool aide_make_door(struct aide *a) { return line_door_new(&a->callers, &a->door) == 0; }
+
 int aide_start(struct aide *a, int *out_code)
 {
     int status = 0;
 
-    int r = line_door_new(&a->callers, &a->door);
-    if (r == 0)
-        r = fork_aide(a, 0);
+    int r = a->door < 0 ? -EMFILE : fork_aide(a, 0);
     if (r < 0)
         return say_not_started(a, r, out_code);
     if (leash_wait_ready(a->leash) == 0)
@@ -128,7 +132,7 @@ void aide_look(struct aide *a)
 {
     int status = 0;
 
-    if (a->name == NULL || a->door < 0)
+    if (a->started_ns == 0)
         return;
     if (a->pid == 0)
         (void)fork_aide(a, PAUSE_MAX_NS);
@@ -151,4 +155,19 @@ void aide_leave(struct aide *a)
     a->pid = 0;
     leash_close(&a->leash);
     line_door_close(&a->door);
+    line_door_close(&a->other_door);
+}
+
+int aide_load_conf(const char *path, struct conf **out, char error[256])
+{
+    CLEANUP_BUF struct buf errors;
+    struct str line, rest;
+
+    buf_init(&errors, ERRORS_MAX);
+    int r = cli_load_conf(path, out, &errors);
+    if (r == 0)
+        return 0;
+    str_cut(buf_str(&errors), '\n', &line, &rest);
+    snprintf(error, 256, "%.*s", (int)(line.n < 255 ? line.n : 255), line.p == NULL ? "" : line.p);
+    return r;
 }

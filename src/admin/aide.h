@@ -8,6 +8,7 @@
 #ifndef ADMIN_AIDE_H
 #define ADMIN_AIDE_H
 
+#include "conf/conf.h"
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -16,14 +17,17 @@ struct aide {
     /* The aide: what it returns is its process's exit code. leash: it says ready on it, and ends when that is let go. crashes: of those before. */
     int       (*work)(void *arg, int door, int leash, unsigned crashes);
     void       *arg;
-    int         other_door;              /* for which it may ask: a callers' end; -1: none */
+    int         other_door;              /* an end of another one, that it is given too: owned; -1: none */
 
     int         door, callers;           /* the two ends of its own: owned */
     int         leash;                   /* the supervisor's end; owned */
     pid_t       pid;                     /* 0: none */
     unsigned    crashes, in_a_row;
-    int64_t     started_ns;
+    int64_t     started_ns;              /* 0: never */
 };
+
+/* Makes its door, so that others can be given an end of it. False: there are no descriptors. */
+bool aide_make_door(struct aide *a);
 
 /* BLOCKS until it is ready: 0. -1: *out_code is the exit code to end with; it has been said why. */
 int  aide_start(struct aide *a, int *out_code);
@@ -39,5 +43,8 @@ void aide_stop(struct aide *a);
 
 /* In another process than the supervisor: closes what is the supervisor's and the aide's. The callers' end stays. */
 void aide_leave(struct aide *a);
+
+/* For the aides: the file as it is now. On an error the first line of what is wrong: the worker reads the same file, and says all of it. */
+int  aide_load_conf(const char *path, struct conf **out, char error[256]);
 
 #endif

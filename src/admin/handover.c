@@ -6,12 +6,14 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#define HEAD 14                              /* numbers before the sockets */
+#define HEAD 20                              /* numbers before the sockets */
 
 static void head_of(const struct handover *h, long out[HEAD])
 {
     const long all[HEAD] = {
-        h->is_worker, h->link, h->crashes, h->beside, h->lock, h->control, h->keeper_door, h->keeper_callers, h->keeper_leash, h->keeper_pid,
+        h->is_worker, h->link, h->crashes, h->beside, h->lock, h->control,
+        h->keeper.door, h->keeper.other_door, h->keeper.callers, h->keeper.leash, h->keeper.pid,
+        h->lookup.door, h->lookup.other_door, h->lookup.callers, h->lookup.leash, h->lookup.pid,
         h->owner.pid, h->owner.link, h->leaving.pid, h->leaving.link,
     };
 
@@ -23,8 +25,8 @@ static void set_head(struct handover *h, const long in[HEAD])
 {
     *h = (struct handover){
         .is_worker = in[0], .link = in[1], .crashes = in[2], .beside = in[3], .lock = in[4], .control = in[5],
-        .keeper_door = in[6], .keeper_callers = in[7], .keeper_leash = in[8], .keeper_pid = in[9],
-        .owner = { .pid = (pid_t)in[10], .link = (int)in[11] }, .leaving = { .pid = (pid_t)in[12], .link = (int)in[13] },
+        .keeper = { in[6], in[7], in[8], in[9], in[10] }, .lookup = { in[11], in[12], in[13], in[14], in[15] },
+        .owner = { .pid = (pid_t)in[16], .link = (int)in[17] }, .leaving = { .pid = (pid_t)in[18], .link = (int)in[19] },
     };
 }
 
@@ -71,7 +73,10 @@ bool handover_get(const char *text, struct handover *out)
 
 size_t handover_fds(const struct handover *h, int *out, size_t max)
 {
-    const long some[] = { h->link, h->lock, h->control, h->keeper_door, h->keeper_callers, h->keeper_leash, h->owner.link, h->leaving.link };
+    const long some[] = {
+        h->link, h->lock, h->control, h->keeper.door, h->keeper.other_door, h->keeper.callers, h->keeper.leash,
+        h->lookup.door, h->lookup.other_door, h->lookup.callers, h->lookup.leash, h->owner.link, h->leaving.link,
+    };
     size_t n = 0;
 
     for (size_t i = 0; i < sizeof some / sizeof some[0] && n < max; i++)

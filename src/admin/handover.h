@@ -10,14 +10,18 @@
 #include "base/buf.h"
 
 #define HANDOVER_VARIABLE    "NIGHTMAIL_HANDOVER"
-#define HANDOVER_VERSION     1               /* of the line: a program that reads another one does not start, and the one before goes on */
+#define HANDOVER_VERSION     2               /* of the line: a program that reads another one does not start, and the one before goes on */
 #define HANDOVER_SOCKETS_MAX 1024
+
+struct handover_aide {
+    long door, other_door, callers, leash, pid;
+};
 
 struct handover {
     long   is_worker;
     long   link, crashes, beside;            /* a worker's: struct worker_start */
     long   lock, control;                    /* descriptors; -1: none, as all others */
-    long   keeper_door, keeper_callers, keeper_leash, keeper_pid;
+    struct handover_aide keeper, lookup;
     struct supervised_worker owner, leaving; /* a supervisor's */
     size_t socket_count;
     int    sockets[HANDOVER_SOCKETS_MAX];    /* that listen, in the order of their listeners and loops */

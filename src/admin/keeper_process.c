@@ -1,15 +1,14 @@
 /*
- * The keeper's process; see keeper_process.h. It reads no byte of any mail, and opens no socket but those of a database.
+ * The keeper's process; see keeper_process.h. It reads no byte of any mail, and has no socket but its lines.
  *
  * The one that follows a crashed keeper comes up with what it can: without the accounts if their file has become bad, since certificates
  * are used all the time; and it tries again.
  */
 #include "admin/keeper_process.h"
-#include "admin/cli.h"
+#include "admin/aide.h"
 #include "admin/secrets.h"
-#include "base/cleanup.h"
 #include "base/log.h"
-#include "lookup/accounts.h"
+#include "lookup/far.h"
 #include "run/crash.h"
 #include "run/keeper_serve.h"
 #include "run/leash.h"
@@ -21,7 +20,6 @@
 #include <string.h>
 #include <sysexits.h>
 
-#define ERRORS_MAX (64 * 1024)
 #define AGAIN_NS   (5 * NS_PER_S)
 #define KEYS_MAX   (KEEPER_KEYS_MAX / 2)
 
@@ -37,29 +35,16 @@ struct keeping {
 
 /* -- accounts --------------------------------------------------------------------------------------------------------------------------- */
 
-/* A database that cannot be reached is no reason not to start: it may come up after us, and until then logins get 454. */
-static int start_database(const struct conf *c, struct keeper_source **out, char error[256])
-{
-    int r = lookup_accounts_new(c, out, error);
-    if (r < 0)
-        return r;
-    r = lookup_accounts_check(*out, error);
-    if (r < 0 && r != -EINVAL)
-        log_event(LOG_WARN, "accounts-unreachable", LOG_Z("error", error), LOG_Z("text", "logins get 454 until the database answers"));
-    if (r == -EINVAL)
-        keeper_source_unref(*out);
-    return r == -EINVAL ? r : 0;
-}
-
-/* BLOCKS where a database is asked whether it knows the query. */
+/* Where the accounts are in a database lookup finds them. */
 static int options_of(const struct conf *c, struct keeper_options *out, char error[256])
 {
     struct keeper_source *source = NULL;
     bool database = c->has_accounts && c->accounts_file[0] == '\0';
 
-    int r = database ? start_database(c, &source, error) : 0;
-    if (r < 0)
-        return r;
+    if (database && lookup_accounts_far(c->accounts_query_timeout_ns, &source) < 0) {
+        snprintf(error, 256, "no memory");
+        return -ENOMEM;
+    }
     *out = (struct keeper_options){
         .accounts_file = c->accounts_file,
         .source = source,
@@ -121,32 +106,14 @@ static bool may_sign_with(void *arg, struct str path)
 static bool may_give(void *arg, struct str path)
 {
     struct conf *c = conf_current();
-    const char *const files[] = { c->relay_host_password_file, c->oauth_client_secret_file, c->relay_host_oauth_client_secret_file };
-    bool may = false;
+    bool may = c->relay_host_password_file != NULL && str_eq(path, str_of(c->relay_host_password_file));
 
     (void)arg;
-    for (size_t i = 0; i < sizeof files / sizeof files[0] && !may; i++)
-        may = files[i] != NULL && str_eq(path, str_of(files[i]));
     conf_unref(c);
     return may;
 }
 
 /* -- reload ------------------------------------------------------------------------------------------------------------------------------------ */
-
-/* The first line says enough here: the worker has read the same file, and said all of it. */
-static int load(const char *path, struct conf **out, char error[256])
-{
-    CLEANUP_BUF struct buf errors;
-    struct str line, rest;
-
-    buf_init(&errors, ERRORS_MAX);
-    int r = cli_load_conf(path, out, &errors);
-    if (r == 0)
-        return 0;
-    str_cut(buf_str(&errors), '\n', &line, &rest);
-    snprintf(error, 256, "%.*s", (int)(line.n < 255 ? line.n : 255), line.p == NULL ? "" : line.p);
-    return r;
-}
 
 /* On a helper thread. The keys first: whoever is asked for one by the new configuration has it. */
 static int reload(void *arg, char error[256])
@@ -154,7 +121,7 @@ static int reload(void *arg, char error[256])
     struct keeping *k = arg;
     struct conf *c;
 
-    int r = load(k->process->path, &c, error);
+    int r = aide_load_conf(k->process->path, &c, error);
     if (r < 0)
         return r;
     r = k->started ? take_accounts(k, c, error) : 0;     /* stay() is at it */
@@ -204,7 +171,8 @@ static void keep(void *arg)
     char error[256];
 
     secrets_check(c);
-    if (take_accounts(k, c, error) < 0) {
+    snprintf(error, sizeof error, "no line to lookup");
+    if (lookup_accounts_connect(k->process->lookup) < 0 || take_accounts(k, c, error) < 0) {
         log_event(LOG_ERROR, k->again ? "accounts-unreadable" : "start-failed", LOG_Z("part", "accounts"), LOG_Z("error", error));
         k->code = k->again ? EX_OK : EX_CONFIG;
     }
@@ -220,6 +188,7 @@ static void keep(void *arg)
     task_group_cancel(&group);
     (void)task_group_wait(&group, TASK_FOREVER);
     keeper_stop();
+    lookup_accounts_disconnect();
     let_go(k);
 }
 
@@ -231,7 +200,7 @@ int keeper_process(void *arg, int door, int leash, unsigned crashes)
     struct conf *c;
 
     crash_report_begin(-1);
-    if (crashes == 0 || load(p->path, &c, error) < 0)
+    if (crashes == 0 || aide_load_conf(p->path, &c, error) < 0)
         c = conf_ref(p->conf);
     log_level_set(c->log_level);
     conf_set_current(c);

@@ -9,6 +9,7 @@
 struct keeper_process {
     const char  *path;                   /* of the configuration, which it reads again by itself */
     struct conf *conf;                   /* of the start; counted by who has this */
+    int          lookup;                 /* the door where it asks for accounts in a database */
 };
 
 /* An aide's work (admin/aide.h); arg: a struct keeper_process. */

@@ -8,14 +8,15 @@
  */
 #include "admin/cli.h"
 #include "admin/control.h"
+#include "admin/lookup_process.h"
+#include "admin/resolver.h"
 #include "admin/serve_internal.h"
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
 #include "conf/conf.h"
 #include "inbound/inbound.h"
-#include "lookup/relay_token.h"
-#include "lookup/token_check.h"
+#include "lookup/far.h"
 #include "outbound/outbound.h"
 #include "queue/queue.h"
 #include "run/crash.h"
@@ -50,42 +51,43 @@ int serve_fail(struct server *s, int code, const char *what, const char *error)
 static int start_dns(struct server *s)
 {
     char error[256];
-    struct dns_options options = {
-        .forwarders = s->conf->dns_forwarders,
-        .zone_files = s->conf->dns_zone_files,
-        .trust_anchor_file = s->conf->dns_trust_anchor[0] != '\0' ? s->conf->dns_trust_anchor : NULL,
-        .resolv_conf = s->conf->resolv_conf[0] != '\0' ? s->conf->resolv_conf : NULL,
-    };
 
-    if (dns_start(&options, error) < 0)
+    if (resolver_start(s->conf, error) < 0)
         return serve_fail(s, EX_CONFIG, "dns", error);
     s->dns = true;
     return 0;
 }
 
-/* A keeper that runs already reads the file again, as we have. */
-static int start_keeper(struct server *s)
+/* What runs already reads the file again, as we have. A new generation needs its yes. */
+static int have_read_again(struct server *s, const char *part, int (*reload)(char error[256]))
 {
     char error[256];
-    bool again = s->how.crashes > 0 || s->how.prepared;
 
-    int r = keeper_connect(s->keeper.callers, error);
-    if (r < 0)
-        return serve_fail(s, EX_OSERR, "keeper", error);
-    if (!again || keeper_reload(NULL, error) == 0)
+    if ((s->how.crashes == 0 && !s->how.prepared) || reload(error) == 0)
         return 0;
     if (s->how.prepared)
-        return serve_fail(s, EX_CONFIG, "keeper", error);
-    log_event(LOG_ERROR, "reload-refused", LOG_Z("part", "keeper"), LOG_Z("error", error));
+        return serve_fail(s, EX_CONFIG, part, error);
+    log_event(LOG_ERROR, "reload-refused", LOG_Z("part", part), LOG_Z("error", error));
     return 0;
 }
 
-static int start_tokens(struct server *s)
+static int reload_keeper(char error[256]) { return keeper_reload(NULL, error); }
+
+static int start_keeper(struct server *s)
 {
-    int r = lookup_tokens_start(s->conf);
-    if (r == 0)
-        r = lookup_relay_token_start(s->conf);
-    return r < 0 ? serve_fail(s, EX_OSERR, "oauth", strerror(-r)) : 0;
+    char error[256];
+
+    int r = keeper_connect(s->keeper.callers, error);
+    return r < 0 ? serve_fail(s, EX_OSERR, "keeper", error) : have_read_again(s, "keeper", reload_keeper);
+}
+
+/* Before the keeper, which asks it. */
+static int start_lookup(struct server *s)
+{
+    int r = lookup_connect(s->lookup.callers);
+    if (r < 0)
+        return serve_fail(s, EX_OSERR, "lookup", strerror(-r));
+    return lookup_process_needed(s->conf) ? have_read_again(s, "lookup", lookup_far_reload) : 0;
 }
 
 struct queue_options serve_queue_options(const struct conf *c)
@@ -165,7 +167,7 @@ static void check_submit(const struct server *s)
 /* What another worker may do too. */
 static int prepare_parts(struct server *s)
 {
-    return start_keeper(s) < 0 || start_dns(s) < 0 || start_tokens(s) < 0 ? -1 : 0;
+    return start_lookup(s) < 0 || start_keeper(s) < 0 || start_dns(s) < 0 ? -1 : 0;
 }
 
 static int start_control(struct server *s)
@@ -272,8 +274,7 @@ static void stop_parts(struct server *s)
     stop_outbound(s);
     if (s->queue != NULL)
         queue_close(s->queue);
-    lookup_tokens_stop();
-    lookup_relay_token_stop();
+    lookup_disconnect();
     if (s->dns)
         dns_stop();
     keeper_stop();
@@ -454,6 +455,7 @@ static void read_again(struct server *s)
 int serve_work(struct server *s, const struct worker_start *how)
 {
     aide_leave(&s->keeper);
+    aide_leave(&s->lookup);
     s->how = *how;
     if (how->crashes > 0 && !how->prepared)
         read_again(s);

@@ -19,7 +19,7 @@ struct server {
     struct conf     *conf;               /* counted; as it was at the start */
     struct inbound_sockets *sockets;     /* owned; NULL once they are given up */
     struct net_listener *control_socket; /* owned; NULL: none */
-    struct aide      keeper;
+    struct aide      keeper, lookup;
     int              code;
     /* The supervisor's: */
     int              lock;               /* the data directory's; owned, -1: none */

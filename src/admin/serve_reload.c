@@ -3,10 +3,10 @@
  * process has that starts with it (sockets, the resolver) is taken by another worker (supervisor.h). Runs in the worker.
  */
 #include "admin/cli.h"
+#include "admin/lookup_process.h"
 #include "admin/serve_internal.h"
 #include "base/log.h"
-#include "lookup/relay_token.h"
-#include "lookup/token_check.h"
+#include "lookup/far.h"
 #include "run/keeper.h"
 #include "run/offload.h"
 #include <errno.h>
@@ -71,11 +71,12 @@ struct reload {
     const struct conf *started;
     struct conf       *conf;
     struct buf         error;
+    bool               had_lookup;       /* the configuration in force needs it */
     bool               by_another;       /* worker */
     int                result;
 };
 
-/* Last of all the keeper's part: what is refused must leave nothing in force. It reads the same file, and what that names. */
+/* Last of all the others' part: what is refused must leave nothing in force. They read the same file, and what that names. */
 static int take_over(struct reload *r, char error[256])
 {
     if (strcmp(r->conf->data_dir, r->started->data_dir) != 0) {
@@ -85,7 +86,11 @@ static int take_over(struct reload *r, char error[256])
     r->by_another = needs_generation(r->started, r->conf);
     if (r->by_another)
         return 0;
-    return keeper_reload(NULL, error);
+    bool lookup = r->had_lookup || lookup_process_needed(r->conf);
+    int result = lookup ? lookup_far_check(error) : 0;
+    if (result == 0)
+        result = keeper_reload(NULL, error);
+    return result == 0 && lookup ? lookup_far_reload(error) : result;
 }
 
 static void load_again(void *arg)
@@ -116,8 +121,6 @@ void serve_say_refused(struct str errors)
 static void put_in_force(struct server *s, struct conf *c)
 {
     log_level_set(c->log_level);
-    if (lookup_tokens_start(c) < 0 || lookup_relay_token_start(c) < 0)
-        log_event(LOG_ERROR, "oauth-unavailable", LOG_Z("text", "no memory or threads: logins by token get 454, mail for the relay host waits"));
     conf_set_current(c);
     inbound_reload_certificates(s->inbound);
     log_event(LOG_INFO, "reloaded", LOG_Z("file", s->path));
@@ -126,8 +129,10 @@ static void put_in_force(struct server *s, struct conf *c)
 void serve_reload(struct server *s)
 {
     struct offload *helper = offload_new("reload", 1, 1);
-    struct reload r = { .path = s->path, .started = s->conf, .result = -ENOMEM };
+    struct conf *before = conf_current();
+    struct reload r = { .path = s->path, .started = s->conf, .had_lookup = lookup_process_needed(before), .result = -ENOMEM };
 
+    conf_unref(before);
     buf_init(&r.error, SERVE_ERRORS_MAX);
     bool loaded = helper != NULL && offload_run(helper, load_again, &r) == 0 && r.result == 0;
     if (!loaded)

@@ -7,11 +7,13 @@
 #include "admin/control.h"
 #include "admin/keeper_process.h"
 #include "admin/handover.h"
+#include "admin/lookup_process.h"
 #include "admin/serve_internal.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "run/file.h"
 #include "run/inherit.h"
+#include "run/line.h"
 #include "run/loop.h"
 #include "run/notify.h"
 #include <errno.h>
@@ -183,7 +185,7 @@ static void settle(void *arg, bool taken)
         s->sockets = taken ? new_sockets : s->sockets_before;
         inbound_unbind_beside(taken ? s->sockets_before : new_sockets, s->sockets);
     }
-    ((struct keeper_process *)s->keeper.arg)->conf = s->conf;
+    ((struct keeper_process *)s->keeper.arg)->conf = ((struct lookup_process *)s->lookup.arg)->conf = s->conf;
     conf_unref(taken ? s->conf_before : new_conf);
     s->conf_before = NULL;
     s->sockets_before = NULL;
@@ -221,12 +223,6 @@ static void say_serving(void *arg)
     notify_ready("serving");
 }
 
-static void say_reloading(void *arg)
-{
-    (void)arg;
-    notify_reloading();
-}
-
 /* Only while a worker's loops turn. */
 static void say_alive(void *arg)
 {
@@ -234,45 +230,121 @@ static void say_alive(void *arg)
     notify_alive();
 }
 
+/* -- aides ------------------------------------------------------------------------------------------------------------------------ */
+
 static void look_after_aides(void *arg)
 {
     struct server *s = arg;
+
+    aide_look(&s->lookup);
     aide_look(&s->keeper);
 }
 
+/* Before the worker reads the file again: lookup starts with the first configuration that needs it. If it does not, or that file is wrong,
+ * the worker refuses it. */
+static void start_what_is_needed(void *arg)
+{
+    struct server *s = arg;
+    struct lookup_process *p = s->lookup.arg;
+    char error[256];
+    struct conf *c;
+    int code;
+
+    if (s->lookup.started_ns != 0 || aide_load_conf(s->path, &c, error) < 0)
+        return;
+    p->conf = c;
+    if (lookup_process_needed(c))
+        (void)aide_start(&s->lookup, &code);
+    p->conf = s->conf;
+    conf_unref(c);
+}
+
+static void begin_reload(void *arg)
+{
+    notify_reloading();
+    start_what_is_needed(arg);
+}
+
+/* Another generation reads the file as well. */
+static bool prepare_with_aides(void *arg)
+{
+    start_what_is_needed(arg);
+    return prepare(arg);
+}
+
+/* Lookup's second door is the keeper's: the supervisor gives each its end, and the worker has neither. */
+static int make_doors(struct server *s)
+{
+    int r = aide_make_door(&s->keeper) && aide_make_door(&s->lookup) ? line_door_new(&s->keeper.other_door, &s->lookup.other_door) : -EMFILE;
+    return r < 0 ? serve_fail(s, EX_OSERR, "doors", strerror(-r)) : 0;
+}
+
+static void describe_aides(struct server *s, struct keeper_process *keeper, struct lookup_process *lookup)
+{
+    *keeper = (struct keeper_process){ .path = s->path, .conf = s->conf, .lookup = s->keeper.other_door };
+    *lookup = (struct lookup_process){ .path = s->path, .conf = s->conf, .keeper_door = s->lookup.other_door };
+    s->keeper.arg = keeper;
+    s->lookup.arg = lookup;
+}
+
+/* The keeper may ask lookup. */
+static int start_aides(struct server *s)
+{
+    if (lookup_process_needed(s->conf) && aide_start(&s->lookup, &s->code) < 0)
+        return -1;
+    return aide_start(&s->keeper, &s->code);
+}
+
+static void stop_aides(struct server *s)
+{
+    aide_stop(&s->keeper);
+    aide_stop(&s->lookup);
+}
+
+/* -- the whole -------------------------------------------------------------------------------------------------------------------- */
+
 static int supervise(struct server *s, const struct handover *h)
 {
-    const struct supervised job = { .work = work, .prepare = prepare, .settle = settle, .become = server_become, .ready = say_serving, .reloading = say_reloading,
-                                    .beat = say_alive, .stopping = give_up_sockets, .child_ended = look_after_aides, .hang_ns = s->conf->hang_time_ns, .arg = s };
+    const struct supervised job = { .work = work, .prepare = prepare_with_aides, .settle = settle, .become = server_become, .ready = say_serving,
+                                    .reloading = begin_reload, .beat = say_alive, .stopping = give_up_sockets,
+                                    .child_ended = look_after_aides, .hang_ns = s->conf->hang_time_ns, .arg = s };
 
     int code = supervisor_run(&job, h != NULL ? &h->owner : NULL, h != NULL ? &h->leaving : NULL);
-    aide_stop(&s->keeper);
+    stop_aides(s);
     return code;
 }
 
 static int run(struct server *s)
 {
-    struct keeper_process keeper = { .path = s->path, .conf = s->conf };
+    struct keeper_process keeper;
+    struct lookup_process lookup;
 
-    s->keeper.arg = &keeper;
     supervisor_begin();
-    if (take_lock(s) < 0 || take_sockets(s) < 0 || aide_start(&s->keeper, &s->code) < 0)
+    if (take_lock(s) < 0 || take_sockets(s) < 0 || make_doors(s) < 0)
         return s->code;
+    describe_aides(s, &keeper, &lookup);
+    if (start_aides(s) < 0) {
+        stop_aides(s);
+        return s->code;
+    }
     return supervise(s, NULL);
 }
 
 /* What the program before us has handed on. */
 static int resume(struct server *s, const struct handover *h)
 {
-    struct keeper_process keeper = { .path = s->path, .conf = s->conf };
+    struct keeper_process keeper;
+    struct lookup_process lookup;
     struct worker_start how;
 
-    s->keeper.arg = &keeper;
     supervisor_begin();
     if (server_take_on(s, h, &how) < 0)
         return s->code;
+    describe_aides(s, &keeper, &lookup);
     if (h->is_worker)
         return serve_work(s, &how);
+    if (s->lookup.pid > 0 || lookup_process_needed(s->conf))
+        aide_again(&s->lookup);
     aide_again(&s->keeper);
     return supervise(s, h);
 }
@@ -284,6 +356,7 @@ int cmd_serve(int argc, char **argv)
         .code = EX_OK,
         .lock = -1,
         .keeper = { .name = "keeper", .work = keeper_process, .other_door = -1, .door = -1, .callers = -1, .leash = -1 },
+        .lookup = { .name = "lookup", .work = lookup_process, .other_door = -1, .door = -1, .callers = -1, .leash = -1 },
     };
     static char program[4096];
     static struct handover h;

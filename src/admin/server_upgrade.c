@@ -20,11 +20,31 @@
 
 #define LINE_MAX_SIZE (16 * (HANDOVER_SOCKETS_MAX + 32))
 
+static struct handover_aide describe_aide(const struct aide *a)
+{
+    return (struct handover_aide){ .door = a->door, .other_door = a->other_door, .callers = a->callers, .leash = a->leash, .pid = a->pid };
+}
+
+/* A worker has no end but the callers'. */
+static struct handover_aide without_ours(struct handover_aide a)
+{
+    return (struct handover_aide){ .door = -1, .other_door = -1, .callers = a.callers, .leash = -1 };
+}
+
+static void take_aide(struct aide *a, const struct handover_aide *h)
+{
+    const int fds[] = { a->door = (int)h->door, a->other_door = (int)h->other_door, a->callers = (int)h->callers, a->leash = (int)h->leash };
+
+    a->pid = (pid_t)h->pid;
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        (void)inherit_take(fds[i]);              /* -1: none */
+}
+
 static void describe(const struct server *s, struct handover *out)
 {
     *out = (struct handover){
         .link = -1, .lock = s->lock, .control = s->control_socket != NULL ? net_listener_fd(s->control_socket) : -1,
-        .keeper_door = s->keeper.door, .keeper_callers = s->keeper.callers, .keeper_leash = s->keeper.leash, .keeper_pid = s->keeper.pid,
+        .keeper = describe_aide(&s->keeper), .lookup = describe_aide(&s->lookup),
         .owner.link = -1, .leaving.link = -1,
     };
     if (s->sockets != NULL)
@@ -58,7 +78,8 @@ int server_exec_worker(struct server *s, const struct worker_start *how)
     h.link = how->link;
     h.crashes = how->crashes;
     h.beside = how->beside;
-    h.keeper_door = h.keeper_leash = -1;
+    h.keeper = without_ours(h.keeper);
+    h.lookup = without_ours(h.lookup);
     int r = become_program(s, &h);
     return serve_fail(s, EX_OSERR, s->program != NULL ? s->program : "program", strerror(-r)), s->code;
 }
@@ -107,11 +128,9 @@ int server_take_on(struct server *s, const struct handover *h, struct worker_sta
 
     *how = (struct worker_start){ .crashes = (unsigned)h->crashes, .prepared = true, .beside = h->beside != 0, .link = (int)h->link, .suspects = &none };
     s->lock = (int)h->lock;
-    s->keeper.door = (int)h->keeper_door;
-    s->keeper.callers = (int)h->keeper_callers;
-    s->keeper.leash = (int)h->keeper_leash;
-    s->keeper.pid = (pid_t)h->keeper_pid;
-    int fds[] = { (int)h->link, s->lock, s->keeper.door, s->keeper.callers, s->keeper.leash, h->owner.link, h->leaving.link };
+    take_aide(&s->keeper, &h->keeper);
+    take_aide(&s->lookup, &h->lookup);
+    int fds[] = { (int)h->link, s->lock, h->owner.link, h->leaving.link };
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         (void)inherit_take(fds[i]);              /* -1: none */
     if (h->control >= 0 && net_listener_adopt((int)h->control, &s->control_socket) < 0)

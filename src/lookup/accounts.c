@@ -3,7 +3,7 @@
  *
  * As many threads as connections: a job takes whichever connection is free, and there always is one. A connection found broken is opened
  * again once within the same question, since a server that was started anew leaves all of them broken. What the log says of
- * a database that is away, it says once. Runs in lookup, which is this process.
+ * a database that is away, it says once. Runs in lookup.
  */
 #include "lookup/accounts.h"
 #include "base/clock.h"

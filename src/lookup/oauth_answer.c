@@ -145,6 +145,24 @@ enum oauth_verdict oauth_read_introspection(struct str json, const struct oauth_
     return v;
 }
 
+const char *oauth_why(struct str words)
+{
+    static const char *const all[] = {
+        "the token is not active",
+        "the token has expired",
+        "the token is not good yet",
+        "the token is for another audience",
+        "the token has not the scope",
+        "the token names no login",
+        "the token is another login's",
+    };
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (str_eq(words, str_of(all[i])))
+            return all[i];
+    return "the token is not good";
+}
+
 /* -- grants ------------------------------------------------------------------------------------------------------------------ */
 
 /* False: it is there, and is no token. */

@@ -34,6 +34,9 @@ struct oauth_claims {
 enum oauth_verdict oauth_read_introspection(struct str json, const struct oauth_wanted *wanted, int64_t now_s, struct oauth_claims *out,
                                             const char **why);
 
+/* The literal of these words, as a verdict's *why is one: for who got them from elsewhere. Of others: one that says nothing. */
+const char *oauth_why(struct str words);
+
 /* -- of a token endpoint (RFC 6749, 5) ------------------------------------------------------------------------------------------ */
 
 enum oauth_granted {

@@ -1,11 +1,12 @@
 /*
  * Tokens for the relay host; the contract is in relay_token.h. What is not in the memo belongs to the one thread and needs no lock. Runs in
- * lookup, which is this process.
+ * lookup, and asks that where it is another process (far.h).
  */
 #include "lookup/relay_token.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/memo.h"
+#include "lookup/far.h"
 #include "run/file.h"
 #include "run/https.h"
 #include "run/offload.h"
@@ -351,7 +352,7 @@ static void answer(void *arg)
     free(room);
 }
 
-int lookup_relay_token(const struct conf *c, struct str refused, struct buf *out, char error[256])
+static int mint_here(const struct conf *c, struct str refused, struct buf *out, char error[256])
 {
     struct question q = { .minter = atomic_load(&minter), .conf = c, .refused = refused, .out = out, .error = error };
     uint8_t id[DIGEST_SHA256_LEN];
@@ -373,4 +374,9 @@ int lookup_relay_token(const struct conf *c, struct str refused, struct buf *out
         return -EACCES;
     }
     return q.result == 0 ? 0 : -EACCES;
+}
+
+int lookup_relay_token(const struct conf *c, struct str refused, struct buf *out, char error[256])
+{
+    return lookup_is_far() ? lookup_far_relay_token(c, refused, out, error) : mint_here(c, refused, out, error);
 }

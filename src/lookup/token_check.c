@@ -1,11 +1,12 @@
 /*
- * Tokens of clients; the contract is in token_check.h. What the log says of an endpoint that is away, it says once. Runs in lookup, which
- * is this process.
+ * Tokens of clients; the contract is in token_check.h. What the log says of an endpoint that is away, it says once. Runs in lookup,
+ * and asks that where it is another process (far.h).
  */
 #include "lookup/token_check.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/memo.h"
+#include "lookup/far.h"
 #include "run/https.h"
 #include "run/offload.h"
 #include <assert.h>
@@ -219,7 +220,7 @@ static enum keeper_verdict ask(struct question *q, struct token_answer *out)
     return KEEPER_TROUBLE;
 }
 
-enum keeper_verdict lookup_token_check(const struct conf *c, struct str token, struct str login, struct token_answer *out)
+static enum keeper_verdict check_here(const struct conf *c, struct str token, struct str login, struct token_answer *out)
 {
     struct question q = { .checks = atomic_load(&checks), .conf = c, .token = token, .deadline_ns = task_deadline_in(c->oauth_timeout_ns) };
     struct token_answer found = { .login = "" };
@@ -240,4 +241,9 @@ enum keeper_verdict lookup_token_check(const struct conf *c, struct str token, s
     if (v == KEEPER_YES || v == KEEPER_NO)
         *out = found;
     return v;
+}
+
+enum keeper_verdict lookup_token_check(const struct conf *c, struct str token, struct str login, struct token_answer *out)
+{
+    return lookup_is_far() ? lookup_far_token_check(c, token, login, out) : check_here(c, token, login, out);
 }
