@@ -92,7 +92,9 @@ int aide_start(struct aide *a, int *out_code)
     if (leash_wait_ready(a->leash) == 0)
         return 0;
     (void)waitpid(a->pid, &status, 0);
+    leash_close(&a->leash);
     a->pid = 0;
+    a->started_ns = 0;
     if (!WIFEXITED(status) || WEXITSTATUS(status) == EX_OK)
         return say_not_started(a, -EPIPE, out_code);
     *out_code = WEXITSTATUS(status);     /* it has said why */

@@ -1,7 +1,7 @@
 /*
- * Fuzzes run/wire: what is taken is put as the same bytes again, and who has them in pieces takes the same messages.
+ * Fuzzes run/wire, and the accounts in lookup/wire: what is taken is put as the same bytes again, and who has them in pieces takes the same messages.
  */
-#include "run/wire.h"
+#include "lookup/wire.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,6 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str left = { (const char *)data, size };
     struct wire_message m, again;
+    struct keeper_record record;
     struct buf bytes;
     ssize_t n;
 
@@ -22,6 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(bytes.n == (size_t)n && memcmp(bytes.p, left.p, bytes.n) == 0);
         assert(wire_take((struct str){ left.p, (size_t)n - 1 }, &again) == 0);
         buf_free(&bytes);
+        if (lookup_take_record(&m, &record))
+            assert(strlen(record.login) <= KEEPER_LOGIN_MAX && strlen(record.hash) <= ACCOUNTS_HASH_MAX && record.scram.salt_n <= KEEPER_SALT_MAX);
         left.p += n;
         left.n -= (size_t)n;
     }
