@@ -118,3 +118,21 @@ def test_a_token_waits_for_the_next_lookup(server, provider, authority):        
             code, _ = xoauth2(client, provider.issue(ALICE))
         assert code == 235
     assert server.stop() == 0
+
+
+def test_an_upgrade_takes_it_along(folder, addresses, database, start):
+    server = start(Nightmail(folder / "server", addresses[0], users=[ALICE, BOB], auth_failure_delay="0s",    # noqa: F811
+                             terms="service = submission auth_allow_cleartext = yes", **database.options))
+    before = lookup_of(server)
+
+    def works():
+        with smtplib.SMTP(server.address, server.port, timeout=30) as client:
+            client.ehlo()
+            client.user, client.password = ALICE, PASSWORD
+            return client.auth("PLAIN", client.auth_plain)[0] == 235
+
+    assert works()
+    assert server.command("upgrade").returncode == 0
+    wait_until(lambda: aide(server.process.pid, "lookup") not in (None, before), 20, server.said)    # of the new program
+    assert works()
+    assert server.stop() == 0
