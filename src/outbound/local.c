@@ -270,7 +270,7 @@ static bool is_postmaster(const struct address *addr)
 struct outcome local_deliver(struct local *l, const struct conf *conf, struct claim *c, uint32_t rcpt)
 {
     const struct recipient *r = &c->env.rcpts[rcpt];
-    struct job job = { .file = { .file = -1, .failures = &l->sync_failures } };
+    struct job job = { .file = { .file = -1, .about = c->id, .failures = &l->sync_failures } };
     int error = route_mailbox(&c->arena, conf, &r->addr, &job.file.path.path);
     if (error < 0)
         return error == -EINVAL ? no_such_mailbox() : outcome_of_error(l, &c->arena, error);

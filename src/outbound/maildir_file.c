@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "run/file.h"
+#include "run/task.h"
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -169,6 +170,7 @@ static void write_all(struct turn *t)
 {
     for (size_t i = 0; i < t->count; i++) {
         struct maildir_file *f = t->files[i];
+        task_job_about(f->about);
         f->file = -1;
         f->result = find_dirs(t, f);
         if (f->result == 0)
@@ -178,6 +180,7 @@ static void write_all(struct turn *t)
         if (under_way(f))
             f->result = file_start_sync(f->file);
     }
+    task_job_about(0);
 }
 
 static void for_each(struct turn *t, void (*step)(struct maildir_file *))

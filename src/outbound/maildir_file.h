@@ -28,6 +28,7 @@ struct maildir_dirs {
 
 struct maildir_file {
     struct maildir_path path;
+    uint64_t            about;           /* the message, for the report of a crash */
     bool                maybe_there;     /* an earlier process may have delivered it: look in cur/ too */
     char                name[MAILDIR_NAME_MAX];
     struct str          content;         /* the whole file, or the piece to append */

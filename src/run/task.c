@@ -68,6 +68,7 @@ int task_new(struct loop *home, struct stack_cache *stacks, const char *name, ta
     t->fn = fn;
     t->arg = arg;
     t->owner = task_self() != NULL ? task_self()->owner : NULL;
+    t->about = task_self() != NULL ? task_self()->about : 0;
     t->loop = home;
     t->state = TASK_ARRIVING;
     heap_node_init(&t->timer);
@@ -150,6 +151,11 @@ _Thread_local uint64_t task_thread_about;
 void task_about(uint64_t id)
 {
     running()->about = id;
+}
+
+void task_job_about(uint64_t id)
+{
+    task_thread_about = id;
 }
 
 uint64_t task_is_about(void)

@@ -30,8 +30,10 @@ const char  *task_name(const struct task *t);
 
 /* What the calling task is at, for the report of a crash: a literal, with nothing of anybody's in it. NULL: nothing. */
 void task_note(const char *note);
-void task_about(uint64_t id);                    /* the message that it is busy with; 0: none. Likewise, also for what it awaits of offload */
-uint64_t task_is_about(void);                    /* of the calling thread's task, or of the one that waits for its job */
+/* Likewise the message that it is busy with, and the tasks that it starts, and the jobs that it awaits of offload; 0: none. */
+void task_about(uint64_t id);
+void task_job_about(uint64_t id);                /* in a job that is for several: the one that it has in hand */
+uint64_t task_is_about(void);                    /* of the calling task, or the calling job */
 
 /* A pointer that a task hands on to every task it starts: whose task it is, where several servers share one process (the tests of whole
  * worlds). NULL at first. */

@@ -6,6 +6,8 @@ import shutil
 import signal
 import smtplib
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -218,6 +220,37 @@ def test_a_worker_that_hangs_is_ended(folder, addresses):
             assert c.noop()[0] == 250
         assert "worker-hangs" in server.said() and worker_of(server) != hanging
         assert server.stop(crashes=1) == 0
+
+
+def test_a_message_that_crashes_worker_after_worker_is_held(folder, addresses):
+    folder.mkdir(exist_ok=True)
+    preload = folder / "crash_on.so"
+    subprocess.run(["gcc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", preload, Path(__file__).parent / "lib/crash_on.c", "-ldl"], check=True)
+    with Nightmail(folder / "here", addresses[0], users=[BOB], env={"LD_PRELOAD": str(preload)}) as server:
+        if "Sanitizer" in server.said():
+            pytest.skip("the sanitizer has the reports")
+        with client(server) as c:
+            c.sendmail(ALICE, BOB, b"Subject: CRASH-ME\r\n\r\nhello\r\n")
+        wait_until(lambda: "message-quarantined" in server.said(), 30, server.said)
+        assert server.crashes() == 3
+        with client(server) as c:
+            c.sendmail(ALICE, BOB, message("plain"))
+        wait_until(lambda: len(server.mails(BOB)) == 1, 30, server.said)
+        [item] = server.queued()
+        assert item["state"] == "held" and f"id={item['id']} " in server.said()
+        assert server.stop(crashes=3) == 0
+
+
+def test_a_later_worker_that_cannot_start_is_tried_again(server):
+    was = worker_of(server)
+    drain = server.data / "drain"
+    drain.write_text("in the way")                      # of a queue that is to be taken over
+    os.kill(was, signal.SIGKILL)
+    wait_until(lambda: server.said().count("worker-failed") >= 2, 20, server.said)
+    drain.unlink()
+    with client(server) as c:
+        assert c.noop()[0] == 250
+    assert server.stop(crashes=1) == 0
 
 
 def test_an_upgrade_is_the_program_on_the_disk(folder, addresses):
