@@ -40,7 +40,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
-COPIED = ["Makefile", "src", "tests", "tools"]
+COPIED = ["Makefile", "share", "src", "tests", "tools"]
 # Built fast and plainly; a fault may leave something unused.
 VARIABLES = ["OPT=-O1", "WARN=", "HARDEN=-fPIE", "BUILD=build"]
 B = "build/native"
