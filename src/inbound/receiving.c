@@ -22,6 +22,7 @@
 
 #define PIECE_MAX (STREAM_INPUT_MAX + 16)   /* what one input buffer can decode to, with a CR or dot held back before */
 #define WHOLE_HEADER_MAX (128 * 1024)       /* of a login's message: it is held as a whole, and no session may grow without end */
+#define MUCH_HELD (64 * 1024)               /* of memory for recipients: the body has less then, so that all together stays below 256 KiB */
 #define ADDED_MAX 8192                      /* bytes of the fields that a login's header lacked */
 
 static int          put_received(struct receiving *r);
@@ -44,6 +45,8 @@ void receiving_begin(struct receiving *r, struct session *s)
     r->header_kept = !s->authenticated;
     buf_init(&r->header, header_max(r) + PIECE_MAX);
     r->body = body_new(s->shared->queue, r->id);
+    if (r->body != NULL && s->transaction.arena.used > MUCH_HELD)
+        body_keep_small(r->body);
     int error = r->body == NULL ? -ENOMEM : put_received(r);
     if (error < 0)
         receiving_give_up(r, cannot_keep(r->s, error));

@@ -43,8 +43,13 @@ bool transaction_was_named(struct transaction *t, const struct address *rcpt)
 
 int transaction_name(struct transaction *t, const struct address *rcpt)
 {
+    struct arena_mark before = arena_mark(&t->arena);
     struct str key = address_key(&t->arena, rcpt);
 
+    if (key.p != NULL && str_eq(key, t->last_key)) {         /* one copy, as a message may have a thousand */
+        arena_rewind(&t->arena, before);
+        key = t->last_key;
+    }
     return key.p == NULL ? -ENOMEM : map_str_put(&t->named, key, t);
 }
 
@@ -65,6 +70,7 @@ int transaction_add(struct transaction *t, const struct recipient *rcpt, struct 
     if (map_str_put(&t->rcpt_keys, key, (void *)(uintptr_t)(t->rcpt_count + 1)) < 0)
         return -ENOMEM;
     t->rcpts[t->rcpt_count++] = *rcpt;
+    t->last_key = key;
     return 0;
 }
 
@@ -85,4 +91,5 @@ void transaction_take_back(struct transaction *t, struct transaction_mark to)
     t->rcpts = to.rcpts;                 /* an array that grew since goes with the arena's rest */
     t->rcpt_count = to.rcpt_count;
     t->rcpt_capacity = to.rcpt_capacity;
+    t->last_key = STR("");
 }

@@ -21,6 +21,7 @@ struct transaction {
     size_t            rcpt_count, rcpt_capacity;
     struct map_str    rcpt_keys;         /* of rcpts: key -> index + 1; owned, the keys are in the arena */
     struct map_str    named;             /* as the client spelt those who brought somebody: address_key; likewise */
+    struct str        last_key;          /* of rcpt_keys, the newest one */
     uint32_t          rcpt_replies;      /* RCPT commands answered with 250, those that named somebody again too */
     char              id[CODEC_ID_LEN + 1];   /* of the message, as text; "" before its text begins */
     struct receiving  text;                   /* begun by DATA, or by the first BDAT */

@@ -1,7 +1,7 @@
 /*
  * Bodies in arrival: in memory up to body_inline_max, then in a file of their own, body/<id>.
  *
- * One body holds at most body_inline_max or one buffer of 64 KiB; when all of them together hold body_memory_max, they go to
+ * One body holds at most body_inline_max or one buffer of 64 KiB (a small one 16 KiB); when all of them together hold body_memory_max, they go to
  * files at once. A file is synced, and so is its directory, before the record that names it is handed to the committer.
  * Files are written by disk jobs; a body belongs to one task. Runs in the worker.
  */
@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define BUFFER_SIZE (64u * 1024)
+#define SMALL_SIZE  (16u * 1024)                     /* for one whose owner holds much besides */
 
 struct body {
     struct queue *queue;
@@ -25,6 +26,7 @@ struct body {
     uint32_t      crc;
     int           error;                             /* sticky */
     int           file;                              /* owned; -1 while in memory */
+    bool          small;
     bool          taken;                             /* the file is a message's */
     char         *memory;                            /* owned: all of it, or what goes to the file next */
     size_t        fill, capacity;
@@ -138,15 +140,17 @@ static bool memory_is_short(const struct body *b)
 /* More room in memory: doubled while the body may stay there, else one buffer's worth. Awaits when the buffer must go to the file. */
 static int make_room(struct body *b)
 {
-    uint32_t inline_max = b->queue->options.body_inline_max;
+    uint32_t inline_max = b->queue->options.body_inline_max, buffer = b->small ? SMALL_SIZE : BUFFER_SIZE;
+    if (b->small && inline_max > SMALL_SIZE)
+        inline_max = SMALL_SIZE;
     bool to_file = b->file >= 0 || b->fill >= inline_max || (b->fill > 0 && memory_is_short(b));
 
     if (to_file) {
         int r = b->file >= 0 ? 0 : queue_check_floor(b->queue);
         if (r == 0 && b->fill > 0)
             r = write_out(b, false);
-        if (r == 0 && b->capacity < BUFFER_SIZE && !memory_is_short(b))
-            r = resize(b, BUFFER_SIZE);
+        if (r == 0 && b->capacity < buffer && !memory_is_short(b))
+            r = resize(b, buffer);
         return r;
     }
     size_t capacity = b->capacity == 0 ? 4096 : 2 * b->capacity;
@@ -176,6 +180,12 @@ int body_append(struct body *b, struct str bytes)
     if (b->error == 0)
         b->error = append(b, bytes);
     return b->error;
+}
+
+void body_keep_small(struct body *b)
+{
+    assert(b->size == 0);
+    b->small = true;
 }
 
 uint64_t body_size(const struct body *b)

@@ -72,6 +72,7 @@ uint64_t queue_new_id(struct queue *q);
 struct body;
 struct body *body_new(struct queue *q, uint64_t id);                    /* NULL without memory */
 int      body_append(struct body *b, struct str bytes);                 /* awaits when it spills; -EMSGSIZE, -ENOSPC, -EIO, ...; sticky */
+void     body_keep_small(struct body *b);                               /* before the first byte: it holds 16 KiB of memory at most */
 uint64_t body_size(const struct body *b);
 void     body_free(struct body *b);                                     /* without a queue_put before: the bytes are gone. NULL is fine */
 

@@ -57,6 +57,8 @@ static struct queue *open_queue(void)
     return q;
 }
 
+static bool small;                                   /* of bodies in arrival */
+
 typedef int put_fn(struct queue *q, const struct envelope *env, struct body *body);
 
 /* A message whose body is a pattern of its size. */
@@ -65,6 +67,8 @@ static int put_by(put_fn *put, struct queue *q, size_t size, size_t rcpts, uint6
     struct recipient list[8] = { 0 };
     uint64_t id = queue_new_id(q);
     struct body *body = body_new(q, id);
+    if (small)
+        body_keep_small(body);
     char chunk[1000];
     for (size_t i = 0; i < rcpts; i++)
         list[i] = (struct recipient){ .addr = { .local = STR("bob"), .domain = STR("here.example") } };
@@ -109,7 +113,7 @@ static struct claim *claim_now(struct queue *q)
 
 static void in_and_out(void *arg)
 {
-    static const size_t sizes[] = { 0, 1, 4096, 63999, 64 * 1024, 64 * 1024 + 1, 300 * 1024 };
+    static const size_t sizes[] = { 0, 1, 4096, 63999, 64 * 1024, 64 * 1024 + 1, 300 * 1024, 16000, 16384, 16385 };
     (void)arg;
     struct queue *q = open_queue();
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -681,6 +685,13 @@ static void run_with_scans(void (*fn)(void *))
 }
 
 static void test_in_and_out(void **state) { (void)state; run(in_and_out); }
+static void test_small_bodies(void **state)
+{
+    (void)state;
+    small = true;
+    run(in_and_out);
+    small = false;
+}
 static void test_held_from_the_beginning(void **state) { (void)state; run(held_from_the_beginning); run_with_scans(held_from_the_beginning); }
 static void test_claimed_by_name(void **state) { (void)state; run(claimed_by_name); run_with_scans(claimed_by_name); }
 static void test_rerouted(void **state) { (void)state; run(rerouted); run_with_scans(rerouted); }
@@ -725,6 +736,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_and_out),
+        cmocka_unit_test(test_small_bodies),
         cmocka_unit_test(test_held_from_the_beginning),
         cmocka_unit_test(test_claimed_by_name),
         cmocka_unit_test(test_survives_closing),
