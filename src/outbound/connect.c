@@ -143,13 +143,29 @@ static bool was_asked(const struct search *s, struct str host)
     return s->second_best != NULL && str_starts_nocase(str_of(s->second_best->remote), host) && s->second_best->remote[host.n] == ' ';
 }
 
+static bool is_ipv6(const struct mx_address *a) { return a->addr.any.sa_family == AF_INET6; }
+
+/* The i-th in the order to try: where our IPv6 address is not liked, those with IPv4 stand first. */
+static const struct mx_address *item_of(const struct search *s, size_t i)
+{
+    size_t seen = 0;
+    if (!s->w->ipv4_first)
+        return &s->list->items[i];
+    for (unsigned v6 = 0; v6 < 2; v6++)
+        for (size_t k = 0; k < s->list->count; k++)
+            if (is_ipv6(&s->list->items[k]) == (v6 == 1) && seen++ == i)
+                return &s->list->items[k];
+    return NULL;
+}
+
 static struct client *try_all(struct search *s)
 {
     const struct connect *w = s->w;
     for (size_t i = 0, tried = 0; i < s->list->count && tried < HOSTS_TRIED_MAX; i++) {
         struct client *c;
         struct outcome reason;
-        struct client_server server = { .addr = &s->list->items[i].addr, .host = s->list->items[i].host, .lmtp = route_is_lmtp(w->route),
+        const struct mx_address *item = item_of(s, i);
+        struct client_server server = { .addr = &item->addr, .host = item->host, .lmtp = route_is_lmtp(w->route),
                                         .security = &s->security, .vouched = s->list->secure, .by_data = site_is_by_data(w->site) };
         if (was_asked(s, server.host))
             continue;

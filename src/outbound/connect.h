@@ -17,6 +17,7 @@ struct connect {
     struct conf           *conf;
     const struct route    *route;
     struct site           *site;
+    bool                   ipv4_first;   /* our IPv6 address is not liked there */
     bool                  *unreached;    /* set when none of its servers could be had, whatever the message asks for */
     struct destinations   *destinations; /* learns what servers a domain has now */
     const struct refusals *refusals;

@@ -33,6 +33,12 @@ static size_t keep_untold(struct part *p)
     return count;
 }
 
+static bool wants_ipv4(const struct part *p)
+{
+    const struct pace *pace = schedule_pace(line_schedule(p->attempt->context->line), schedule_key(&p->ticket->item));
+    return pace != NULL && pace_wants_ipv4(pace, clock_mono_ns());
+}
+
 static struct client *connect_part(const struct connect *w, const struct part *p)
 {
     struct outcome failure;
@@ -75,7 +81,7 @@ static struct client *send_to(struct part *p, struct site *site, struct client *
     for (bool again = true; again;) {
         struct client_mail mail = { .claim = p->attempt->c, .outcomes = p->outcomes, .count = keep_untold(p) };
         struct connect w = { .tls = context->tls, .conf = p->attempt->conf, .route = &p->route, .site = site, .mail = &mail, .unreached = unreached,
-                             .destinations = &context->destinations, .refusals = context->refusals };
+                             .destinations = &context->destinations, .refusals = context->refusals, .ipv4_first = wants_ipv4(p) };
         client = send_on(p, &w, &mail, client);
         again = client != NULL && client->bdat_unknown && !task_canceled() && keep_untold(p) > 0;
         if (again) {
@@ -148,6 +154,15 @@ static void end_ticket(struct part *p, const struct schedule_result *result)
     p->ticket = NULL;
 }
 
+/* It moves the whole site to IPv4 for hours: whoever runs this server should give its address a name, or a better one. */
+static void say_family(const struct part *p, const struct schedule_result *result)
+{
+    struct refusal_reply reply = { result->code, result->status, result->text, NULL };
+    if (result->kind != SCHEDULE_REFUSED || wants_ipv4(p) || refusal_judge(p->attempt->context->refusals, &reply).kind != REFUSAL_FAMILY)
+        return;
+    log_event(LOG_WARN, "site-by-ipv4", LOG_STR("site", schedule_key(&p->ticket->item)), LOG_STR("text", result->text));
+}
+
 static void deliver_remote(struct part *p)
 {
     struct deliver_context *context = p->attempt->context;
@@ -163,6 +178,7 @@ static void deliver_remote(struct part *p)
     }
     client = send_to(p, site, client, &unreached);
     result = result_of(p, unreached);
+    say_family(p, &result);
     if (telling(p) != NULL && telling(p)->state == RCPT_PENDING)
         site_keep_words(site, telling(p), WORDS_KEPT_NS);
     site_leave(site, client);
