@@ -244,6 +244,7 @@ install: $B/nightmail
 	install -m 755 tools/backup $(DESTDIR)$(PREFIX)/sbin/nightmail-backup
 	install -D -m 644 docs/nightmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/nightmail.1
 	install -D -m 644 docs/nightmail.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/nightmail.conf.5
+	install -D -m 644 share/refusals $(DESTDIR)$(PREFIX)/share/nightmail/refusals
 	install -D -m 644 docs/example.conf $(DESTDIR)$(PREFIX)/share/doc/nightmail/example.conf
 	install -m 644 docs/journal.md $(DESTDIR)$(PREFIX)/share/doc/nightmail/journal.md
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system

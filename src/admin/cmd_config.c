@@ -8,6 +8,7 @@
 #include "conf/conf.h"
 #include "inbound/certificates.h"
 #include "lookup/accounts.h"
+#include "outbound/refusal_table.h"
 #include "run/keeper.h"
 #include <getopt.h>
 #include <string.h>
@@ -79,6 +80,16 @@ static int check_accounts(const struct conf *conf)
     return EX_OK;
 }
 
+static int check_refusals(const struct conf *conf)
+{
+    CLEANUP_BUF struct buf error;
+    buf_init(&error, TEXT_MAX);
+    struct refusal_table *table = refusal_table_new(conf->refusals_file, conf->refusals_text, &error);
+    (void)fwrite(error.p, 1, error.n, stderr);
+    refusal_table_free(table);
+    return table == NULL || error.n > 0 ? EX_CONFIG : EX_OK;
+}
+
 static void show(const struct conf *conf)
 {
     CLEANUP_BUF struct buf text;
@@ -106,7 +117,7 @@ int cmd_config(int argc, char **argv)
         return code;
     if (strcmp(argv[optind], "show") == 0)
         show(conf);
-    else if ((code = check_certificates(conf)) == EX_OK && (code = check_accounts(conf)) == EX_OK) {
+    else if ((code = check_certificates(conf)) == EX_OK && (code = check_accounts(conf)) == EX_OK && (code = check_refusals(conf)) == EX_OK) {
         secrets_check(conf);
         printf("%s: ok\n", conf->path);
     }

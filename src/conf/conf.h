@@ -231,6 +231,8 @@ struct conf {
     const char       *source_address;    /* "" the kernel's choice */
     uint32_t          deliveries_max;    /* at a time, all destinations; 500 */
     uint32_t          site_connections_max;    /* at a time, one destination; 20 */
+    const char       *refusals_file;     /* "" none: the operator's table of what refusals mean, before the shipped one; outbound/refusal.h */
+    struct str        refusals_text;     /* what stands in it */
     uint32_t          connection_messages_max; /* 100 */
     int64_t           connection_idle_ns;      /* a kept connection waits this long; 5 s */
     int64_t           connect_timeout_ns;      /* 30 s */

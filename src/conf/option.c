@@ -108,6 +108,7 @@ const struct option options[] = {
     { "deliveries_max",             OPTION_COUNT,   F(deliveries_max), 0,                            "500",                1,           100000 },
     { "site_connections_max",       OPTION_COUNT,   F(site_connections_max), 0,                      "20",                 1,           10000 },
     { "connection_messages_max",    OPTION_COUNT,   F(connection_messages_max), 0,                   "100",                1,           1000000 },
+    { "refusals_file",              OPTION_PATH,    F(refusals_file), 0,                             "",                   0,           0 },
     { "connection_idle",            OPTION_TIME,    F(connection_idle_ns), 0,                        "5s",                 0,           1 * HOURS },
     { "connect_timeout",            OPTION_TIME,    F(connect_timeout_ns), 0,                        "30s",                NS_PER_S,    1 * HOURS },
     { "greeting_timeout",           OPTION_TIME,    F(greeting_timeout_ns), 0,                       "5m",                 NS_PER_S,    1 * HOURS },

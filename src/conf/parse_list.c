@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define LIST_MAX (64u << 20)             /* of one list: some two million lines */
+#define REFUSALS_MAX (1024 * 1024)
 
 /* What an operator may call a user: local parts that could be read as a route are refused, as they are at RCPT. */
 static bool usable_local(struct str local)
@@ -132,6 +133,23 @@ static int load_aliases(struct loader *l)
     return r;
 }
 
+/* What it says is outbound's to read (outbound/refusal.h); here it is only kept. */
+static int load_refusals(struct loader *l)
+{
+    CLEANUP_BUF struct buf text = { .p = NULL };
+    struct conf *c = l->c;
+
+    if (c->refusals_file[0] == '\0')
+        return 0;
+    int r = parse_read_text(c->refusals_file, REFUSALS_MAX, &text);
+    if (r < 0) {
+        scan_error(l->error, parse_place(l, "refusals_file"), "refusals_file: cannot read %s: %s", c->refusals_file, strerror(-r));
+        return r;
+    }
+    c->refusals_text = str_copy(&c->arena, buf_str(&text));
+    return c->refusals_text.p == NULL && text.n > 0 ? -ENOMEM : 0;
+}
+
 int parse_lists(struct loader *l)
 {
     struct conf *c = l->c;
@@ -146,5 +164,7 @@ int parse_lists(struct loader *l)
         r = load_list(l, "sender_logins_file", c->sender_logins_file, add_sender_logins);
     if (r == 0)
         r = load_aliases(l);
+    if (r == 0)
+        r = load_refusals(l);
     return r;
 }

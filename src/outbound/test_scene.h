@@ -52,7 +52,7 @@ static inline struct conf *scene_conf(const char *hostname, const char *dir)
     c->mailbox = scene_text(c, "%s/mail/%s", dir, "{domain}/{user}");
     c->control_socket = c->control_group = c->submit_socket = c->postmaster = c->relay_host = c->source_address = c->users_file =
         c->relay_recipients_file = c->dns_trust_anchor = c->resolv_conf = c->path = c->tls_ciphers = c->outbound_tls_ca_file = "";
-    c->relay_host_user = c->accounts_file = c->relay_host_oauth_token_url = c->oauth_introspection_url = "";
+    c->refusals_file = c->relay_host_user = c->accounts_file = c->relay_host_oauth_token_url = c->oauth_introspection_url = "";
     c->tls_handshake_timeout_ns = c->tls_check_interval_ns = 60 * NS_PER_S;
     c->segment_size = 1 << 20;
     c->message_size_max = 50 << 20;
