@@ -17,6 +17,7 @@ static const struct {
     { "sink",     cmd_sink,     "accept mail, count or keep it; delay, refuse or drop at will" },
     { "load",     cmd_load,     "generate load and measure throughput and latency"             },
     { "queue",    cmd_queue,    "list, show or retry queued mail; hold, delete or return it"       },
+    { "sites",    cmd_sites,    "show the destinations: what they bear now, what waits, and why"   },
     { "config",   cmd_config,   "check a configuration file, or show all its values"           },
     { "user",     cmd_user,     "add, change, remove or list those who may log in"             },
     { "resolve",  cmd_resolve,  "show the way that mail to an address would go, and why"       },

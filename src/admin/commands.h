@@ -9,6 +9,7 @@ int cmd_send(int argc, char **argv);
 int cmd_sink(int argc, char **argv);
 int cmd_load(int argc, char **argv);
 int cmd_queue(int argc, char **argv);
+int cmd_sites(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_user(int argc, char **argv);
 int cmd_resolve(int argc, char **argv);

@@ -8,7 +8,9 @@
 #include "base/codec.h"
 #include "base/metrics.h"
 #include "mail/address.h"
+#include "base/clock.h"
 #include "outbound/bounce.h"
+#include "outbound/outbound.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,6 +194,32 @@ static json_t *do_metrics(struct queue *q, const json_t *request)
     return json_pack("{s:b, s:o}", "ok", 1, "metrics", values);
 }
 
+#define SITES_A_PAGE 100
+
+static json_t *site_json(const struct outbound_site *s)
+{
+    static const char *const states[] = {
+        [OUTBOUND_SITE_WELL] = "well", [OUTBOUND_SITE_NEW] = "new", [OUTBOUND_SITE_DEAD] = "dead", [OUTBOUND_SITE_RESTS] = "rests",
+    };
+    return json_pack("{s:o, s:s, s:i, s:i, s:i, s:I, s:b, s:b, s:I, s:o}", "site", control_string(str_of(s->site)), "state", states[s->state],
+                     "deliveries", (int)s->inside, "deliveries_max", (int)s->inside_max, "per_hour", (int)s->per_hour,
+                     "waiting", (json_int_t)s->waiting, "parked", s->parked, "ipv4", s->ipv4, "rests_s", (json_int_t)(s->rests_ns / NS_PER_S),
+                     "words", control_string(str_of(s->words)));
+}
+
+/* A page, and where the next begins; sites come and go in between. */
+static json_t *do_sites(struct queue *q, const json_t *request)
+{
+    size_t cursor = (size_t)json_integer_value(json_object_get(request, "cursor"));
+    json_t *sites = json_array();
+    struct outbound_site site;
+    bool more = true;
+    (void)q;
+    while (json_array_size(sites) < SITES_A_PAGE && (more = outbound_each_site(&cursor, &site)))
+        (void)json_array_append_new(sites, site_json(&site));
+    return json_pack("{s:b, s:o, s:I}", "ok", 1, "sites", sites, "next", (json_int_t)(more ? cursor : 0));
+}
+
 static const struct {
     const char *name;
     json_t *(*fn)(struct queue *q, const json_t *request);
@@ -205,6 +233,7 @@ static const struct {
     { "queue.bounce",  do_bounce    },
     { "queue.reroute", do_reroute   },
     { "metrics",       do_metrics   },
+    { "sites",         do_sites     },
 };
 
 json_t *control_answer(struct queue *q, struct exchange *exchange, const json_t *request)

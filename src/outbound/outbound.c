@@ -9,6 +9,7 @@
 #include "outbound/refusal_table.h"
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PAUSE_NS      (100 * NS_PER_MS)  /* after a failure of ours (no memory, an unreadable record) before the next try */
 #define IDLE_NS       (5 * NS_PER_S)     /* so long a message waits for its turn in our hands */
@@ -24,6 +25,8 @@ struct outbound {
     struct task_group      tasks;                /* the scheduler, the timer */
 };
 
+static struct outbound *running;         /* to be looked at */
+
 /* -- settings -------------------------------------------------------------------------------------------------------------- */
 
 static struct schedule_settings settings_of(const struct conf *conf)
@@ -32,18 +35,22 @@ static struct schedule_settings settings_of(const struct conf *conf)
                                        .inside_max = conf->deliveries_max, .pace = { .connections_max = conf->site_connections_max } };
 }
 
-static struct refusal_table *read_table(void)
+/* A fault in the operator's table was told by `nightmail config check`; what is right in it counts all the same. */
+static struct refusal_table *read_table(const struct conf *conf)
 {
     CLEANUP_BUF struct buf error;
     buf_init(&error, 4096);
-    return refusal_table_new("", STR(""), &error);
+    struct refusal_table *table = refusal_table_new(conf->refusals_file, conf->refusals_text, &error);
+    if (error.n > 0)
+        log_event(LOG_WARN, "refusals-file", LOG_STR("text", str_trim(buf_str(&error))));
+    return table;
 }
 
 /* After a reload. Without memory the table of before stays. */
 static void configure(struct outbound *o, struct conf *conf)
 {
     struct schedule_settings settings = settings_of(conf);
-    struct refusal_table *before = o->table, *table = read_table();
+    struct refusal_table *before = o->table, *table = read_table(conf);
     if (table != NULL) {
         o->table = table;
         o->context.refusals = &table->refusals;
@@ -119,7 +126,7 @@ static int fill(struct outbound *o)
     struct deliver_context *context = &o->context;
     o->configured = conf_current();
     struct schedule_settings settings = settings_of(o->configured);
-    o->table = read_table();
+    o->table = read_table(o->configured);
     if (o->table == NULL)
         return -ENOMEM;
     context->queue = o->queue;
@@ -162,12 +169,15 @@ int outbound_start(struct queue *q, struct outbound **out)
         free_outbound(o);
         return r;
     }
+    running = o;
     *out = o;
     return 0;
 }
 
 void outbound_stop(struct outbound *o, int64_t deadline_ns)
 {
+    if (running == o)
+        running = NULL;
     o->context.stopping = true;
     task_group_cancel(&o->tasks);
     (void)task_group_wait(&o->tasks, TASK_FOREVER);
@@ -176,4 +186,43 @@ void outbound_stop(struct outbound *o, int64_t deadline_ns)
     task_group_cancel(&o->context.tasks);
     (void)task_group_wait(&o->context.tasks, TASK_FOREVER);
     free_outbound(o);
+}
+
+/* -- to be looked at ----------------------------------------------------------------------------------------------------------- */
+
+static void copy_words(char *out, size_t size, struct str s)
+{
+    s = str_head(s, size - 1);
+    if (s.n > 0)
+        memcpy(out, s.p, s.n);
+    out[s.n] = '\0';
+}
+
+static void fill_site(struct outbound_site *out, const struct schedule_view *v)
+{
+    const struct pace *p = v->pace;
+    int64_t now = clock_mono_ns();
+    bool rests = p->rest_until_ns > now;
+    *out = (struct outbound_site){ .inside = p->inside, .inside_max = (uint32_t)(p->together.value / 1000), .waiting = v->waiting,
+                                   .parked = v->parked, .ipv4 = pace_wants_ipv4(p, now), .rests_ns = rests ? p->rest_until_ns - now : 0 };
+    out->state = v->dead ? OUTBOUND_SITE_DEAD : !p->proven ? OUTBOUND_SITE_NEW : rests ? OUTBOUND_SITE_RESTS : OUTBOUND_SITE_WELL;
+    out->per_hour = p->rated ? (uint32_t)(p->rate.value * 3600 / 1000) : 0;
+    copy_words(out->site, sizeof out->site, str_trim(v->site));
+}
+
+bool outbound_each_site(size_t *cursor, struct outbound_site *out)
+{
+    struct schedule_view v;
+    struct outcome words;
+    struct arena a;
+    if (running == NULL || !schedule_each(line_schedule(running->context.line), cursor, &v))
+        return false;
+    fill_site(out, &v);
+    arena_init(&a, 4096);
+    if (site_has_words(running->context.sites, v.site)) {
+        site_words(running->context.sites, v.site, &a, &words);
+        copy_words(out->words, sizeof out->words, words.text);
+    }
+    arena_reset(&a);
+    return true;
 }

@@ -29,6 +29,9 @@ static const char zone[] = "a.example. 300 IN MX 10 mx.a.example.\n"
                            "two.example. 300 IN MX 20 mx.b.example.\n"
                            "*.wide.example. 300 IN MX 10 mx.a.example.\n"
                            "*.mute.example. 300 IN MX 10 mx.b.example.\n"
+                           "six.example. 300 IN MX 10 mx.six.example.\n"
+                           "mx.six.example. 300 IN AAAA 2001:db8::6\n"
+                           "mx.six.example. 300 IN A 192.0.2.1\n"
                            "dead.example. 300 IN MX 10 mx.dead.example.\n"
                            "mx.dead.example. 300 IN A 192.0.2.99\n";
 
@@ -1064,6 +1067,165 @@ static void limits_of_a_site(void *arg)
     end();
 }
 
+/* Many domains at one provider are one destination, with one limit; and its connections are for all of them. */
+static void domains_share_a_site(void *arg)
+{
+    struct buf rcpts;
+    (void)arg;
+    buf_init(&rcpts, 1 << 16);
+    put_at_each(&rcpts, "wide.example", 60);
+    buf_put_char(&rcpts, '\0');
+    begin();
+    w.conf->site_connections_max = 3;
+    w.fakes[0].think_ns = 20 * NS_PER_MS;
+    start();
+    put("ann@us.example", rcpts.p);
+    for (int i = 0; i < 40; i++) {
+        char to[40];
+        snprintf(to, sizeof to, "x@e%d.wide.example", i);
+        put("ann@us.example", to);
+    }
+    (void)drain(600 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 100);
+    assert_true(w.fakes[0].open_max > 1 && w.fakes[0].open_max <= 3);
+    assert_true(w.fakes[0].connections <= 6);
+    buf_free(&rcpts);
+    end();
+}
+
+static bool find_site(const char *part, struct outbound_site *out)
+{
+    size_t cursor = 0;
+    while (outbound_each_site(&cursor, out))
+        if (str_find_str(str_of(out->site), str_of(part)) >= 0)
+            return true;
+    return false;
+}
+
+static void a_site_is_shown(void *arg)
+{
+    struct outbound_site site;
+    (void)arg;
+    begin();
+    start();
+    for (int i = 0; i < 5; i++)
+        put("ann@us.example", "x@dead.example");
+    put("ann@us.example", "x@a.example");
+    (void)task_sleep(5 * NS_PER_S);
+    assert_true(find_site("mx:mx.dead.example", &site));
+    assert_int_equal(site.state, OUTBOUND_SITE_DEAD);
+    assert_true(site.waiting == 1 && site.parked && site.inside == 0);
+    assert_true(site.rests_ns > 20 * NS_PER_S && site.rests_ns < 30 * NS_PER_S);
+    assert_string_equal(site.words, "cannot connect: Connection refused");
+    assert_true(find_site("mx:mx.a.example", &site));
+    assert_int_equal(site.state, OUTBOUND_SITE_WELL);
+    assert_string_equal(site.words, "");
+    assert_false(find_site("nowhere", &site));
+    end();
+    assert_false(find_site("mx:", &site));
+}
+
+/* Somebody asks: then it is tried, however long the site was to rest. */
+static void a_retry_that_is_asked_for(void *arg)
+{
+    struct queue_item item;
+    (void)arg;
+    begin();
+    start();
+    put("ann@us.example", "x@dead.example");
+    (void)task_sleep(5 * NS_PER_S);
+    assert_int_equal(w.connects, 1);
+    assert_int_equal(queue_list(w.q, 0, &item, 1), 1);
+    assert_int_equal(queue_retry(w.q, item.id), 0);
+    (void)task_sleep(NS_PER_S);
+    assert_int_equal(w.connects, 2);
+    assert_int_equal(queue_retry(w.q, item.id), 0);           /* not again and again */
+    (void)task_sleep(NS_PER_S);
+    assert_int_equal(w.connects, 2);
+    end();
+}
+
+static const char *no_ipv6(struct fake *f, enum fake_stage stage, struct str line)
+{
+    (void)f, (void)line;
+    return stage == AT_RCPT ? "450 4.7.25 our policy for IPv6 asks for a PTR record of [2001:db8::1]\r\n" : NULL;
+}
+
+static void ipv6_that_is_not_liked(void *arg)
+{
+    struct fake six;
+    struct outbound_site site;
+    (void)arg;
+    memset(&six, 0, sizeof six);
+    begin();
+    fake_begin(&six, "[2001:db8::6]:25");
+    six.say = no_ipv6;
+    start();
+    put("ann@us.example", "x@six.example");
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(six.connections, 1);
+    assert_true(find_site("mx.six.example", &site) && site.ipv4);
+    put("ann@us.example", "y@six.example");                   /* at once, to where it is liked */
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "y@six.example"), 1);
+    (void)drain(600 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@six.example"), 1);
+    assert_int_equal(six.connections, 1);
+    fake_end(&six);
+    end();
+    fake_forget(&six);
+}
+
+static const char *be_grey(struct fake *f, enum fake_stage stage, struct str line)
+{
+    struct visits *v = f->say_arg;
+    (void)line;
+    if (stage != AT_RCPT)
+        return NULL;
+    v->times_ns[v->count++] = clock_wall_ns();
+    return v->count < 2 ? "450 4.2.0 Greylisted, try again in 240 seconds\r\n" : NULL;
+}
+
+/* The first retry would be after a minute, and in vain. */
+static void greylisting_is_waited_for(void *arg)
+{
+    struct visits v = { .count = 0 };
+    (void)arg;
+    begin();
+    w.fakes[0].say = be_grey;
+    w.fakes[0].say_arg = &v;
+    start();
+    put("ann@us.example", "x@a.example");
+    (void)drain(600 * NS_PER_S);
+    assert_int_equal(v.count, 2);
+    int64_t waited = v.times_ns[1] - v.times_ns[0];
+    assert_true(waited >= 240 * NS_PER_S && waited < 260 * NS_PER_S);
+    end();
+}
+
+static const char *only_two(struct fake *f, enum fake_stage stage, struct str line)
+{
+    (void)line;
+    return stage == AT_MAIL && f->open > 2 ? "421 4.7.0 too many connections from your address\r\n" : NULL;
+}
+
+/* A limit that nobody told us of is learnt, and kept to. */
+static void a_limit_is_learnt(void *arg)
+{
+    (void)arg;
+    begin();
+    w.fakes[0].say = only_two;
+    w.fakes[0].think_ns = 20 * NS_PER_MS;
+    w.conf->connection_idle_ns = 0;
+    start();
+    for (int i = 0; i < 300; i++)
+        put("ann@us.example", "x@a.example");
+    (void)drain(1200 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 300);
+    assert_true(w.fakes[0].open_max > 2 && w.fakes[0].open_max < 10);
+    end();
+}
+
 static const char *cut_second(struct fake *f, enum fake_stage stage, struct str line)
 {
     (void)line;
@@ -1250,6 +1412,12 @@ TEST(within_the_servers_limits)
 TEST(limits_of_a_server_that_refuses)
 TEST(a_dead_site)
 TEST(a_silent_site)
+TEST(domains_share_a_site)
+TEST(a_site_is_shown)
+TEST(a_retry_that_is_asked_for)
+TEST(ipv6_that_is_not_liked)
+TEST(greylisting_is_waited_for)
+TEST(a_limit_is_learnt)
 TEST(limits_of_a_site)
 TEST(a_stale_connection)
 TEST(a_connection_of_before)
@@ -1318,6 +1486,8 @@ int main(void)
         cmocka_unit_test(test_tls_is_optional),
         cmocka_unit_test(test_a_bounce_goes_without_the_promise),
         cmocka_unit_test(test_a_kill_while_one_hangs),
+        cmocka_unit_test(test_domains_share_a_site), cmocka_unit_test(test_a_site_is_shown), cmocka_unit_test(test_a_retry_that_is_asked_for),
+        cmocka_unit_test(test_ipv6_that_is_not_liked), cmocka_unit_test(test_greylisting_is_waited_for), cmocka_unit_test(test_a_limit_is_learnt),
         cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
         cmocka_unit_test(test_trouble_is_named),    cmocka_unit_test(test_a_receipt_is_asked_for),

@@ -211,6 +211,12 @@ void site_leave(struct site *site, struct client *c)
 
 /* -- its words ------------------------------------------------------------------------------------------------------------- */
 
+bool site_has_words(const struct sites *s, struct str key)
+{
+    const struct site *site = map_str_get(&s->by_key, key);
+    return site != NULL && site->words_until_ns > clock_mono_ns();
+}
+
 void site_words(const struct sites *s, struct str key, struct arena *a, struct outcome *out)
 {
     const struct site *site = map_str_get(&s->by_key, key);

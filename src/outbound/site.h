@@ -27,6 +27,7 @@ void site_leave(struct site *site, struct client *c);
 
 /* What it said, or did not say, when it was tried in vain; kept so long. */
 void site_keep_words(struct site *site, const struct outcome *why, int64_t for_ns);
+bool site_has_words(const struct sites *s, struct str key);
 /* The outcome of those who are not even tried there. */
 void site_words(const struct sites *s, struct str key, struct arena *a, struct outcome *out);
 
