@@ -327,6 +327,8 @@ static int run_export(struct courier *c, struct str filter)
     if (r < 0)
         return r;
     r = transfer_file_sync(&c->file);
+    if (r == 0 && c->failed > 0)                     /* they were being delivered, say: the same command may take them yet */
+        return 0;
     if (r == 0)
         r = transfer_file_write(&c->file, FRAME_END, 0, STR(""));
     if (r == 0)
