@@ -95,11 +95,12 @@ static int offload_push_ring(struct offload *o, const struct job *job)
     (void)pthread_mutex_lock(&o->lock);
     assert(!o->ending);
     int r = o->count < o->max ? 0 : -EAGAIN;
-    if (r == 0) {
+    if (r == 0)
         o->jobs[(o->at + o->count++) % o->max] = *job;
-        (void)pthread_cond_signal(&o->changed);
-    }
     (void)pthread_mutex_unlock(&o->lock);
+    /* Not under the lock, which who is woken would only wait for. Whoever frees the pool lets nobody post any more: it is there still. */
+    if (r == 0)
+        (void)pthread_cond_signal(&o->changed);
     return r;
 }
 
