@@ -318,9 +318,37 @@ static void with_a_flood(void *arg)
     stop();
 }
 
+static void count_foreigners(void *arg, enum log_level level, struct str line)
+{
+    unsigned *count = arg;
+
+    (void)level;
+    *count += str_find_str(line, STR("foreign-protocol")) >= 0;
+}
+
+static void with_a_flood_of_browsers(void *arg)
+{
+    unsigned lines = 0;
+
+    (void)arg;
+    start();
+    log_level_set(LOG_INFO);
+    log_redirect(count_foreigners, &lines);
+    for (unsigned i = 0; i < 2 * LIMIT_LOG_LINES_PER_HOUR; i++) {
+        struct stream *s = greeted_from("198.51.100.1");
+        assert_int_equal(say(s, "GET / HTTP/1.1\r\n"), 554);
+        stream_close(s);
+    }
+    log_redirect(NULL, NULL);
+    log_level_set(LOG_ERROR + 1);
+    assert_in_range(lines, 1, LIMIT_LOG_LINES_PER_HOUR + 1);
+    stop();
+}
+
 static void a_flood_is_few_lines_of_log(void **state)
 {
     (void)state;
+    run("", with_a_flood_of_browsers);
     run("client_connections_per_minute = 1", with_a_flood);
 }
 

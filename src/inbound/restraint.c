@@ -21,6 +21,8 @@ bool restraint_take(const struct session *s, enum limit_kind kind)
     return !is_counted(s) || s->authenticated || limit_take(s->shared->limits, s->conf, kind, &s->counted);
 }
 
+bool restraint_is_worth_a_line(const struct session *s) { return restraint_take(s, LIMIT_LOG_LINES); }
+
 /* -- logins --------------------------------------------------------------------------------------------------------------------- */
 
 bool restraint_login_is_blocked(const struct session *s, struct str login)
@@ -56,8 +58,9 @@ static bool is_kept_in_step(const struct session *s) { return s->conf->enforce_s
 /* Not SMTP's way, and those who speak so rarely listen: the words are for the log. */
 static struct reply send_away(struct session *s, const char *event, const char *protocol, const char *text)
 {
-    log_event(LOG_INFO, event, LOG_Z("client", s->client.local ? s->login : s->client_ip), LOG_Z("helo", s->helo), LOG_Z("protocol", protocol),
-              LOG_U64("bytes", stream_pending(s->stream).n));
+    if (restraint_is_worth_a_line(s))
+        log_event(LOG_INFO, event, LOG_Z("client", s->client.local ? s->login : s->client_ip), LOG_Z("helo", s->helo), LOG_Z("protocol", protocol),
+                  LOG_U64("bytes", stream_pending(s->stream).n));
     (void)restraint_take(s, LIMIT_ERRORS);
     stream_discard_pending(s->stream);
     s->line_length = 0;

@@ -98,6 +98,9 @@ struct reply command_refused(struct session *s, struct str shown, struct reply r
 bool         restraint_allows(const struct session *s, enum limit_kind kind);
 bool         restraint_take(const struct session *s, enum limit_kind kind);
 
+/* A flood of those who make a mess shall not become one of the log. Takes the line. */
+bool         restraint_is_worth_a_line(const struct session *s);
+
 /* The same of logins. A failure counts; gives how many there are lately, of the session, its client and that login: the most of them. */
 bool         restraint_login_is_blocked(const struct session *s, struct str login);
 void         restraint_login_worked(const struct session *s, struct str login);

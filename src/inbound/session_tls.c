@@ -104,8 +104,9 @@ static int handshake(struct session *s, struct tls_context *context)
     if (r < 0) {
         metric_add(METRIC_tls_handshakes_failed, 1);
         const char *words = stream_tls_error(s->stream);
-        log_event(LOG_INFO, "tls-failed", LOG_Z("client", s->client_ip), LOG_Z("name", stream_tls_name(s->stream)),
-                  LOG_Z("error", words[0] != '\0' ? words : strerror(-r)));
+        if (restraint_is_worth_a_line(s))
+            log_event(LOG_INFO, "tls-failed", LOG_Z("client", s->client_ip), LOG_Z("name", stream_tls_name(s->stream)),
+                      LOG_Z("error", words[0] != '\0' ? words : strerror(-r)));
         return r;
     }
     metric_add(METRIC_tls_handshakes, 1);

@@ -19,7 +19,7 @@ enum limit_kind {
     LIMIT_MESSAGES,              /* client_messages_per_hour */
     LIMIT_LOGIN_FAILURES,        /* client_login_failures_per_hour */
     LIMIT_GUESSES,               /* login_failures_per_hour: of a login, wherever they come from */
-    LIMIT_LOG_LINES,             /* about connections that were refused; LIMIT_LOG_LINES_PER_HOUR */
+    LIMIT_LOG_LINES,             /* about connections that are refused, or come to nothing; LIMIT_LOG_LINES_PER_HOUR */
     LIMIT_KINDS,
 };
 
