@@ -198,6 +198,12 @@ bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal $B/tests/bench/respon
 	@tools/setup bench
 	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --journal $B/tests/bench/journal --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
 
+## make bench-attack    a normal client while others attack, and Postfix's under the same; ATTACK=--quick for what holds on any machine
+.PHONY: bench-attack
+bench-attack: $B/nightmail $B/tests/bench/attack
+	@$(if $(findstring --quick,$(ATTACK)),,tools/setup bench)
+	@$(PYTHON) -B tests/bench/attack.py --nightmail $B/nightmail --attack $B/tests/bench/attack --json $(BUILD)/bench/attack.json $(ATTACK)
+
 $B/slow_sync.so: tests/bench/preload/slow_sync.c
 	@mkdir -p $(@D)
 	$(CC) $(CSTD) $(WARN) -O2 -D_GNU_SOURCE -fPIC -shared -o $@ $< -ldl
