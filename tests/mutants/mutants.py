@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests the tests: plants faults in copies of the tree, one at a time, each of which a named test must find.
 
-    tests/mutants/mutants.py [--build build/mutants] [-j JOBS] [--list FILE] [-v] [NAME ...]
+    tests/mutants/mutants.py [--build build/mutants] [-j JOBS] [--list FILE] [-v] [--look] [NAME ...]
 
 Each fault stands in tests/mutants/list as
 
@@ -25,7 +25,7 @@ each of them must):
 
 The test must end by itself and say that it failed; "killed by hanging:" is for a fault that shows as a test that does not end. First each
 named test must pass with no fault planted. A fault whose text is not found, or that does not compile, is an error of the list: what it
-was about has changed, and so must the list. Each job works in a copy of the tree under --build, which stays for the next time.
+was about has changed, and so must the list; --look looks for that only. Each job works in a copy of the tree under --build, which stays for the next time.
 """
 import argparse
 import concurrent.futures
@@ -291,6 +291,19 @@ def tail(output):
     return "\n".join(output.splitlines()[-OUTPUT_LINES:])
 
 
+def look(mutants):
+    """Whether each can still be planted."""
+    wrong = 0
+    for mutant in mutants:
+        try:
+            mutate(mutant)
+        except Wrong as error:
+            print(f"{mutant.name}: {error}")
+            wrong += 1
+    print(f"mutants: {len(mutants) - wrong} passed, {wrong} failed")
+    return 1 if wrong else 0
+
+
 def prepare(mutants, jobs):
     """Trees, built; and each test passes in one."""
     trees = [os.path.join(OPTIONS.build, f"tree-{i}") for i in range(jobs)]
@@ -312,6 +325,7 @@ def main():
     parser.add_argument("--list", default=os.path.join(HERE, "list"))
     parser.add_argument("-j", type=int, default=os.cpu_count() or 1, dest="jobs")
     parser.add_argument("-v", action="store_true", dest="verbose")
+    parser.add_argument("--look", action="store_true")
     parser.add_argument("names", nargs="*")
     OPTIONS = parser.parse_args()
     try:
@@ -320,6 +334,8 @@ def main():
         if unknown:
             raise Wrong(f"no such mutant: {' '.join(sorted(unknown))}")
         mutants = [m for m in mutants if not OPTIONS.names or m.name in OPTIONS.names]
+        if OPTIONS.look:
+            return look(mutants)
         trees = prepare(mutants, OPTIONS.jobs)
     except Wrong as error:
         print(f"mutants: {error}")
