@@ -243,7 +243,7 @@ static void operators(void)
 
     snprintf(path, sizeof path, "%s/control", bench.dir);
     must("control", control_bind(path, "", &listener));
-    must("control", control_start(listener, bench.full, &control));
+    must("control", control_start(listener, bench.full, -1, &control));
     task_group_init(&group);
     must("task", task_group_start(&group, "tick", ticker, NULL));
     look_at(pool, "list", 1);
