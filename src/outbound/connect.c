@@ -5,6 +5,7 @@
 #include "conf/tls_level.h"
 #include "outbound/mx.h"
 #include "outbound/text.h"
+#include <assert.h>
 #include <errno.h>
 
 #define LOOKUP_MEMORY   (1024 * 1024)    /* for the answers about one destination */
@@ -155,7 +156,8 @@ static const struct mx_address *item_of(const struct search *s, size_t i)
         for (size_t k = 0; k < s->list->count; k++)
             if (is_ipv6(&s->list->items[k]) == (v6 == 1) && seen++ == i)
                 return &s->list->items[k];
-    return NULL;
+    assert(!"an item beyond the last");
+    return &s->list->items[0];
 }
 
 static struct client *try_all(struct search *s)
