@@ -256,7 +256,7 @@ struct client *connect_open(const struct connect *w, struct outcome *out_failure
         break;
     case MX_FOUND:
         if (w->route->kind == ROUTE_MX)
-            destinations_learn(w->destinations, w->route, w->refusals, &list, clock_mono_ns());
+            destinations_learn(w->destinations, w->route, *w->refusals, &list, clock_mono_ns());
         c = open_one_of(w, &list, out_failure);
         break;
     }

@@ -20,7 +20,7 @@ struct connect {
     bool                   ipv4_first;   /* our IPv6 address is not liked there */
     bool                  *unreached;    /* set when none of its servers could be had, whatever the message asks for */
     struct destinations   *destinations; /* learns what servers a domain has now */
-    const struct refusals *refusals;
+    const struct refusals *const *refusals;      /* those in force now: a reload may come while we wait */
     const struct client_mail *mail;      /* what is to be sent, and to whom */
 };
 

@@ -81,7 +81,7 @@ static struct client *send_to(struct part *p, struct site *site, struct client *
     for (bool again = true; again;) {
         struct client_mail mail = { .claim = p->attempt->c, .outcomes = p->outcomes, .count = keep_untold(p) };
         struct connect w = { .tls = context->tls, .conf = p->attempt->conf, .route = &p->route, .site = site, .mail = &mail, .unreached = unreached,
-                             .destinations = &context->destinations, .refusals = context->refusals, .ipv4_first = wants_ipv4(p) };
+                             .destinations = &context->destinations, .refusals = &context->refusals, .ipv4_first = wants_ipv4(p) };
         client = send_on(p, &w, &mail, client);
         again = client != NULL && client->bdat_unknown && !task_canceled() && keep_untold(p) > 0;
         if (again) {

@@ -1093,6 +1093,25 @@ static void domains_share_a_site(void *arg)
     end();
 }
 
+/* The table of refusals that one asked by is gone when its answer comes. */
+static void a_reload_in_between(void *arg)
+{
+    (void)arg;
+    begin();
+    sim_dns_latency(2 * NS_PER_S, 2 * NS_PER_S);
+    start();
+    put("ann@us.example", "x@a.example,y@b.example");
+    for (int i = 0; i < 12; i++) {
+        (void)task_sleep(NS_PER_S);
+        configure();
+        put("ann@us.example", "bob@us.example");              /* by which the reload is seen */
+    }
+    (void)drain(600 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@a.example"), 1);
+    assert_int_equal(fake_count(&w.fakes[1], "y@b.example"), 1);
+    end();
+}
+
 static bool find_site(const char *part, struct outbound_site *out)
 {
     size_t cursor = 0;
@@ -1413,6 +1432,7 @@ TEST(limits_of_a_server_that_refuses)
 TEST(a_dead_site)
 TEST(a_silent_site)
 TEST(domains_share_a_site)
+TEST(a_reload_in_between)
 TEST(a_site_is_shown)
 TEST(a_retry_that_is_asked_for)
 TEST(ipv6_that_is_not_liked)
@@ -1486,7 +1506,7 @@ int main(void)
         cmocka_unit_test(test_tls_is_optional),
         cmocka_unit_test(test_a_bounce_goes_without_the_promise),
         cmocka_unit_test(test_a_kill_while_one_hangs),
-        cmocka_unit_test(test_domains_share_a_site), cmocka_unit_test(test_a_site_is_shown), cmocka_unit_test(test_a_retry_that_is_asked_for),
+        cmocka_unit_test(test_domains_share_a_site), cmocka_unit_test(test_a_reload_in_between), cmocka_unit_test(test_a_site_is_shown), cmocka_unit_test(test_a_retry_that_is_asked_for),
         cmocka_unit_test(test_ipv6_that_is_not_liked), cmocka_unit_test(test_greylisting_is_waited_for), cmocka_unit_test(test_a_limit_is_learnt),
         cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
         cmocka_unit_test(test_a_silent_site), cmocka_unit_test(test_ourselves_as_backup), cmocka_unit_test(test_counts),
