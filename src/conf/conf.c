@@ -36,6 +36,7 @@ void conf_unref(struct conf *c)
     map_str_free(&c->relay_domains);
     map_str_free(&c->local_delivery_by_domain);
     map_str_free(&c->outbound_tls_by_domain);
+    map_str_free(&c->retry_by_domain);
     map_str_free(&c->users);
     map_str_free(&c->relay_recipients);
     map_str_free(&c->sender_logins);

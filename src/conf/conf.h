@@ -240,6 +240,7 @@ struct conf {
     int64_t           reply_timeout_ns;        /* 5 min; after the final dot 10 min (RFC 5321, 4.5.3.2.6) */
     int64_t           delivery_timeout_ns;     /* for all that a server says and takes in a transaction; 2 h */
     struct conf_retry retry;             /* 1m 5m 15m 30m 1h 2h */
+    struct map_str    retry_by_domain;   /* as conf/tls_level.h has its keys -> struct conf_retry: instead */
     int64_t           expire_ns;         /* 5 d */
     int64_t           bounce_expire_ns;  /* 2 d: for messages with the null sender */
     int64_t           delay_warning_ns;  /* 4 h: then senders who asked (NOTIFY=DELAY) hear of it; 0: never */
@@ -283,6 +284,9 @@ bool         conf_is_next_hop(struct arena *a, struct str text);
 
 /* Every option with its value, in the syntax of the file, a comment behind those that are the default. */
 void         conf_show(const struct conf *c, struct buf *out);
+
+/* Of a recipient's domain, by retry_by_domain or else by retry. */
+const struct conf_retry *conf_retry_of(const struct conf *c, struct str domain);
 
 /* The snapshot in force, for those who start something new: counted, give it back with conf_unref. From any thread. */
 struct conf *conf_current(void);

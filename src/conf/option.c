@@ -115,6 +115,7 @@ const struct option options[] = {
     { "reply_timeout",              OPTION_TIME,    F(reply_timeout_ns), 0,                          "5m",                 NS_PER_S,    1 * HOURS },
     { "delivery_timeout",           OPTION_TIME,    F(delivery_timeout_ns), 0,                       "2h",                 NS_PER_S,    30 * DAYS },
     { "retry",                      OPTION_TIMES,   F(retry), 0,                                     "1m 5m 15m 30m 1h 2h", NS_PER_MS,  30 * DAYS },
+    { "retry_by_domain",            OPTION_RETRIES, F(retry_by_domain), 0,                           "",                   NS_PER_MS,   30 * DAYS },
     { "expire",                     OPTION_TIME,    F(expire_ns), 0,                                 "5d",                 0,           90 * DAYS },
     { "bounce_expire",              OPTION_TIME,    F(bounce_expire_ns), 0,                          "2d",                 0,           90 * DAYS },
     { "delay_warning",              OPTION_TIME,    F(delay_warning_ns), 0,                          "4h",                 0,           90 * DAYS },

@@ -29,6 +29,7 @@ enum option_kind {
     OPTION_ZONES,        /* a path or "origin=path" */
     OPTION_DELIVERIES,   /* "domain=delivery" */
     OPTION_TLS_LEVELS,   /* "domain=level" */
+    OPTION_RETRIES,      /* "domain=time time ..." */
     OPTION_PATHS,
 };
 

@@ -2,6 +2,7 @@
  * The values of options: a reader and a writer for each kind. Pure.
  */
 #include "conf/option.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "conf/tls_level.h"
 #include "mail/domain.h"
@@ -80,7 +81,7 @@ static bool number(const struct option *o, struct str v, struct buf *why, uint64
     uint64_t n;
     bool ok;
 
-    if (o->kind == OPTION_TIME || o->kind == OPTION_TIMES) {
+    if (o->kind == OPTION_TIME || o->kind == OPTION_TIMES || o->kind == OPTION_RETRIES) {
         units = times;
         unit_count = COUNT(times);
         if (!parse_units(v, units, unit_count, &n))
@@ -175,6 +176,30 @@ static bool set_tls_level_of_domain(struct conf *c, struct map_str *map, struct 
         return say(why, "is the second for that domain");
     *level = (enum conf_client_tls)value;
     return map_str_put(map, key, level) == 0 || say(why, "no memory");
+}
+
+/* "b.example=10m 1h". */
+static bool set_retry_of_domain(struct conf *c, const struct option *o, struct map_str *map, struct str v, struct buf *why)
+{
+    struct conf_retry *retry = arena_alloc(&c->arena, sizeof *retry);
+    struct str name, rest, word, key;
+    uint64_t n;
+
+    if (!str_cut(v, '=', &name, &rest) || (rest = str_trim(rest)).n == 0)
+        return say(why, "is not \"domain=time ...\"");
+    if (!tls_level_key(c, str_trim(name), &key, why))
+        return false;
+    if (map_str_get(map, key) != NULL)
+        return say(why, "is the second for that domain");
+    if (retry == NULL || (retry->delays_ns = arena_array(&c->arena, rest.n, sizeof *retry->delays_ns)) == NULL)
+        return say(why, "no memory");
+    for (retry->count = 0; rest.n > 0; rest = str_trim(rest)) {
+        str_cut(rest, ' ', &word, &rest);
+        if (!number(o, word, why, &n))
+            return false;
+        retry->delays_ns[retry->count++] = (int64_t)n;
+    }
+    return map_str_put(map, key, retry) == 0 || say(why, "no memory");
 }
 
 static bool set_level(enum log_level *out, struct str v, struct buf *why)
@@ -292,6 +317,7 @@ static bool set_one(struct conf *c, const struct option *o, struct str v, size_t
     case OPTION_ZONES: (*(const char ***)at)[index] = zone(c, v); return true;
     case OPTION_DELIVERIES: return set_delivery_of_domain(c, at, v, why);
     case OPTION_TLS_LEVELS: return set_tls_level_of_domain(c, at, v, why);
+    case OPTION_RETRIES: return set_retry_of_domain(c, o, at, v, why);
     case OPTION_PATHS: (*(const char ***)at)[index] = option_path(c, v); return true;
     }
     return false;
@@ -331,7 +357,8 @@ static void set_count(struct conf *c, const struct option *o, size_t count)
     case OPTION_DELIVERY:
     case OPTION_DOMAINS:
     case OPTION_DELIVERIES:
-    case OPTION_TLS_LEVELS: break;
+    case OPTION_TLS_LEVELS:
+    case OPTION_RETRIES: break;
     }
 }
 
@@ -419,6 +446,20 @@ static void put_tls_level(struct buf *out, struct str domain, const void *value)
 }
 
 /* In order: a map has none, and what people compare must not change by itself. */
+static void put_retry(struct buf *out, struct str domain, const void *value)
+{
+    const struct conf_retry *retry = value;
+    CLEANUP_BUF struct buf text;
+
+    buf_init(&text, DOMAIN_MAX + 32 * (retry->count + 1));
+    buf_put_str(&text, domain);
+    for (size_t i = 0; i < retry->count; i++) {
+        buf_put_char(&text, i == 0 ? '=' : ' ');
+        put_units(&text, (uint64_t)retry->delays_ns[i], times, COUNT(times));
+    }
+    option_put_quoted(out, buf_str(&text));
+}
+
 static void put_domains(struct buf *out, const struct map_str *map, void (*put)(struct buf *out, struct str domain, const void *value))
 {
     struct str *names = calloc(map->used + 1, sizeof *names);
@@ -471,6 +512,8 @@ static void put_list(struct buf *out, const struct conf *c, const struct option 
         put_domains(out, at, put_delivery);
     } else if (o->kind == OPTION_TLS_LEVELS) {
         put_domains(out, at, put_tls_level);
+    } else if (o->kind == OPTION_RETRIES) {
+        put_domains(out, at, put_retry);
     } else {
         put_texts(out, *(const char *const *const *)at);
     }
@@ -502,6 +545,7 @@ void option_put(struct buf *out, const struct conf *c, const struct option *o)
     case OPTION_ZONES:
     case OPTION_DELIVERIES:
     case OPTION_TLS_LEVELS:
+    case OPTION_RETRIES:
     case OPTION_PATHS: put_list(out, c, o); break;
     }
 }

@@ -303,6 +303,7 @@ static struct conf *new_snapshot(const char *path)
     map_str_init(&c->relay_domains);
     map_str_init(&c->local_delivery_by_domain);
     map_str_init(&c->outbound_tls_by_domain);
+    map_str_init(&c->retry_by_domain);
     map_str_init(&c->users);
     map_str_init(&c->relay_recipients);
     map_str_init(&c->sender_logins);

@@ -97,6 +97,12 @@ static const struct { const char *text, *error; } refused[] = {
     { H "accounts_pgsql = \"host=x\"\naccounts_query = q\naccounts_pgsql_password = secret\n",
                                                        "conf:4: accounts_pgsql_password: write \"file:/path\"" },
     { H "outbound_tls = often\n",                     "outbound_tls: \"often\" is none of none may encrypt verify secure" },
+    { H "retry_by_domain = {\"b.example\"}\n",     "is not \"domain=time ...\"" },
+    { H "retry_by_domain = {\"b.example= \"}\n",   "is not \"domain=time ...\"" },
+    { H "retry_by_domain = {\"b.example=5m often\"}\n", "is not a time" },
+    { H "retry_by_domain = {\"b.example=5m 0ms\"}\n", "is too small: at least 1ms" },
+    { H "retry_by_domain = {\"=5m\"}\n",           "does not begin with a domain" },
+    { H "retry_by_domain = {\"b.example=1m\", \"B.example=2m\"}\n", "is the second for that domain" },
     { H "outbound_tls_by_domain = {b.example}\n",     "outbound_tls_by_domain: \"b.example\" is not \"domain=level\"" },
     { H "outbound_tls_by_domain = {\"b.example=often\"}\n", "is not \"domain=level\", the level one of none may encrypt verify secure" },
     { H "outbound_tls_by_domain = {\"=verify\"}\n", "does not begin with a domain" },
@@ -402,7 +408,8 @@ static void what_is_shown_reads_back_the_same(void **state)
                              "listen one { address = \"127.0.0.1:0\" } segment_size = 65537 shutdown_grace = 0\n"
                              "listen two { address = \"unix:run/lmtp\" service = lmtp }\n"
                              "tls_certificate a { certificate = \"/a b\" key = /k } outbound_tls = verify\n"
-                             "outbound_tls_by_domain = {\".b.example=secure\", \"B\xc3\xbc" "cher.example=none\"}\n");
+                             "outbound_tls_by_domain = {\".b.example=secure\", \"B\xc3\xbc" "cher.example=none\"}\n"
+                             "retry_by_domain = {\"B.example=90s 2h\", \".slow.example=1d\"}\n");
     buf_init(&first, 65536);
     buf_init(&second, 65536);
     conf_show(c, &first);
@@ -410,6 +417,7 @@ static void what_is_shown_reads_back_the_same(void **state)
     assert_non_null(memmem(first.p, first.n, "local_domains = {\"a.example\", \"b.example\"}\n", 43));
     assert_non_null(memmem(first.p, first.n, "_domain = {\"a.example=lmtp:unix:/run/lmtp\", \"b.example=maildir\"}\n", 65));
     assert_non_null(memmem(first.p, first.n, "_domain = {\".b.example=secure\", \"xn--bcher-kva.example=none\"}\n", 59));
+    assert_non_null(memmem(first.p, first.n, "retry_by_domain = {\".slow.example=1d\", \"b.example=90s 2h\"}\n", 59));
     assert_non_null(memmem(first.p, first.n, "smtp_port = 25   # default\n", 27));
     buf_put_char(&first, '\0');
     c = load_ok(first.p);

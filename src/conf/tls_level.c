@@ -35,15 +35,23 @@ const char *tls_level_word(enum conf_client_tls level)
 }
 
 /* NULL: by no entry. A domain has at most 127 labels. */
-static const enum conf_client_tls *entry_of(const struct conf *c, struct str domain)
+static const void *find(const struct map_str *map, struct str domain)
 {
-    const struct map_str *levels = &c->outbound_tls_by_domain;
-    const enum conf_client_tls *level = levels->used > 0 ? map_str_get(levels, domain) : NULL;
+    const void *entry = map->used > 0 ? map_str_get(map, domain) : NULL;
 
-    for (ssize_t dot; level == NULL && levels->used > 0 && (dot = str_find(domain, '.')) >= 0; domain = str_from(domain, (size_t)dot + 1))
-        level = map_str_get(levels, str_from(domain, (size_t)dot));
-    return level;
+    for (ssize_t dot; entry == NULL && map->used > 0 && (dot = str_find(domain, '.')) >= 0; domain = str_from(domain, (size_t)dot + 1))
+        entry = map_str_get(map, str_from(domain, (size_t)dot));
+    return entry;
 }
+
+const struct conf_retry *conf_retry_of(const struct conf *c, struct str domain)
+{
+    const struct conf_retry *retry = find(&c->retry_by_domain, domain);
+
+    return retry != NULL ? retry : &c->retry;
+}
+
+static const enum conf_client_tls *entry_of(const struct conf *c, struct str domain) { return find(&c->outbound_tls_by_domain, domain); }
 
 bool tls_level_is_named(const struct conf *c, struct str domain) { return entry_of(c, domain) != NULL; }
 

@@ -51,6 +51,7 @@ struct attempt {
     int64_t                 first_known_ns;   /* of those that are known and not settled; 0: there are none */
     bool                    settled;     /* some are */
     bool                    deferred;    /* likewise, and pending still */
+    int64_t                 retry_ns;    /* monotonic: the next try of those, the earliest */
     bool                    asked_late, tell_delay, tell_late;   /* once for the whole attempt */
     int64_t                 again_ns;    /* monotonic: when to offer again what was not tried; TASK_FOREVER: all was */
     int64_t                 not_before_ns;    /* monotonic: the least that the servers asked for that deferred; TASK_FOREVER: none did */

@@ -21,11 +21,12 @@ static int64_t with_jitter(int64_t delay_ns)
     return delay_ns - tenth + (int64_t)clock_random_below((uint64_t)(2 * tenth + 1));
 }
 
-int64_t retry_next(const struct conf *conf, const struct envelope *env, uint32_t attempts, int64_t now_wall_ns)
+int64_t retry_next(const struct conf *conf, const struct envelope *env, struct str domain, uint32_t attempts, int64_t now_wall_ns)
 {
-    assert(attempts > 0 && conf->retry.count > 0);
-    size_t step = attempts - 1 < conf->retry.count ? attempts - 1 : conf->retry.count - 1;
-    int64_t next = now_wall_ns + with_jitter(conf->retry.delays_ns[step]);
+    const struct conf_retry *retry = conf_retry_of(conf, domain);
+    assert(attempts > 0 && retry->count > 0);
+    size_t step = attempts - 1 < retry->count ? attempts - 1 : retry->count - 1;
+    int64_t next = now_wall_ns + with_jitter(retry->delays_ns[step]);
     int64_t end = retry_end(conf, env);
     if (env->deliver_by_ns != 0 && env->deliver_by_ns < end && now_wall_ns < env->deliver_by_ns)
         end = env->deliver_by_ns;

@@ -33,7 +33,7 @@ static void delays_come_in_turn_with_a_tenth_of_jitter(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int64_t least = INT64_MAX, most = 0;
         for (int n = 0; n < 1000; n++) {
-            int64_t delay = retry_next(&conf, &letter, cases[i].attempts, START) - START;
+            int64_t delay = retry_next(&conf, &letter, STR("b.example"), cases[i].attempts, START) - START;
             least = delay < least ? delay : least;
             most = delay > most ? delay : most;
         }
@@ -42,11 +42,31 @@ static void delays_come_in_turn_with_a_tenth_of_jitter(void **state)
     }
 }
 
+static void a_domain_may_have_its_own(void **state)
+{
+    static int64_t slow[] = { 30 * MINUTE };
+    static struct conf_retry its = { .delays_ns = slow, .count = 1 };
+    static const struct { const char *domain; int64_t delay_ns; } rows[] = {
+        { "slow.example", 30 * MINUTE }, { "a.slow.example", MINUTE },        { "b.below.example", 30 * MINUTE },
+        { "below.example", MINUTE },     { "c.b.below.example", 30 * MINUTE }, { "", MINUTE },
+    };
+    struct conf some = conf;
+    (void)state;
+    map_str_init(&some.retry_by_domain);
+    assert_int_equal(map_str_put(&some.retry_by_domain, STR("slow.example"), &its), 0);
+    assert_int_equal(map_str_put(&some.retry_by_domain, STR(".below.example"), &its), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int64_t delay = retry_next(&some, &letter, str_of(rows[i].domain), 1, START) - START;
+        assert_true(delay >= rows[i].delay_ns * 9 / 10 && delay <= rows[i].delay_ns * 11 / 10);
+    }
+    map_str_free(&some.retry_by_domain);
+}
+
 static void the_last_attempt_is_at_the_expiry(void **state)
 {
     (void)state;
     int64_t end = START + conf.expire_ns;
-    assert_int_equal(retry_next(&conf, &letter, 3, end - MINUTE), end);
+    assert_int_equal(retry_next(&conf, &letter, STR("b.example"), 3, end - MINUTE), end);
     assert_false(retry_is_over(&conf, &letter, end - 1));
     assert_true(retry_is_over(&conf, &letter, end));
 }
@@ -73,8 +93,8 @@ static void one_attempt_is_at_the_senders_time(void **state)
     struct envelope urgent = { .arrived_ns = START, .deliver_by_ns = START + 2 * MINUTE };
 
     (void)state;
-    assert_int_equal(retry_next(&conf, &urgent, 2, START + MINUTE), START + 2 * MINUTE);
-    assert_true(retry_next(&conf, &urgent, 2, START + 2 * MINUTE) > START + 6 * MINUTE);
+    assert_int_equal(retry_next(&conf, &urgent, STR("b.example"), 2, START + MINUTE), START + 2 * MINUTE);
+    assert_true(retry_next(&conf, &urgent, STR("b.example"), 2, START + 2 * MINUTE) > START + 6 * MINUTE);
     assert_false(retry_is_late(&urgent, START + 2 * MINUTE - 1));
     assert_true(retry_is_late(&urgent, START + 2 * MINUTE));
     assert_false(retry_is_late(&letter, INT64_MAX));
@@ -84,7 +104,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(delays_come_in_turn_with_a_tenth_of_jitter),
-        cmocka_unit_test(the_last_attempt_is_at_the_expiry),
+        cmocka_unit_test(a_domain_may_have_its_own), cmocka_unit_test(the_last_attempt_is_at_the_expiry),
         cmocka_unit_test(bounces_are_given_up_earlier),
         cmocka_unit_test(a_held_message_begins_at_its_release),
         cmocka_unit_test(one_attempt_is_at_the_senders_time),

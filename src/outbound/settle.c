@@ -127,7 +127,7 @@ static int64_t next_due(const struct attempt *at, int64_t now_wall_ns)
 {
     int64_t now = clock_mono_ns(), next = TASK_FOREVER;
     if (at->deferred)
-        next = now + retry_next(at->conf, &at->c->env, at->c->attempts + 1, now_wall_ns) - now_wall_ns;
+        next = at->retry_ns;
     if (at->deferred && at->not_before_ns != TASK_FOREVER && at->not_before_ns > next) {
         int64_t end = now + retry_end(at->conf, &at->c->env) - now_wall_ns;
         next = at->not_before_ns < end || end < now ? at->not_before_ns : end;
@@ -156,6 +156,16 @@ int64_t settle_until_end(const struct attempt *at)
     return retry_end(at->conf, env) - steady_date_for(&at->context->date, retry_begin(env));
 }
 
+static void note_retry(struct attempt *at, const struct outcome *o)
+{
+    const struct envelope *env = &at->c->env;
+    int64_t now = clock_wall_ns(), next = retry_next(at->conf, env, env->rcpts[o->rcpt].addr.domain, at->c->attempts + 1, now);
+    int64_t next_ns = clock_mono_ns() + next - now;
+    if (!at->deferred || next_ns < at->retry_ns)
+        at->retry_ns = next_ns;
+    at->deferred = true;
+}
+
 /* Awaits. */
 static void settle(struct attempt *at, struct outcome *outcomes, size_t count, bool last)
 {
@@ -169,7 +179,8 @@ static void settle(struct attempt *at, struct outcome *outcomes, size_t count, b
     for (size_t i = 0; i < count; i += DSN_RCPTS)
         tell_sender(at, outcomes + i, count - i < DSN_RCPTS ? count - i : DSN_RCPTS, now);
     for (size_t i = 0; i < count; i++)
-        at->deferred |= outcomes[i].state == RCPT_PENDING;
+        if (outcomes[i].state == RCPT_PENDING)
+            note_retry(at, &outcomes[i]);
     /* Of a part, it counts after a crash only: those that were under way are tried at once. The date may have jumped since. */
     now = clock_wall_ns();
     int64_t due = last ? next_due(at, now) : TASK_FOREVER;

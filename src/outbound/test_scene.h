@@ -45,6 +45,7 @@ static inline struct conf *scene_conf(const char *hostname, const char *dir)
     map_str_init(&c->relay_domains);
     map_str_init(&c->local_delivery_by_domain);
     map_str_init(&c->outbound_tls_by_domain);
+    map_str_init(&c->retry_by_domain);
     map_str_init(&c->users);
     map_str_init(&c->relay_recipients);
     c->hostname = scene_text(c, "%s%s", hostname, "");
