@@ -83,7 +83,7 @@ ALL_LIBS    = $(LINKHARD) $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lunistring -lcrypt
 SOURCES   := $(sort $(shell find src -name '*.c' ! -name '*_test.c' ! -name main.c))
 UNIT      := $(sort $(shell find src -name '*_test.c'))
 # Programs under tests/ that are C: tests/<folder>/<name>.c, linked with everything but main.c.
-TESTPROGS := $(sort $(wildcard tests/sim/*.c tests/model/*.c tests/crash/*.c tests/bench/*.c tests/dns/*.c tests/fuzz/make_*.c))
+TESTPROGS := $(sort $(wildcard tests/sim/*.c tests/model/*.c tests/crash/*.c tests/bench/*.c tests/dns/*.c tests/net/*.c tests/fuzz/make_*.c))
 
 # Fuzzers: tests/fuzz/fuzz_<name>.c has LLVMFuzzerTestOneInput; its corpus is tests/fuzz/corpus/<name>/.
 FUZZERS   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -194,9 +194,9 @@ peers: $B/nightmail $B/tests/dns/dns_query
 
 ## make bench           the machine's ceilings, then side by side with Postfix, OpenSMTPD and Exim on the same disk; BENCH=--quick for a look
 .PHONY: bench
-bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal $B/tests/bench/responder $B/tests/bench/tls_bare $B/tests/bench/tls_load
+bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal $B/tests/bench/responder $B/tests/net/delay $B/tests/bench/tls_bare $B/tests/bench/tls_load
 	@tools/setup bench
-	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --journal $B/tests/bench/journal --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
+	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --journal $B/tests/bench/journal --delay $B/tests/net/delay --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
 
 ## make bench-attack    a normal client while others attack, and Postfix's under the same; ATTACK=--quick for what holds on any machine
 .PHONY: bench-attack

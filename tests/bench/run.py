@@ -6,7 +6,7 @@ Everything runs in a network, mount and PID namespace of this run, which ends wi
 take turns (A B A B), so that whatever else the machine does hits both. See sides.py for how each is set up, report.py for what
 the verdicts mean. Needs root, for the namespaces and for Postfix.
 
-    run.py [--quick] [--rounds N] [--only ceilings,accept,relay,local,latency,memory,syncs,journal,tls] [--slow-only | --fast-only] [--case WORDS]
+    run.py [--quick] [--rounds N] [--only ceilings,accept,relay,far,local,latency,memory,syncs,journal,tls] [--slow-only | --fast-only] [--case WORDS]
 """
 import argparse
 import os
@@ -20,9 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers" / "lib"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("peers/lib", "net")]
 
 import ceilings                                                             # noqa: E402
+import delay                                                                # noqa: E402
 import measure                                                              # noqa: E402
 import nightmail                                                            # noqa: E402
 import tls                                                                  # noqa: E402
@@ -34,11 +35,12 @@ from sides import NOTES, SINK_ADDRESS, SYNC_KINDS, USER, Sides              # no
 from sink import Sink                                                       # noqa: E402
 
 SLOW_US = 5000
-PHASES = ("ceilings", "accept", "relay", "local", "latency", "memory", "syncs", "journal", "tls")
+PHASES = ("ceilings", "accept", "relay", "far", "local", "latency", "memory", "syncs", "journal", "tls")
 
 # The aims of the issue that asked for this bench; where it names none, never below Postfix.
 ACCEPT_NEW, ACCEPT_KEPT, RELAY_NEW, RELAY_KEPT, CPU, NEVER_BELOW = 4, 8, 5, 12, 0.1, 1
 BARE_TLS, IDLE_TLS_KIB = 0.85, 40
+FAR_MS, RELAY_FAR, SINK_PORT = 50, 5, 2525
 OTHERS_SESSIONS = (1, 100)                  # the cases that OpenSMTPD and Exim are in
 
 
@@ -46,6 +48,7 @@ def arguments():
     p = argparse.ArgumentParser(description="Nightmail and Postfix, side by side")
     p.add_argument("--nightmail", type=Path, default=BUILD / "native/nightmail")
     p.add_argument("--journal", type=Path, default=BUILD / "native/tests/bench/journal")
+    p.add_argument("--delay", type=Path, default=BUILD / "native/tests/net/delay")
     p.add_argument("--slow-sync", type=Path, default=BUILD / "native/slow_sync.so")
     p.add_argument("--json", type=Path, default=BUILD / "bench/result.json")
     p.add_argument("--rounds", type=int, default=None, help="of each case (7; quick: 3)")
@@ -225,6 +228,20 @@ class Bench:
             with Sink(self.folder / "sink", SINK_ADDRESS) as sink, self.sides("relay", (sink.address, sink.port)) as sides:
                 self.rounds(sides, load, rate, cpu, lambda side: lambda: sink.messages)
 
+    def far(self):
+        """A sink that is 50 ms away, both sides tuned for it: what counts is how few round trips a message takes, and on how many connections."""
+        load = Load(100, 4096, True)
+        rate = self.figure(f"Relayed to a sink {FAR_MS} ms away, end to end", str(load), "messages/s", RELAY_FAR)
+        cpu = self.figure("CPU of the server", f"far    {load}", "s per 1000 messages", CPU, lower_is_better=True)
+        try:
+            with delay.Far(FAR_MS, self.args.delay) as way, \
+                 Sink(self.folder / "sink", delay.FAR, SINK_PORT, within=way.command) as sink, \
+                 self.sides("far", (sink.address, sink.port)) as sides:
+                self.rounds(sides, load, rate, cpu, lambda side: lambda: sink.messages)
+        except (Failed, OSError, subprocess.SubprocessError) as e:
+            rate.failed = cpu.failed = str(e).splitlines()[0][:200]
+            self.report.show(rate)
+
     def local(self):
         for kept in (False, True):
             load = Load(20, 4096, kept, USER)
@@ -344,7 +361,7 @@ class Bench:
         slow = [] if self.args.fast_only else [SLOW_US]
         for self.slow_us in fast + slow:
             for phase in PHASES:
-                if phase in self.args.only and not (self.slow_us and phase in ("ceilings", "memory", "syncs", "journal", "tls")) and not (
+                if phase in self.args.only and not (self.slow_us and phase in ("ceilings", "far", "memory", "syncs", "journal", "tls")) and not (
                         phase == "journal" and "ceilings" in self.args.only):                # they have measured it
                     getattr(self, phase)()
             for figure in self.report.figures:

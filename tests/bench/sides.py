@@ -24,16 +24,22 @@ NOTES = {
                " accept: every message goes to the hold queue (static:HOLD), the queue manager never sees it; local: virtual(8) to a Maildir",
 }
 
+FAR_CONNECTIONS = 200                       # to a sink that is 50 ms away; both keep them open
+
 # One next hop for everybody; 20 connections a destination, which is the default of both.
 NIGHTMAIL_MODES = {
     "accept": lambda hop: {"relay_host": hop, "site_connections_max": 1, "greeting_timeout": "1h"},
     "relay": lambda hop: {"relay_host": hop},
     "local": lambda hop: {},
+    "far": lambda hop: {"relay_host": hop, "site_connections_max": FAR_CONNECTIONS, "deliveries_max": 4000},
 }
 POSTFIX_MODES = {
     "accept": lambda hop: {"smtpd_data_restrictions": "check_client_access static:HOLD", "relayhost": hop},
     "relay": lambda hop: {"relayhost": hop},
     "local": lambda hop: {},
+    "far": lambda hop: {"relayhost": hop, "default_destination_concurrency_limit": str(FAR_CONNECTIONS),
+                        "initial_destination_concurrency": str(FAR_CONNECTIONS), "qmgr_message_active_limit": "40000",
+                        "smtp_connection_cache_destinations": hop},
 }
 
 
@@ -51,7 +57,7 @@ class SyncCounter:
 
 
 class Sides:
-    """Both servers, started; `mode` is accept, relay or local. With a preload they count syncs and make each `slow_us` longer."""
+    """Both servers, started; `mode` is accept, relay, far or local. With a preload they count syncs and make each `slow_us` longer."""
 
     def __init__(self, folder, mode, hop=None, preload=None, slow_us=0):
         self.folder, self.mode = folder, mode

@@ -13,12 +13,12 @@ from proc import end, free_port, listens, spawn, wait_until
 
 
 class Sink:
-    """`store` keeps each message in a file of its folder; `args` are more of smtp-sink's options."""
+    """`store` keeps each message in a file of its folder; `args` are more of smtp-sink's options, `within` a command that runs it elsewhere."""
 
-    def __init__(self, folder, address="127.0.0.1", port=0, store=False, args=()):
+    def __init__(self, folder, address="127.0.0.1", port=0, store=False, args=(), within=()):
         self.folder, self.address, self.port = Path(folder).absolute(), address, port or free_port(address)
         self.store = self.folder / "mails" if store else None
-        self.args = list(args)
+        self.args, self.within = list(args), list(within)
         self.process = None
         self.messages = 0
 
@@ -31,7 +31,7 @@ class Sink:
             self.store.mkdir(exist_ok=True)
             self.store.chmod(0o1777)
             args += ["-d", f"{self.store}/%H%M%S."]
-        self.process = spawn(tool("smtp-sink", *args, f"inet:{self.address}:{self.port}", "4000"),
+        self.process = spawn([*self.within, *tool("smtp-sink", *args, f"inet:{self.address}:{self.port}", "4000")],
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.reader = threading.Thread(target=self._count, daemon=True)
         self.reader.start()
@@ -69,7 +69,7 @@ class OwnSink:
 
     def __init__(self, folder, address="127.0.0.1", args=()):
         self.folder, self.address, self.port = Path(folder).absolute(), address, 0
-        self.args = list(args)
+        self.args, self.within = list(args), list(within)
         self.process = None
 
     def start(self):
