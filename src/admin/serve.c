@@ -316,6 +316,8 @@ static void wait_for_end(struct server *s)
     for (;;) {
         int signo = loop_signal_wait(s->left ? task_deadline_in(LEFT_RETRY_NS) : TASK_FOREVER);
         if (signo == SIGTERM || signo == SIGINT || signo == -ECANCELED) {
+            if (s->handed)
+                inbound_hurry(s->inbound);
             say_stopping(signo);
             return;
         }

@@ -23,6 +23,8 @@
 #define PAUSE_MIN_NS (100 * NS_PER_MS)
 #define PAUSE_MAX_NS (30 * NS_PER_S)
 #define ABORT_NS     (5 * NS_PER_S)          /* for the report of one that hangs; then SIGKILL */
+#define PREPARE_NS   (60 * NS_PER_S)         /* for a worker of another generation to do what it can without the queue */
+#define OVERSLEPT_NS (500 * NS_PER_MS)
 #define NEVER        INT64_MAX
 
 enum plan { PLAN_NONE, PLAN_RELOAD, PLAN_UPGRADE };
@@ -180,6 +182,7 @@ static void begin_wanted(struct supervisor *s)
 static void promote(struct supervisor *s)
 {
     s->owner = s->coming;
+    s->owner.ready = false;
     s->coming = (struct supervised_worker){ .link = -1 };
     tell(&s->owner, SUPERVISOR_TAKE);
 }
@@ -251,8 +254,10 @@ static void on_word(struct supervisor *s, struct supervised_worker *w, const str
 
     switch (m->word) {
     case LINK_PREPARED:
-        if (w == &s->coming && s->owner.pid != 0)
+        if (w == &s->coming) {
+            w->ready = true;
             tell(&s->owner, SUPERVISOR_HAND_OVER);
+        }
         break;
     case LINK_READY:      if (owner) on_ready(s); break;
     case LINK_LET_GO:     if (owner) on_let_go(s); break;
@@ -279,6 +284,9 @@ static void listen_to(struct supervisor *s, int link)
             }
         }
     }
+    for (size_t i = 0; !s->in_worker && i < sizeof all / sizeof all[0]; i++)
+        if (all[i]->pid != 0 && all[i]->link == link && link_is_over(link))
+            all[i]->silent = true;
 }
 
 /* -- ends ------------------------------------------------------------------------------------------------------------------------- */
@@ -420,31 +428,54 @@ static void on_signal(struct supervisor *s, int signo)
 }
 
 /* A worker whose loops do not turn: it says what it does (crash.h), and if it cannot even do that, it goes without. The next time. */
-static int64_t check_hang(const struct supervisor *s, const struct supervised_worker *w)
+static int64_t check_hang(const struct supervisor *s, struct supervised_worker *w)
 {
-    if (w->pid == 0 || !w->ready || s->job->hang_ns == 0)
+    if (w->pid == 0 || !w->ready || s->job->hang_ns == 0 || w->hangs == 2)
         return NEVER;
-    int64_t silent = clock_mono_ns() - w->heard_ns;
-    if (silent < s->job->hang_ns)
-        return w->heard_ns + s->job->hang_ns;
-    bool again = silent >= s->job->hang_ns + ABORT_NS;
-    log_event(LOG_ERROR, "worker-hangs", LOG_I64("pid", w->pid), LOG_I64("silent-ms", silent / NS_PER_MS));
-    tell(w, again ? SIGKILL : SIGABRT);
-    return again ? NEVER : w->heard_ns + s->job->hang_ns + ABORT_NS;
+    int64_t deadline = w->heard_ns + s->job->hang_ns + (w->hangs == 1 ? ABORT_NS : 0), now = clock_mono_ns();
+    if (now < deadline)
+        return deadline;
+    w->hangs++;
+    log_event(LOG_ERROR, "worker-hangs", LOG_I64("pid", w->pid), LOG_I64("silent-ms", (now - w->heard_ns) / NS_PER_MS));
+    tell(w, w->hangs == 1 ? SIGABRT : SIGKILL);
+    return w->hangs == 1 ? now + ABORT_NS : NEVER;
 }
 
-static int64_t next_time(const struct supervisor *s)
+/* One that does not come to say that it is prepared shall not keep others from coming. The next time. */
+static int64_t check_prepared(const struct supervisor *s)
 {
-    int64_t owner = check_hang(s, &s->owner), leaving = check_hang(s, &s->leaving);
+    if (s->coming.pid == 0 || s->coming.ready)
+        return NEVER;
+    int64_t deadline = s->coming.started_ns + PREPARE_NS;
+    if (clock_mono_ns() < deadline)
+        return deadline;
+    tell(&s->coming, SIGKILL);
+    return NEVER;
+}
+
+static int64_t next_time(struct supervisor *s)
+{
+    int64_t owner = check_hang(s, &s->owner), leaving = check_hang(s, &s->leaving), coming = check_prepared(s);
     int64_t next = owner < leaving ? owner : leaving;
+    next = coming < next ? coming : next;
     return s->start_ns < next ? s->start_ns : next;
+}
+
+/* We were stopped ourselves, with the workers perhaps (a backup does that, and whoever suspends a machine): their silence says nothing. */
+static void forgive(struct supervisor *s)
+{
+    s->owner.heard_ns = s->leaving.heard_ns = clock_mono_ns();
 }
 
 static void turn(struct supervisor *s)
 {
-    const int fds[] = { s->signals, s->owner.link, s->coming.link, s->leaving.link };
+    const int fds[] = { s->signals, s->owner.silent ? -1 : s->owner.link, s->coming.silent ? -1 : s->coming.link,
+                        s->leaving.silent ? -1 : s->leaving.link };
+    int64_t deadline = next_time(s);
 
-    link_wait(fds, sizeof fds / sizeof fds[0], next_time(s));
+    link_wait(fds, sizeof fds / sizeof fds[0], deadline);
+    if (deadline != NEVER && clock_mono_ns() > deadline + OVERSLEPT_NS)
+        forgive(s);
     for (int signo; !s->in_worker && (signo = link_signal(s->signals)) != 0;)
         on_signal(s, signo);
     for (size_t i = 1; i < sizeof fds / sizeof fds[0]; i++)

@@ -43,7 +43,9 @@ struct supervised_worker {
     pid_t   pid;                         /* 0: none */
     int     link;                        /* owned; its words */
     int64_t started_ns, heard_ns;
-    bool    ready;
+    int     hangs;                       /* 1: it was told to report on itself, 2: it was killed */
+    bool    silent;                      /* it has closed its end: only its end is to come */
+    bool    ready;                       /* it serves; of one that waits for the queue: it is prepared */
 };
 
 struct supervised {

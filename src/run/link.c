@@ -30,6 +30,12 @@ bool link_hear(int fd, struct link_message *out)
     return fd >= 0 && read(fd, out, sizeof *out) == (ssize_t)sizeof *out;
 }
 
+bool link_is_over(int fd)
+{
+    struct pollfd polled = { .fd = fd, .events = POLLIN };
+    return fd >= 0 && poll(&polled, 1, 0) == 1 && (polled.revents & POLLIN) == 0;
+}
+
 int link_signals(const sigset_t *set)
 {
     int fd = signalfd(-1, set, SFD_NONBLOCK | SFD_CLOEXEC);

@@ -29,6 +29,7 @@ struct link_message {
 int  link_new(int out[2]);                                   /* the supervisor's end, the worker's end; neither blocks */
 void link_say(int fd, enum link_word word, uint64_t about);  /* whether it is heard or not; negative fds are ignored. Safe in a signal handler */
 bool link_hear(int fd, struct link_message *out);            /* false: nothing, or nothing more */
+bool link_is_over(int fd);                                   /* nothing more: whoever spoke has ended, or is about to */
 
 int  link_signals(const sigset_t *set);                      /* a descriptor for signals that are blocked; negative errno */
 int  link_signal(int fd);                                    /* the next one, 0: none */

@@ -7,6 +7,7 @@ import signal
 import smtplib
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -219,7 +220,27 @@ def test_a_worker_that_hangs_is_ended(folder, addresses):
         with client(server) as c:
             assert c.noop()[0] == 250
         assert "worker-hangs" in server.said() and worker_of(server) != hanging
+        both = [server.process.pid, worker_of(server)]
+        wait_until(lambda: server.said().count(" ready ") == 2, 20, server.said)
+        for signo in (signal.SIGSTOP, signal.SIGCONT):  # who stands still together does not hang
+            for pid in both:
+                os.kill(pid, signo)
+            time.sleep(2.5)
+        assert server.crashes() == 1 and worker_of(server) == both[1]
         assert server.stop(crashes=1) == 0
+
+
+def test_a_server_that_is_told_to_stop_does_not_wait_for_the_sessions_of_before(server):
+    c = client(server)
+    c.ehlo()
+    before = server.said().count(" generation ")
+    os.kill(server.process.pid, signal.SIGUSR2)
+    wait_until(lambda: server.said().count(" generation ") > before, 20, server.said)
+    wait_until(lambda: "draining" in server.said(), 20, server.said)
+    server.process.terminate()
+    assert server.process.wait(10) == 0                 # drain_time is a minute
+    c.close()
+    assert server.stop() == 0
 
 
 def test_a_message_that_crashes_worker_after_worker_is_held(folder, addresses):
