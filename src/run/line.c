@@ -256,7 +256,7 @@ static int wait_for_line(const struct line *l, int64_t deadline_ns)
 {
     int r = task_stop_check();
 
-    while (r == 0 && l->end == NULL) {
+    while (r == 0 && (l->end == NULL || l->end->closed)) {
         if (clock_mono_ns() >= deadline_ns)
             return -ETIMEDOUT;
         r = task_sleep(AGAIN_NS / 4);
@@ -275,12 +275,13 @@ static int ask_on(struct line *l, const struct wire_message *question, int64_t d
 {
     struct wire_message m = *question;
     struct ask a = { .id = m.id = next_id(l), .task = task_self(), .room = room, .out = out };
-    int r = wait_for_line(l, deadline_ns);
+    int r;
 
-    if (r == 0)
-        r = line_end_put(l->end, &m);
+    do {
+        r = wait_for_line(l, deadline_ns);
+    } while (r == 0 && (r = line_end_put(l->end, &m)) == -EPIPE);        /* it has broken without our hearing of it: nobody has the question */
     if (r < 0)
-        return r == -EPIPE ? -ECONNRESET : r;
+        return r;
     add_ask(l, &a);
     while (r == 0 && !a.done)
         r = task_park(deadline_ns);
