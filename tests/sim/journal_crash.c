@@ -40,6 +40,7 @@ struct workload {
     unsigned    defer, bounce;                       /* percent of recipients */
     unsigned    operations;                          /* holds, releases, retries, discards */
     unsigned    discards;                            /* percent of these */
+    unsigned    reroutes;                            /* percent of the others */
     uint64_t    segment_size;
     uint32_t    inline_max;
     uint64_t    disk_bytes;
@@ -66,6 +67,10 @@ static const struct workload workloads[] = {
     { .name = "discard",        .putters = 2, .messages = 5,  .size_max = 3000,  .rcpts_max = 3, .operations = 14, .discards = 60 },
     { .name = "operators",      .putters = 3, .messages = 3,  .size_max = 2000,  .rcpts_max = 2,
       .deliverers = 3, .defer = 50, .operations = 20, .discards = 15 },
+    { .name = "reroute",        .putters = 2, .messages = 4,  .size_max = 3000,  .rcpts_max = 3,
+      .deliverers = 1, .defer = 50, .operations = 16, .discards = 5, .reroutes = 60 },
+    { .name = "reroute-large",  .putters = 2, .messages = 3,  .size_min = 9000, .size_max = 40000, .rcpts_max = 2,
+      .deliverers = 1, .defer = 50, .operations = 12, .reroutes = 70, .phases = 2 },
     { .name = "large",          .putters = 2, .messages = 3,  .size_min = 17000, .size_max = 60000, .rcpts_max = 1, .deliverers = 1 },
     { .name = "large-discard",  .putters = 2, .messages = 3,  .size_min = 17000, .size_max = 40000, .rcpts_max = 2,
       .deliverers = 1, .defer = 40, .operations = 6, .discards = 60 },
@@ -78,6 +83,8 @@ static const struct workload workloads[] = {
       .deliverers = 3, .defer = 3, .operations = 3 },
     { .name = "lingering-held", .putters = 2, .messages = 24, .size_min = 9000, .size_max = 15000, .rcpts_max = 2,
       .deliverers = 4, .defer = 10, .operations = 16, .discards = 10 },
+    { .name = "lingering-rerouted", .putters = 2, .messages = 20, .size_min = 9000, .size_max = 15000, .rcpts_max = 2,
+      .deliverers = 4, .defer = 20, .operations = 20, .reroutes = 60, .phases = 2 },
     { .name = "full",           .putters = 3, .messages = 12, .size_min = 6000, .size_max = 15000, .rcpts_max = 1,
       .deliverers = 2, .disk_bytes = 500 * 1024 },
     { .name = "full-large",     .putters = 3, .messages = 6,  .size_min = 17000, .size_max = 60000, .rcpts_max = 1,
@@ -361,6 +368,33 @@ static void dispatcher(void *arg)
     }
 }
 
+/* Another way for its first recipient. */
+static int reroute(struct run *run, struct message *m)
+{
+    struct ledger *l = &run->ledger;
+    unsigned at = m->number;
+    char hop[16];
+    struct claim *c;
+
+    if (m->way.count + 2 > EVENTS_MAX)
+        return 0;
+    int way = (int)m->way.count + 1 + (int)sim_random_below(1000) * EVENTS_MAX, r = queue_claim_one(run->queue, m->id, &c);
+    if (r < 0)
+        return r;
+    snprintf(hop, sizeof hop, "hop-%d", way);
+    c->env.rcpts[0].next_hop = str_of(hop);
+    m = &l->messages[at];
+    uint64_t asked = l->moment++;
+    unsigned fact = facts_begin(&m->way, sim_disk_ops(), way);
+    r = queue_reroute(c, &c->env, c->states);        /* one that failed may be there all the same until it is abandoned */
+    m = &l->messages[at];
+    if (r == 0) {
+        m->way.list[fact].ack = sim_disk_ops();
+        ledger_acked(l, asked, sim_disk_ops());
+    }
+    return r;
+}
+
 static int operate_on(struct run *run, struct message *m)
 {
     struct ledger *l = &run->ledger;
@@ -369,6 +403,8 @@ static int operate_on(struct run *run, struct message *m)
     unsigned what = chance(run->workload->discards) ? 3 : (unsigned)sim_random_below(3);
     int r = 0;
 
+    if (run->workload->reroutes > 0 && what < 3 && chance(run->workload->reroutes))
+        return reroute(run, m);
     if (m->held.count + 2 > EVENTS_MAX)
         return 0;
     switch (what) {
@@ -552,6 +588,31 @@ static void healer(void *arg)
     sim_disk_heal();
 }
 
+static int way_of(const struct recipient *rcpt)
+{
+    char hop[16] = "";
+
+    if (rcpt->next_hop.n > 0 && rcpt->next_hop.n < sizeof hop)
+        memcpy(hop, rcpt->next_hop.p, rcpt->next_hop.n);
+    return hop[0] != '\0' ? atoi(hop + 4) : 0;
+}
+
+static int way_of_entry(const struct entry *e)
+{
+    CLEANUP_FREE void *memory = malloc(entry_record_size(e));
+    struct arena arena;
+    struct record record;
+    struct envelope env;
+    int way = 0;
+
+    arena_init(&arena, 1 << 20);
+    if (load_bytes(e->segment, (uint64_t)e->place * RECORD_ALIGN, e->length, memory) == 0 &&
+        load_parse(e, e->length, e->segment->salt, memory, &record) == 0 && envelope_parse(&arena, record.envelope, &env) == ENVELOPE_OK)
+        way = way_of(&env.rcpts[0]);
+    arena_reset(&arena);
+    return way;
+}
+
 static void resolve(struct run *run, uint64_t now)
 {
     struct queue *q = run->queue;
@@ -566,6 +627,7 @@ static void resolve(struct run *run, uint64_t now)
             continue;
         m->seen = true;
         m->failed = NEVER;
+        m->way_seen = way_of_entry(e);
         message_resolve(m, now, e->states, e->attempts, e->life == LIFE_HELD);
     }
     for (unsigned i = 0; i < l->count; i++)
@@ -651,7 +713,19 @@ static uint32_t crc_of_file(struct queue *q, uint64_t id, uint64_t *size)
     return crc;
 }
 
-static void check_content(struct check *c, struct queue *q, const struct entry *e, const struct message *m)
+static bool names_lost(const struct check *c)
+{
+    return c->run->names_lost_from != 0 && c->at >= c->run->names_lost_from;
+}
+
+static void check_way(struct check *c, const struct recipient *rcpt, struct message *m)
+{
+    m->way_seen = way_of(rcpt);
+    if (!names_lost(c) && !way_fits(m, c->at, m->way_seen))
+        wrong(c, "message %u: it goes over hop %d", m->number, m->way_seen);
+}
+
+static void check_content(struct check *c, struct queue *q, const struct entry *e, struct message *m)
 {
     CLEANUP_FREE void *memory = malloc(entry_record_size(e));
     struct arena arena;
@@ -669,16 +743,13 @@ static void check_content(struct check *c, struct queue *q, const struct entry *
     bool parsed = envelope_parse(&arena, record.envelope, &env) == ENVELOPE_OK;
     if (!parsed || !str_eq(env.sender.local, str_of(local)) || env.rcpt_count != m->rcpts)
         wrong(c, "message %u: its envelope differs", m->number);
+    else
+        check_way(c, &env.rcpts[0], m);
     uint64_t size = record.body.n;
     uint32_t crc = record.body_in_file ? crc_of_file(q, e->id, &size) : codec_crc32c(0, record.body.p, record.body.n);
     if (size != m->size || crc != m->crc)
         wrong(c, "message %u: its body differs (%llu bytes)", m->number, (unsigned long long)size);
     arena_reset(&arena);
-}
-
-static bool names_lost(const struct check *c)
-{
-    return c->run->names_lost_from != 0 && c->at >= c->run->names_lost_from;
 }
 
 static void check_state(struct check *c, const struct entry *e, const struct message *m)

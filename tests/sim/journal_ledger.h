@@ -38,7 +38,8 @@ struct message {
     uint64_t     failed;                             /* the moment (of ledger.moment) of an error; NEVER */
     uint64_t     absent_from;                        /* it must not be there any more; NEVER */
     struct fact  end[RCPTS_MAX];                     /* value: enum rcpt_state */
-    struct facts attempts, held;
+    struct facts attempts, held, way;                /* way: of its first recipient, value: number of the hop; 0: as usual */
+    int          way_seen;                           /* a check's */
     bool         seen;                               /* a check's */
 };
 
@@ -144,6 +145,21 @@ static inline bool held_fits(const struct message *m, uint64_t at, bool held)
     return fits || held == last;
 }
 
+static inline bool way_fits(const struct message *m, uint64_t at, int way)
+{
+    int last = 0;
+    bool fits = false;
+
+    for (unsigned i = 0; i < m->way.count; i++) {
+        const struct fact *f = &m->way.list[i];
+        if (fact_at(f, at) == MUST)
+            last = f->value, fits = false;
+        else if (fact_at(f, at) == MAY)
+            fits |= way == f->value;
+    }
+    return fits || way == last;
+}
+
 static inline bool attempts_fit(const struct message *m, uint64_t at, unsigned attempts)
 {
     unsigned least = 0, most = 0;
@@ -192,6 +208,7 @@ static inline void ledger_rebase(struct ledger *l, uint64_t at)
             fact_rebase(&m->end[k], at);
         facts_rebase(&m->attempts, at);
         facts_rebase(&m->held, at);
+        facts_rebase(&m->way, at);
     }
 }
 
@@ -222,6 +239,10 @@ static inline void message_resolve(struct message *m, uint64_t now, const uint8_
     m->attempts.count = left;
     unsigned last = facts_begin(&m->held, 0, held);
     m->held.list[last].ack = now;
+    if (m->way.count > 0) {
+        last = facts_begin(&m->way, 0, m->way_seen);
+        m->way.list[last].ack = now;
+    }
 }
 
 #endif
