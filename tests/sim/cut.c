@@ -79,8 +79,8 @@ static void run(void *arg)
         w.failed = "the next client was not served";
     if (!servers_drain(&w.a, &w.b, 86400 * NS_PER_S))
         w.failed = "the queues are not empty";
-    server_stop(&w.a, NS_PER_S);
-    server_stop(&w.b, NS_PER_S);
+    server_stop(&w.a);
+    server_stop(&w.b);
     judge();
 }
 

@@ -88,8 +88,8 @@ static void run(void *arg)
         FAIL("the next message was answered with %d", w.second.code);
     if (!servers_drain(&w.a, &w.b, 86400 * NS_PER_S))
         FAIL("the queues are not empty");
-    server_stop(&w.a, NS_PER_S);
-    server_stop(&w.b, NS_PER_S);
+    server_stop(&w.a);
+    server_stop(&w.b);
     if (w.failed[0] == '\0')
         judge("at the end");
 }
@@ -99,8 +99,8 @@ static void run_again(void *arg)
     (void)arg;
     if (server_start(&w.a) < 0 || server_start(&w.b) < 0 || !servers_drain(&w.a, &w.b, 86400 * NS_PER_S))
         FAIL("after the power cut a server does not start, or its queue does not empty");
-    server_stop(&w.a, NS_PER_S);
-    server_stop(&w.b, NS_PER_S);
+    server_stop(&w.a);
+    server_stop(&w.b);
     if (w.failed[0] == '\0')
         judge("after a power cut");
 }

@@ -229,7 +229,7 @@ static void storm(void)
 static void restart(struct server *s)
 {
     int64_t begun_ns = clock_mono_ns();
-    server_stop(s, s->conf->shutdown_grace_ns);
+    server_stop(s);
     if (clock_mono_ns() - begun_ns > s->conf->shutdown_grace_ns + FAREWELLS_NS)
         fail("%s took %lld s to stop", s->host, (long long)((clock_mono_ns() - begun_ns) / NS_PER_S));
     (void)task_sleep(up_to(60 * NS_PER_S));
@@ -282,8 +282,8 @@ static void live(void *arg)
         fail("%lld sessions have outlived their time", (long long)metric_get(METRIC_sessions_open));
     task_group_cancel(&w.attackers);
     (void)task_group_wait(&w.attackers, TASK_FOREVER);
-    server_stop(&w.a, 10 * NS_PER_S);
-    server_stop(&w.b, 10 * NS_PER_S);
+    server_stop(&w.a);
+    server_stop(&w.b);
     fake_end(&w.c);
     hops_end();
     w.days_ns = (uint64_t)(clock_mono_ns() - begun_ns);

@@ -132,9 +132,9 @@ static void play_task(void *arg)
         (void)task_sleep(NS_PER_S);
     if (clock_mono_ns() >= deadline)
         w.failed = "it is still on its way";
-    server_stop(&w.a, NS_PER_S);
-    server_stop(&w.b, NS_PER_S);
-    server_stop(&w.c, NS_PER_S);
+    server_stop(&w.a);
+    server_stop(&w.b);
+    server_stop(&w.c);
     if (w.p->better)
         fake_end(&w.off);
     if (w.failed == NULL && w.p->status == NULL)

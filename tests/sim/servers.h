@@ -40,6 +40,7 @@ static inline void server_init(struct server *s, const char *host, const char *d
     s->conf->source_address = scene_text(s->conf, "%s%s", ip, "");
     scene_local_domain(s->conf, domain);
     scene_trust(s->conf, "198.51.100.0/24"); /* where the simulated world's clients come from */
+    s->conf->shutdown_grace_ns = NS_PER_S;
     conf_replace_current(server_conf);
 }
 
@@ -68,13 +69,12 @@ static inline int server_start(struct server *s)
     return r;
 }
 
-/* Awaits. NULL members are fine. */
-static inline void server_stop(struct server *s, int64_t grace_ns)
+/* Awaits. NULL members are fine. It has the grace that was in the configuration when it started. */
+static inline void server_stop(struct server *s)
 {
     if (s->queue == NULL)
         return;
-    int64_t deadline = task_deadline_in(grace_ns);
-    s->conf->shutdown_grace_ns = grace_ns;
+    int64_t deadline = task_deadline_in(s->conf->shutdown_grace_ns);
     inbound_stop(s->inbound);
     outbound_stop(s->outbound, deadline);
     queue_close(s->queue);

@@ -280,7 +280,8 @@ static bool refuse_some(void *arg, const struct net_addr *from, const struct net
 
 static void restart(struct server *s)
 {
-    server_stop(s, (int64_t)sim_random_below(3) * NS_PER_S);
+    server_stop(s);
+    s->conf->shutdown_grace_ns = (int64_t)sim_random_below(3) * NS_PER_S;            /* next time */
     (void)task_sleep((int64_t)sim_random_below(2 * NS_PER_S));
     while (server_start(s) < 0)
         (void)task_sleep(NS_PER_S);
@@ -539,10 +540,10 @@ static void servers_start(void)
         fail("a server did not start");
 }
 
-static void servers_stop(int64_t grace_ns)
+static void servers_stop(void)
 {
-    server_stop(&w.a, grace_ns);
-    server_stop(&w.b, grace_ns);
+    server_stop(&w.a);
+    server_stop(&w.b);
     fake_end(&w.c);
 }
 
@@ -578,7 +579,7 @@ static void run_clients(void *arg)
         if (queue_count(w.a.queue) + queue_count(w.b.queue) > 0)
             fail("%zu and %zu messages are in the queues still", queue_count(w.a.queue), queue_count(w.b.queue));
     }
-    servers_stop(*stop_after >= 0 ? 0 : 10 * NS_PER_S);
+    servers_stop();
 }
 
 /* What happened until the disk had done so many operations, has happened; the rest has not. */
