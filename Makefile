@@ -276,7 +276,7 @@ $B/faults.so: tests/faults/preload.c
 	@mkdir -p $(@D)
 	$(call show,CC)$(CC) $(CSTD) $(WARN) -O2 -g -fno-omit-frame-pointer -D_GNU_SOURCE -fPIC -shared -o $@ $< -ldl
 
-## make faults          each allocation and each system call of a transaction fails once
+## make faults          each allocation and each system call of a transaction fails once; FAULTS=--tls: of one under TLS, in and out
 .PHONY: faults
 faults: $B/nightmail $B/faults.so
 	@tests/faults/faults.py $B/nightmail $B/faults.so $(FAULTS)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Each allocation and each system call of a transaction fails once; nothing is lost, nothing wrongly said.
 
-    tests/faults/faults.py NIGHTMAIL PRELOAD [--seconds N] [--kinds memory,files,network,other] [--verbose]
+    tests/faults/faults.py NIGHTMAIL PRELOAD [--tls] [--seconds N] [--kinds memory,files,network,other] [--verbose]
 
 A real server, with tests/faults/preload.c in it. Each round is one message of alice's to three recipients: a mailbox here, somebody at the
-next hop (found by MX), and somebody whom the next hop refuses, for whom alice gets a DSN. In each round one point fails that has not failed
-before (preload.c says what a point is), until three rounds pass in which nothing is left; --seconds stops earlier, and says so. Then:
+next hop (found by MX), and somebody whom the next hop refuses, for whom alice gets a DSN. With --tls it comes and goes under TLS. In each
+round one point fails that has not failed before (preload.c says what a point is), until three rounds pass in which nothing is left; --seconds
+stops earlier, and says so. Then:
   * the client has heard 250, 4xx, or the end of the connection, and never 5xx;
   * what was answered with 250 is in the mailbox once, at the next hop, and the DSN names the refused one and nobody else;
   * what was answered with 4xx to its end is nowhere;
@@ -24,6 +25,7 @@ import shutil
 import signal
 import socket
 import socketserver
+import ssl
 import struct
 import subprocess
 import sys
@@ -66,8 +68,9 @@ class NextHop(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self):
+    def __init__(self, tls):
         super().__init__(("127.0.0.1", 0), Conversation)
+        self.tls = tls                            # an ssl.SSLContext, or None
         self.texts, self.lock = collections.Counter(), threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -85,7 +88,11 @@ class Conversation(socketserver.StreamRequestHandler):
         while line := self.rfile.readline():
             verb = line.split()[0].upper() if line.split() else b""
             if verb == b"EHLO":
-                self.say("250-next.other.example\r\n250-PIPELINING\r\n250 8BITMIME")
+                offer = "250-STARTTLS\r\n" if self.server.tls and not isinstance(self.request, ssl.SSLSocket) else ""
+                self.say(f"250-next.other.example\r\n{offer}250-PIPELINING\r\n250 8BITMIME")
+            elif verb == b"STARTTLS":
+                self.say("220 go on")
+                self.begin_tls()
             elif verb == b"RCPT" and b"<bad@" in line:
                 self.say("550 5.1.1 nobody")
             elif verb == b"DATA":
@@ -100,6 +107,11 @@ class Conversation(socketserver.StreamRequestHandler):
                 return
             else:
                 self.say("250 ok")
+
+    def begin_tls(self):
+        self.request.settimeout(10)
+        self.request = self.connection = self.server.tls.wrap_socket(self.request, server_side=True)
+        self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", buffering=0)
 
     def take(self):
         token = b""
@@ -128,7 +140,8 @@ class Server:
             'hostname = "mx.here.example"', f'data_dir = "{folder}/data"', "segment_size = 4MiB", "unsafe_file_system = yes",
             f'listen smtp {{ address = "127.0.0.1:{self.port}" }}', 'local_domains = {"here.example"}', f'users_file = "{folder}/users"',
             f'dns_zone_files = {{"example={folder}/zone"}}', f"smtp_port = {next_hop.server_address[1]}",
-            'retry = {"100ms", "200ms", "500ms"}', "shutdown_grace = 5s", ""]))
+            'retry = {"100ms", "200ms", "500ms"}', "shutdown_grace = 5s",
+            f'tls_certificate a {{ certificate = "{folder}/cert.pem" key = "{folder}/key.pem" }}' if args.tls else "", ""]))
         self.env = dict(os.environ, FAULTS=str(folder / "shared"), LD_PRELOAD=str(args.preload),
                         ASAN_OPTIONS="verify_asan_link_order=0:allocator_may_return_null=1:exitcode=99")
         self.mails = folder / "data/mail/here.example"
@@ -199,7 +212,14 @@ def within(seconds, condition):
 # -- one message ----------------------------------------------------------------------------------------------------------------------
 
 
-def converse(port, token, rcpts, large):
+def begin_tls(s):
+    """The socket under TLS; OSError when it fails."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(s)
+
+
+def converse(port, token, rcpts, large, tls=False):
     """The reply to the end of the text, or the first that refuses; 0 when the connection ended first. Never raises OSError."""
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as s:
@@ -218,6 +238,13 @@ def converse(port, token, rcpts, large):
             code = reply()
             if code != 220:
                 return code
+            if tls:
+                code = command(b"EHLO faults.example\r\n")
+                code = command(b"STARTTLS\r\n") if code == 250 else code
+                if code != 220:
+                    return code
+                s = begin_tls(s)
+                lines = s.makefile("rb")
             steps = [b"EHLO faults.example", b"MAIL FROM:<alice@here.example> ENVID=" + token, *(b"RCPT TO:<%s>" % r for r in rcpts), b"DATA"]
             for step in steps:
                 code = command(step + b"\r\n")
@@ -265,7 +292,7 @@ def play(server, next_hop, n, kinds):
     """One round; what failed in it, or None."""
     token, clean = b"token-%06d" % n, b"clean-%06d" % n
     server.shared.arm(kinds)
-    code = converse(server.port, token, [b"bob@here.example", b"ok@other.example", b"bad@other.example"], n % 3 == 0)
+    code = converse(server.port, token, [b"bob@here.example", b"ok@other.example", b"bad@other.example"], n % 3 == 0, server.args.tls)
     try:
         if code not in (0, 250) and code // 100 != 4:
             raise Violation(f"the client heard {code}")
@@ -282,7 +309,7 @@ def play(server, next_hop, n, kinds):
         wait_for(lambda: copies(server.mails / "bob", clean), "the next message is delivered")
         if code // 100 == 4 and (copies(server.mails / "bob", token) or next_hop.texts[token.decode()]):
             raise Violation(f"the client heard {code}, and it was delivered all the same")
-        if code == 0 and failed[0] not in CUTTING and not CUTTING_PLACES & set(re.findall(r"\w+(?= \()", names_of(server, failed[1]))):
+        if code == 0 and failed[0] not in CUTTING and not is_cutting(names_of(server, failed[1])):
             raise Violation("the connection ended without a word")
     except Violation as v:
         server.shared.disarm()
@@ -296,6 +323,11 @@ def play(server, next_hop, n, kinds):
 CUTTING = {"recv", "send", "sendmsg", "accept4", "epoll_ctl", "setsockopt", "getsockopt", "getsockname", "getpeername", "shutdown"}
 # Where there is no memory for the connection itself, or for its output: nothing can be said there either.
 CUTTING_PLACES = {"socket_new", "stream_new", "session_new", "stream_put"}
+
+
+def is_cutting(names):
+    """Under TLS also where its records are made and read, and where the keeper signs for it: nothing can be said behind what is broken."""
+    return bool(CUTTING_PLACES & set(re.findall(r"\w+(?= \()", names))) or bool(re.search(r"\((tls_\w+|session_tls|keeper_\w+)\.c", names))
 
 
 def names_of(server, stack):
@@ -348,6 +380,15 @@ def run(server, next_hop, args):
     return problems, sum(names.values())
 
 
+def make_tls(folder):
+    """A certificate for both sides; gives the next hop's context."""
+    subprocess.run(["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", folder / "key.pem",
+                    "-out", folder / "cert.pem", "-days", "10", "-subj", "/CN=mx.here.example"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("nightmail")
@@ -355,6 +396,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=3600)
     parser.add_argument("--problems", type=int, default=10, help="enough of them")
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--tls", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
@@ -362,7 +404,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # a timeout's: the server goes too
     folder = pathlib.Path(tempfile.mkdtemp(prefix="faults-"))
     (folder / "data").mkdir()
-    server = Server(args, folder, next_hop := NextHop())
+    server = Server(args, folder, next_hop := NextHop(make_tls(folder) if args.tls else None))
     try:
         problems, points = run(server, next_hop, args)
     finally:
