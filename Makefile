@@ -196,7 +196,8 @@ peers: $B/nightmail $B/tests/dns/dns_query
 .PHONY: bench
 bench: $B/nightmail $B/slow_sync.so $B/tests/bench/journal $B/tests/bench/responder $B/tests/net/delay $B/tests/bench/tls_bare $B/tests/bench/tls_load
 	@tools/setup bench
-	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --journal $B/tests/bench/journal --delay $B/tests/net/delay --slow-sync $B/slow_sync.so --json $(BUILD)/bench/result.json $(BENCH)
+	@$(PYTHON) -B tests/bench/run.py --nightmail $B/nightmail --journal $B/tests/bench/journal --delay $B/tests/net/delay --slow-sync $B/slow_sync.so \
+		--json $(BUILD)/bench/result.json $(BENCH)
 
 ## make bench-attack    a normal client while others attack, and Postfix's under the same; ATTACK=--quick for what holds on any machine
 .PHONY: bench-attack
