@@ -37,7 +37,7 @@ endif
 BUILD   ?= build
 B       := $(BUILD)/$(variant)
 
-PACKAGES := openssl libunbound libconfuse libidn2 libpsl jansson sqlite3 libcurl
+PACKAGES := openssl libunbound libconfuse libidn2 libpsl jansson sqlite3 libcurl libseccomp
 
 # The set-up: one stamp, made again when the list of packages changes; nothing is asked of apt when all is there.
 SETUP := $(BUILD)/setup.stamp

@@ -17,6 +17,7 @@
 #include "conf/conf.h"
 #include "inbound/inbound.h"
 #include "lookup/far.h"
+#include "outbound/local.h"
 #include "outbound/outbound.h"
 #include "queue/queue.h"
 #include "run/crash.h"
@@ -454,6 +455,44 @@ static void read_again(struct server *s)
         s->conf = c;
 }
 
+/* -- the sandbox --------------------------------------------------------------------------------------------------------------- */
+
+/* What has to be there before it closes. A mailbox that cannot be had is said when mail comes for it. */
+static int make_dirs(const struct server *s, char error[256])
+{
+    struct queue_options options = serve_queue_options(s->conf);
+
+    int r = local_prepare(s->conf);
+    if (r < 0)
+        log_event(LOG_WARN, "mailboxes-not-made", LOG_Z("mailbox", s->conf->mailbox), LOG_Z("error", strerror(-r)));
+    return queue_make_dirs(&options, error);
+}
+
+/* Before there are threads. */
+static int enter_sandbox(struct server *s)
+{
+    char error[256] = "no memory";
+
+    int r = sandbox_find_user(s->conf, &s->user, error);
+    if (r == 0)
+        r = sandbox_become(&s->user, error);
+    if (r == 0)
+        r = make_dirs(s, error);
+    if (r == 0)
+        r = rights_of(s->conf, s->user.home, &s->rights);
+    if (r == 0)
+        r = sandbox_close(&s->rights, &s->user, error);
+    return r < 0 ? serve_fail(s, EX_OSERR, "sandbox", error) : 0;
+}
+
+static int shut_in(struct server *s)
+{
+    if (s->conf->sandbox)
+        return enter_sandbox(s);
+    log_event(LOG_WARN, "sandbox-off", LOG_Z("text", "sandbox = no: for debugging only"));
+    return 0;
+}
+
 int serve_work(struct server *s, const struct worker_start *how)
 {
     aide_leave(&s->keeper);
@@ -463,6 +502,8 @@ int serve_work(struct server *s, const struct worker_start *how)
         read_again(s);
     log_level_set(s->conf->log_level);
     crash_report_begin(how->link);
+    if (shut_in(s) < 0)
+        return s->code;
     conf_set_current(conf_ref(s->conf));
     int r = loop_run(s->sockets->loops, serve, s);
     conf_set_current(NULL);

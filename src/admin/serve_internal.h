@@ -5,6 +5,8 @@
 #define ADMIN_SERVE_INTERNAL_H
 
 #include "admin/aide.h"
+#include "admin/rights.h"
+#include "admin/sandbox.h"
 #include "admin/supervisor.h"
 #include "conf/conf.h"
 #include "inbound/inbound.h"
@@ -28,6 +30,8 @@ struct server {
     struct net_listener *control_before; /* NULL: none, or it is the same */
     /* The worker's: */
     struct worker_start how;
+    struct sandbox_user user;            /* whom it runs as */
+    struct rights    rights;             /* empty without a sandbox */
     struct queue    *queue;
     struct outbound *outbound;
     struct control  *control;

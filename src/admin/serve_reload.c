@@ -42,6 +42,8 @@ static bool needs_generation(const struct conf *started, const struct conf *now)
 {
     bool needed = false;
     const struct { const char *option; bool same; } fixed[] = {
+        { "user", strcmp(started->user, now->user) == 0 },
+        { "sandbox", started->sandbox == now->sandbox },
         { "listen", serve_listeners_eq(started, now) },
         { "control_socket", strcmp(started->control_socket, now->control_socket) == 0 },
         { "control_group", strcmp(started->control_group, now->control_group) == 0 },
@@ -66,8 +68,24 @@ static bool needs_generation(const struct conf *started, const struct conf *now)
     return needed;
 }
 
+/* A sandbox never gets wider. Without memory another worker is a good answer too. */
+static bool is_beyond(const struct rights *have, const struct conf *now)
+{
+    struct rights wanted;
+    char why[256] = "no memory";
+
+    if (have->count == 0)
+        return false;
+    bool beyond = rights_of(now, have->home, &wanted) < 0 || !rights_cover(have, &wanted, why);
+    rights_free(&wanted);
+    if (beyond)
+        log_event(LOG_INFO, "reload-by-generation", LOG_Z("option", "sandbox"), LOG_Z("text", why));
+    return beyond;
+}
+
 struct reload {
     const char        *path;
+    const struct rights *rights;         /* of the sandbox */
     const struct conf *started;
     struct conf       *conf;
     struct buf         error;
@@ -83,7 +101,7 @@ static int take_over(struct reload *r, char error[256])
         snprintf(error, 256, "data_dir is another one: a running server does not move");
         return -EINVAL;
     }
-    r->by_another = needs_generation(r->started, r->conf);
+    r->by_another = needs_generation(r->started, r->conf) || is_beyond(r->rights, r->conf);
     if (r->by_another)
         return 0;
     bool lookup = r->had_lookup || lookup_process_needed(r->conf);
@@ -93,19 +111,35 @@ static int take_over(struct reload *r, char error[256])
     return result == 0 && lookup ? lookup_far_reload(error) : result;
 }
 
+static void say_beyond(struct str errors);
+
 static void load_again(void *arg)
 {
     struct reload *r = arg;
     char error[256];
 
+    r->conf = NULL;
     r->result = cli_load_conf(r->path, &r->conf, &r->error);
-    if (r->result < 0)
+    if (r->result == -EACCES && r->rights->count > 0) {
+        say_beyond(buf_str(&r->error));
+        r->by_another = true;            /* and if it is the file's mode, the supervisor will say so */
+        r->result = 0;
+    }
+    if (r->result < 0 || r->conf == NULL)
         return;
     r->result = take_over(r, error);
     if (r->result == 0)
         return;
     buf_put_z(&r->error, error);
     conf_unref(r->conf);
+}
+
+static void say_beyond(struct str errors)
+{
+    struct str line, rest;
+
+    str_cut(errors, '\n', &line, &rest);
+    log_event(LOG_INFO, "reload-by-generation", LOG_Z("option", "sandbox"), LOG_STR("text", line));
 }
 
 void serve_say_refused(struct str errors)
@@ -130,7 +164,7 @@ void serve_reload(struct server *s)
 {
     struct offload *helper = offload_new("reload", 1, 1);
     struct conf *before = conf_current();
-    struct reload r = { .path = s->path, .started = s->conf, .had_lookup = lookup_process_needed(before), .result = -ENOMEM };
+    struct reload r = { .path = s->path, .rights = &s->rights, .started = s->conf, .had_lookup = lookup_process_needed(before), .result = -ENOMEM };
 
     conf_unref(before);
     buf_init(&r.error, SERVE_ERRORS_MAX);

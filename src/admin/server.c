@@ -59,6 +59,19 @@ static int take_lock(struct server *s)
     return r < 0 ? serve_fail(s, r == -EWOULDBLOCK ? EX_TEMPFAIL : EX_OSERR, "queue", error) : 0;
 }
 
+/* Who the worker is to be, and that the data directory is his, which may be made here. */
+static int take_data_dir(struct server *s)
+{
+    char error[256];
+    bool made = !sandbox_path_exists(s->conf->data_dir);
+
+    if (s->conf->sandbox && sandbox_find_user(s->conf, &s->user, error) < 0)
+        return serve_fail(s, EX_CONFIG, "sandbox", error);
+    if (take_lock(s) < 0)
+        return -1;
+    return sandbox_own(s->conf->data_dir, &s->user, made, error) < 0 ? serve_fail(s, EX_CONFIG, "sandbox", error) : 0;
+}
+
 /* What the service manager has opened for us. Nothing, NULL, is what most have. */
 static int adopt_given(struct server *s, struct inbound_sockets **out)
 {
@@ -320,7 +333,7 @@ static int run(struct server *s)
     struct lookup_process lookup;
 
     supervisor_begin();
-    if (take_lock(s) < 0 || take_sockets(s) < 0 || make_doors(s) < 0)
+    if (take_data_dir(s) < 0 || take_sockets(s) < 0 || make_doors(s) < 0)
         return s->code;
     describe_aides(s, &keeper, &lookup);
     if (start_aides(s) < 0) {

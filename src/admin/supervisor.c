@@ -10,6 +10,7 @@
  * Runs in the supervisor.
  */
 #include "admin/supervisor.h"
+#include "admin/sandbox.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include <errno.h>
@@ -248,6 +249,16 @@ static void suspect(struct supervisor *s, uint64_t id)
     all->next = (all->next + 1) % SUPERVISOR_SUSPECTS;
 }
 
+/* The worker says so itself, in its last moment, and may lie: it is a number for the log. */
+static void say_forbidden(const struct supervised_worker *w, uint64_t number)
+{
+    char name[32];
+
+    sandbox_call_name((int)number, name);
+    log_event(LOG_ERROR, "worker-forbidden", LOG_Z("call", name), LOG_U64("number", number), LOG_I64("pid", w->pid),
+              LOG_Z("text", "its sandbox ends the worker: an intruder, or a fault of ours"));
+}
+
 static void on_word(struct supervisor *s, struct supervised_worker *w, const struct link_message *m)
 {
     bool owner = w == &s->owner;
@@ -265,6 +276,7 @@ static void on_word(struct supervisor *s, struct supervised_worker *w, const str
     case LINK_GENERATION: if (owner) begin_generation(s, PLAN_RELOAD); break;
     case LINK_UPGRADE:    if (owner) begin_generation(s, PLAN_UPGRADE); break;
     case LINK_CRASHED:    suspect(s, m->about); break;
+    case LINK_FORBIDDEN:  say_forbidden(w, m->about); break;
     case LINK_BEAT:       if (owner) s->job->beat(s->job->arg); break;
     }
 }

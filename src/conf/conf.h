@@ -93,6 +93,11 @@ struct conf_alias {
     struct conf_alias  *next;            /* in the files' order */
 };
 
+struct conf_file {
+    const char       *path;
+    struct conf_file *next;
+};
+
 struct conf_retry {                      /* the delays between attempts; the last repeats, each with jitter of a tenth */
     int64_t *delays_ns;
     size_t   count;
@@ -105,6 +110,8 @@ struct conf {
     const char    *control_socket;       /* "" none; default: data_dir/control */
     const char    *control_group;        /* "" the server's own */
     const char    *submit_socket;        /* "" none; default: data_dir/submit */
+    const char    *user;                 /* of the worker, for who starts as root; "" nightmail if there is such a user */
+    bool           sandbox;              /* of the worker; yes */
     enum log_level log_level;
     bool           unsafe_file_system;
     uint64_t       segment_size;
@@ -263,6 +270,7 @@ struct conf {
     const char        *resolv_conf;      /* "/etc/resolv.conf" if there are no forwarders and no zone files, else "" */
 
     const char  *path;                   /* the file it came from */
+    struct conf_file *files;             /* all that was read for it, the latest first; some may stand here twice */
     const char  *users_file;             /* "" none; likewise the next */
     const char  *relay_recipients_file;
     bool        *given;                  /* for each row of conf/option.c: the file named it */

@@ -21,6 +21,8 @@ const struct option options[] = {
     { "control_socket",             OPTION_PATH,    F(control_socket), 0,                            NULL,                 0,           0 },
     { "control_group",              OPTION_TEXT,    F(control_group), 0,                             "",                   0,           0 },
     { "submit_socket",              OPTION_PATH,    F(submit_socket), 0,                             NULL,                 0,           0 },
+    { "user",                       OPTION_TEXT,    F(user), 0,                                      "",                   0,           0 },
+    { "sandbox",                    OPTION_BOOL,    F(sandbox), 0,                                   "yes",                0,           0 },
     { "log_level",                  OPTION_LEVEL,   F(log_level), 0,                                 "info",               0,           0 },
     { "unsafe_file_system",         OPTION_BOOL,    F(unsafe_file_system), 0,                        "no",                 0,           0 },
     { "segment_size",               OPTION_SIZE,    F(segment_size), 0,                              "64MiB",              64 * KIB,    4 * GIB },

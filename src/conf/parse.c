@@ -41,8 +41,21 @@ static int read_stdio(FILE *f, size_t max, struct buf *out)
     }
 }
 
+static int note_file(struct conf *c, const char *path)
+{
+    struct conf_file *file = arena_alloc(&c->arena, sizeof *file);
+
+    if (file == NULL)
+        return -ENOMEM;
+    *file = (struct conf_file){ .path = str_z(&c->arena, str_of(path)), .next = c->files };
+    c->files = file;
+    return file->path == NULL ? -ENOMEM : 0;
+}
+
 int parse_read_text(const char *path, size_t max, struct buf *out)
 {
+    if (note_file(reporting->c, path) < 0)
+        return -ENOMEM;
     FILE *f = fopen(path, "re");
     if (f == NULL)
         return -errno;

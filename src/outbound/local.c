@@ -58,6 +58,13 @@ static size_t base_length(const char *mailbox_pattern)
     return end;
 }
 
+int local_prepare(const struct conf *conf)
+{
+    struct maildir_path path = { .path = conf->mailbox, .base = base_length(conf->mailbox) };
+
+    return conf->have_users_file && conf->local_delivery.kind == CONF_DELIVERY_MAILDIR ? maildir_make_base(&path) : 0;
+}
+
 /* -- on a helper thread ---------------------------------------------------------------------------------------------------- */
 
 static int64_t deliver_all(void *const jobs[], size_t count)

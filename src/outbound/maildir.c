@@ -128,6 +128,17 @@ static int make_base(const char *base)
     return dir; /* there is a link in it: the operator's own */
 }
 
+int maildir_make_base(const struct maildir_path *p)
+{
+    char base[PATH_MAX_LEN];
+    int r = base_of(p, base);
+    int dir = r < 0 ? r : make_base(base);
+    if (dir < 0)
+        return dir;
+    (void)file_close(dir);
+    return 0;
+}
+
 static int make_subs(int maildir)
 {
     int r = make_one(maildir, "tmp");

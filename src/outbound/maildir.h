@@ -17,6 +17,9 @@ struct maildir_path {
 /* A handle of the Maildir. -ENOENT: it is not there, or not whole. */
 int maildir_open(const struct maildir_path *p);
 
+/* The operator's part of the path, made if it is not there. */
+int maildir_make_base(const struct maildir_path *p);
+
 /* Makes what is missing of it; with `parents`, also the Maildir itself and what is above it. 0: all of it is durable. At most one call at a
  * time. *out_absent: the Maildir is not there and was not to be made. */
 int maildir_make(const struct maildir_path *p, bool parents, bool *out_absent);

@@ -57,6 +57,14 @@ static int open_or_make(int dir, const char *name, bool read_only)
     return r < 0 && r != -EEXIST ? r : file_open_dir_at(dir, name);
 }
 
+int journal_make(int dir)
+{
+    CLEANUP_FILE int segments_dir = open_or_make(dir, JOURNAL_SEGMENTS_NAME, false);
+    CLEANUP_FILE int bodies_dir = segments_dir < 0 ? segments_dir : open_or_make(dir, JOURNAL_BODIES_NAME, false);
+
+    return bodies_dir < 0 ? bodies_dir : 0;
+}
+
 int journal_open(struct journal *j, int dir, bool read_only)
 {
     CLEANUP_FILE int segments_dir = open_or_make(dir, JOURNAL_SEGMENTS_NAME, read_only);

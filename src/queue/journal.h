@@ -74,6 +74,7 @@ struct journal {
 #define JOURNAL_BODIES_NAME   "body"
 
 /* Opens or makes the directories, durably. The generation is set by recovery. */
+int  journal_make(int dir);                                       /* does no more than make them */
 int  journal_open(struct journal *j, int dir, bool read_only);   /* takes dir over on success */
 void journal_close(struct journal *j);
 

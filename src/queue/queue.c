@@ -137,6 +137,16 @@ int queue_lock_dir(const struct queue_options *options, int *out_lock, char erro
     return r < 0 ? r : take_lock(options, dir, out_lock, error);
 }
 
+int queue_make_dirs(const struct queue_options *options, char error[256])
+{
+    CLEANUP_FILE int dir = open_dir(options->dir, false);
+    int r = dir < 0 ? dir : journal_make(dir);
+
+    if (r == 0 && (r = file_mkdir_at(dir, "drain")) == -EEXIST)
+        r = 0;
+    return r < 0 ? say(error, r, options->dir) : 0;
+}
+
 static int open_journal(struct queue *q, char error[256])
 {
     CLEANUP_FILE int dir = open_dir(q->options.dir, q->options.read_only);

@@ -47,6 +47,9 @@ struct queue_recovery {
  * those that it forks, until the last of them has closed it or ended. Errors are queue_open's. */
 int  queue_lock_dir(const struct queue_options *options, int *out_lock, char error[256]);
 
+/* The directories in it, which queue_open makes too: for who may not any more when he opens it. BLOCKS. */
+int  queue_make_dirs(const struct queue_options *options, char error[256]);
+
 /* BLOCKS (start-up, or by offload). error gets the reason in words. -EWOULDBLOCK: another server holds the lock; -ENOTSUP: the
  * file system is refused. */
 int  queue_open(const struct queue_options *options, struct queue **out, struct queue_recovery *out_recovery, char error[256]);

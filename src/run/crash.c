@@ -59,9 +59,12 @@ static void say_where(void)
     log_event(LOG_ERROR, "crashed-at", LOG_STR("frames", buf_str(&out)));
 }
 
-static void on_fault(int signo)
+static void on_fault(int signo, siginfo_t *info, void *context)
 {
+    (void)context;
     (void)alarm(HANG_S);
+    if (signo == SIGSYS)
+        link_say(supervisor, LINK_FORBIDDEN, (uint64_t)(unsigned)info->si_syscall);
     if (task_is_about() != 0)
         link_say(supervisor, LINK_CRASHED, task_is_about());
     say_what(signo);
@@ -71,17 +74,15 @@ static void on_fault(int signo)
 
 void crash_report_begin(int link)
 {
-    static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-    struct sigaction action = { .sa_handler = on_fault, .sa_flags = SA_RESETHAND | SA_NODEFER | SA_ONSTACK };
+    static const int fatal[] = { SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+    struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_RESETHAND | SA_NODEFER | SA_ONSTACK };
     void *frame[1];
 
-    if (SANITIZED)
-        return;
     (void)sigemptyset(&action.sa_mask);
     (void)backtrace(frame, 1);
-    for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
+    for (size_t i = 0; i < (SANITIZED ? 1 : sizeof fatal / sizeof fatal[0]); i++)
         (void)sigaction(fatal[i], &action, NULL);
-    reporting = true;
+    reporting = !SANITIZED;
     supervisor = link;
 }
 

@@ -19,6 +19,7 @@ enum link_word {
     LINK_GENERATION,                     /* a reload asks for what only another worker can have */
     LINK_UPGRADE,                        /* an operator asks for one of the program as it is on the disk now */
     LINK_CRASHED,                        /* about: the message that was being delivered; sent by a process that is broken */
+    LINK_FORBIDDEN,                      /* about: the system call that its sandbox ends it for; likewise */
 };
 
 struct link_message {

@@ -265,6 +265,7 @@ def test_a_message_that_crashes_worker_after_worker_is_held(folder, addresses):
 def test_a_later_worker_that_cannot_start_is_tried_again(server):
     was = worker_of(server)
     drain = server.data / "drain"
+    drain.rename(server.data / "drained")
     drain.write_text("in the way")                      # of a queue that is to be taken over
     os.kill(was, signal.SIGKILL)
     wait_until(lambda: server.said().count("worker-failed") >= 2, 20, server.said)
