@@ -194,7 +194,8 @@ static void fail_generation(struct supervisor *s, const char *why)
     log_event(LOG_ERROR, "generation-failed", LOG_Z("text", why));
     s->plan = PLAN_NONE;
     s->job->settle(s->job->arg, false);
-    s->job->ready(s->job->arg);
+    if (!s->stopping)
+        s->job->ready(s->job->arg);
 }
 
 static void on_let_go(struct supervisor *s)

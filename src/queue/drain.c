@@ -240,18 +240,18 @@ static void release(struct taking *t)
     queue_unlock(from);
 }
 
-/* False: it is gone, or on its way within that queue, for a later call. */
+/* Awaits: it may be on its way within that queue. False: it is gone. */
 static bool keep(struct taking *t)
 {
     struct queue *from = t->over->from;
 
     queue_lock(from);
-    t->there = index_get(&from->index, t->id);
-    bool kept = t->there != NULL && !t->there->moving && !t->there->writing;
-    if (kept)
+    while ((t->there = index_get(&from->index, t->id)) != NULL && (t->there->moving || t->there->writing))
+        (void)queue_wait_quiet(from);
+    if (t->there != NULL)
         t->there->writing = true;
     queue_unlock(from);
-    return kept;
+    return t->there != NULL;
 }
 
 /* Awaits. */
@@ -260,7 +260,7 @@ static int take(struct take_over *over, uint64_t id)
     struct taking t = { .over = over, .id = id };
 
     if (!keep(&t))
-        return -EAGAIN;
+        return 0;
     arena_init(&t.arena, SIZE_MAX);
     int r = fetch(&t);
     if (r == 0)
