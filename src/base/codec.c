@@ -345,6 +345,35 @@ uint32_t codec_crc32c_table(uint32_t seed, const void *p, size_t n)
     return ~crc;
 }
 
+/*
+ * The instruction gives its result after three cycles and can begin one each cycle: so a long piece is taken in three strands side by side, each
+ * from its own beginning. What the first has become after the bytes of the second, a table says, since to a checksum they are so many zeros
+ * and their own checksum on top.
+ */
+#define STRAND 1024u
+
+static uint32_t strand_tables[4][256]; /* [k][b]: what byte b, k bytes up in the state, becomes after a strand of zeros */
+
+static uint32_t after_zeros(uint32_t state)
+{
+    for (unsigned i = 0; i < STRAND; i++)
+        state = state >> 8 ^ crc_tables[0][state & 255];
+    return state;
+}
+
+static void make_strand_tables(void)
+{
+    (void)codec_crc32c_table(0, NULL, 0); /* makes the others */
+    for (int k = 0; k < 4; k++)
+        for (uint32_t b = 0; b < 256; b++)
+            strand_tables[k][b] = b == 0 ? 0 : (b & (b - 1)) == 0 ? after_zeros(b << 8 * k) : strand_tables[k][b & (b - 1)] ^ strand_tables[k][b & -b];
+}
+
+static inline uint32_t behind_a_strand(uint32_t state)
+{
+    return strand_tables[0][state & 255] ^ strand_tables[1][state >> 8 & 255] ^ strand_tables[2][state >> 16 & 255] ^ strand_tables[3][state >> 24];
+}
+
 #if defined(__x86_64__)
 
 static bool has_crc_instruction(void)
@@ -352,11 +381,28 @@ static bool has_crc_instruction(void)
     return __builtin_cpu_supports("sse4.2");
 }
 
+__attribute__((target("sse4.2"))) static uint32_t three_strands(uint32_t state, const uint8_t *p)
+{
+    uint64_t a = state, b = 0, c = 0;
+
+    for (unsigned i = 0; i < STRAND; i += 8) {
+        a = _mm_crc32_u64(a, codec_get_u64(p + i));
+        b = _mm_crc32_u64(b, codec_get_u64(p + STRAND + i));
+        c = _mm_crc32_u64(c, codec_get_u64(p + 2 * STRAND + i));
+    }
+    return behind_a_strand(behind_a_strand((uint32_t)a) ^ (uint32_t)b) ^ (uint32_t)c;
+}
+
 __attribute__((target("sse4.2"))) static uint32_t crc32c_instruction(uint32_t seed, const void *p, size_t n)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const uint8_t *bytes = p;
     uint64_t crc = ~seed;
 
+    if (n >= 3 * STRAND)
+        pthread_once(&once, make_strand_tables);
+    for (; n >= 3 * STRAND; n -= 3 * STRAND, bytes += 3 * STRAND)
+        crc = three_strands((uint32_t)crc, bytes);
     for (; n >= 8; n -= 8, bytes += 8)
         crc = _mm_crc32_u64(crc, codec_get_u64(bytes));
     for (; n > 0; n--)
@@ -372,13 +418,36 @@ static bool has_crc_instruction(void)
 }
 
 /* In assembly, since gcc and clang disagree about how to name the intrinsic without -march. */
+static inline uint32_t crc_word(uint32_t crc, const uint8_t *p)
+{
+    __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(codec_get_u64(p)));
+    return crc;
+}
+
+static uint32_t three_strands(uint32_t state, const uint8_t *p)
+{
+    uint32_t a = state, b = 0, c = 0;
+
+    for (unsigned i = 0; i < STRAND; i += 8) {
+        a = crc_word(a, p + i);
+        b = crc_word(b, p + STRAND + i);
+        c = crc_word(c, p + 2 * STRAND + i);
+    }
+    return behind_a_strand(behind_a_strand(a) ^ b) ^ c;
+}
+
 static uint32_t crc32c_instruction(uint32_t seed, const void *p, size_t n)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const uint8_t *bytes = p;
     uint32_t crc = ~seed;
 
+    if (n >= 3 * STRAND)
+        pthread_once(&once, make_strand_tables);
+    for (; n >= 3 * STRAND; n -= 3 * STRAND, bytes += 3 * STRAND)
+        crc = three_strands(crc, bytes);
     for (; n >= 8; n -= 8, bytes += 8)
-        __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(codec_get_u64(bytes)));
+        crc = crc_word(crc, bytes);
     for (; n > 0; n--)
         __asm__(".arch_extension crc\n\tcrc32cb %w0, %w0, %w1" : "+r"(crc) : "r"((uint32_t)*bytes++));
     return ~crc;
