@@ -16,6 +16,7 @@
 #define BUFFER_SIZE      (1024u * 1024)              /* a batch is written in pieces of this */
 #define RETRY_PAUSE_NS   NS_PER_S
 #define GATHER_FROM_NS   NS_PER_MS                    /* syncs that are quicker are waited for by nobody long enough */
+#define GATHER_SYNC_MAX  (50 * NS_PER_MS)             /* a disk that hung for half a minute is no reason to wait for seconds afterwards */
 #define GATHER_LOOKS     16                          /* in the time of a sync */
 #define GATHER_QUIET     2                           /* looks without anybody new: those who are missing do not come */
 #define REGION_RECORD    72u                         /* the size of an `abandoned` record */
@@ -408,7 +409,8 @@ static int sync_batch(struct commit *c, const struct batch *b)
     int r = file_datasync(b->segment->file);
 
     c->synced_ns = clock_mono_ns();
-    c->sync_ns = (3 * c->sync_ns + c->synced_ns - began) / 4;
+    int64_t took = c->synced_ns - began < GATHER_SYNC_MAX ? c->synced_ns - began : GATHER_SYNC_MAX;
+    c->sync_ns = (3 * c->sync_ns + took) / 4;
     c->expected = b->count + count_waiting(c);
     patience_learn(&c->patience, b->count, c->synced_ns);
     return r;
