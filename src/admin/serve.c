@@ -507,5 +507,6 @@ int serve_work(struct server *s, const struct worker_start *how)
     conf_set_current(conf_ref(s->conf));
     int r = loop_run(s->sockets->loops, serve, s);
     conf_set_current(NULL);
+    rights_free(&s->rights);
     return r < 0 ? cli_fail("serve", EX_OSERR, "cannot start: %s", strerror(-r)) : s->code;
 }
