@@ -124,6 +124,7 @@ static enum line_place enter(struct line *l, struct ticket *t, struct schedule_o
     offer->sender = (struct str){ (const char *)&t->sender, sizeof t->sender };
     if (schedule_offer(l->schedule, offer, &t->item, now, &parked) < 0) {
         drop(l, t);
+        *again = now + AGAIN_CROWDED_NS;                      /* no memory: it has no turn */
         return LINE_CROWDED;
     }
     return settle_in(l, t, &parked, again);

@@ -74,26 +74,40 @@ static long bio_ctrl(BIO *bio, int what, long number, void *p)
     return 0;
 }
 
-static BIO_METHOD *bio_method;
-
-static void make_bio_method(void)
+static BIO_METHOD *make_bio_method(void)
 {
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "transport");
+    static int  type;                    /* under the lock; there are few of them, so it is taken once */
+    BIO_METHOD *m;
 
-    if (m == NULL)
-        return;
+    if (type <= 0)
+        type = BIO_get_new_index();
+    if (type <= 0 || (m = BIO_meth_new(type | BIO_TYPE_SOURCE_SINK, "transport")) == NULL)
+        return NULL;
     if (BIO_meth_set_read_ex(m, bio_read) && BIO_meth_set_write_ex(m, bio_write) && BIO_meth_set_ctrl(m, bio_ctrl))
-        bio_method = m;
-    else
-        BIO_meth_free(m);
+        return m;
+    BIO_meth_free(m);
+    return NULL;
+}
+
+/* Made when it is first asked for, and again if there was no memory then: or one bad moment would end TLS until the next start. */
+static BIO_METHOD *bio_method(void)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static BIO_METHOD     *method;
+
+    (void)pthread_mutex_lock(&lock);
+    if (method == NULL)
+        method = make_bio_method();
+    BIO_METHOD *m = method;
+    (void)pthread_mutex_unlock(&lock);
+    return m;
 }
 
 static BIO *bio_new(struct tls_transport *t)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    BIO_METHOD *method = bio_method();
 
-    (void)pthread_once(&once, make_bio_method);
-    BIO *bio = bio_method != NULL ? BIO_new(bio_method) : NULL;
+    BIO *bio = method != NULL ? BIO_new(method) : NULL;
     if (bio == NULL)
         return NULL;
     BIO_set_data(bio, t);

@@ -305,7 +305,7 @@ def play(server, next_hop, n, kinds):
         failed = server.shared.failed()
         if code != 250 and failed is None:
             raise Violation(f"nothing failed, and the client heard {code}")
-        wait_for(lambda: converse(server.port, clean, [b"bob@here.example"], False) == 250, "the next message is taken", 10)
+        wait_for(lambda: converse(server.port, clean, [b"bob@here.example"], False, server.args.tls) == 250, "the next message is taken", 10)
         wait_for(lambda: copies(server.mails / "bob", clean), "the next message is delivered")
         if code // 100 == 4 and (copies(server.mails / "bob", token) or next_hop.texts[token.decode()]):
             raise Violation(f"the client heard {code}, and it was delivered all the same")
