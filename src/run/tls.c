@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "run/file.h"
+#include "run/tls_start.h"
 #include "run/tls_internal.h"
 #include <assert.h>
 #include <errno.h>
@@ -83,6 +84,8 @@ static void set_groups(SSL_CTX *ssl)
 SSL_CTX *tls_ssl_new(bool server)
 {
     ERR_clear_error();
+    if (tls_start() < 0 || !tls_stream_start())
+        return NULL;
     SSL_CTX *ssl = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
 
     if (ssl == NULL) {

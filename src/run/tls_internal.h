@@ -52,6 +52,8 @@ void               tls_tickets_use(struct ssl_ctx_st *ssl);   /* this server's c
 
 /* -- tls_stream.c */
 
+bool               tls_stream_start(void);                    /* what all streams share is there; false: no memory */
+
 struct ssl_st;
 
 /* The transport of a stream that speaks TLS. */

@@ -89,7 +89,7 @@ static BIO_METHOD *make_bio_method(void)
     return NULL;
 }
 
-/* Made when it is first asked for, and again if there was no memory then: or one bad moment would end TLS until the next start. */
+/* Made before the first context is; and again, if there was no memory then. */
 static BIO_METHOD *bio_method(void)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -102,6 +102,8 @@ static BIO_METHOD *bio_method(void)
     (void)pthread_mutex_unlock(&lock);
     return m;
 }
+
+bool tls_stream_start(void) { return bio_method() != NULL; }
 
 static BIO *bio_new(struct tls_transport *t)
 {
