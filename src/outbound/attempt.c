@@ -159,9 +159,12 @@ static struct part *part_of(const struct attempt *at, const struct ticket *t)
     return bsearch(&wanted, at->parts, at->part_count, sizeof(*at->parts), by_hash);
 }
 
+bool attempt_knows(const struct part *p) { return stage_of(p) != STAGE_OPEN; }
+
 void attempt_made_known(struct part *p)
 {
     struct attempt *at = p->attempt;
+    assert(!attempt_knows(p));
     for (size_t i = 0; i < p->count; i++)
         at->stages[p->outcomes[i] - at->outcomes] = STAGE_KNOWN;
     at->open -= p->count;

@@ -264,7 +264,7 @@ void part_run(struct part *p)
         deliver_remote(p);
     if (task_canceled())
         p->attempt->again_ns = clock_mono_ns();
-    else if (outcome_is_set(p->outcomes[0]))
+    else if (outcome_is_set(p->outcomes[0]) && !attempt_knows(p))         /* as it does if it went in line for a dead site */
         attempt_made_known(p);
     deliver_pump(p->attempt->context);
 }

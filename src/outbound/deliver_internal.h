@@ -68,6 +68,7 @@ void part_run(struct part *p);
 
 /* -- attempt.c: a part has its outcomes; or it goes in line, perhaps for another site than before. */
 void attempt_made_known(struct part *p);
+bool attempt_knows(const struct part *p);
 void attempt_offer(struct part *p);
 
 /* -- settle.c: both await. Gives the time by which to look again; the last one gives the claim back. */

@@ -32,6 +32,7 @@ static const char zone[] = "a.example. 300 IN MX 10 mx.a.example.\n"
                            "six.example. 300 IN MX 10 mx.six.example.\n"
                            "mx.six.example. 300 IN AAAA 2001:db8::6\n"
                            "mx.six.example. 300 IN A 192.0.2.1\n"
+                           "*.dead2.example. 300 IN MX 10 mx.dead.example.\n"
                            "dead.example. 300 IN MX 10 mx.dead.example.\n"
                            "mx.dead.example. 300 IN A 192.0.2.99\n";
 
@@ -1022,6 +1023,29 @@ static void a_dead_site(void *arg)
     end();
 }
 
+/* A domain that turns out to be at a dead site, of a message that has expired, beside one that is taken. */
+static void dead_when_it_is_found_out(void *arg)
+{
+    (void)arg;
+    begin();
+    w.conf->expire_ns = 1;
+    w.fakes[0].think_ns = NS_PER_S;
+    start();
+    put("", "x@dead.example");
+    (void)task_sleep(5 * NS_PER_S);
+    for (int i = 0; i < 20; i++) {
+        char rcpts[100];
+        snprintf(rcpts, sizeof rcpts, "x@a.example,y@d%d.dead2.example,z@e%d.dead2.example,bob@us.example", i, i);
+        put("ann@us.example", rcpts);
+        (void)task_sleep(20 * NS_PER_S);
+    }
+    (void)task_sleep(60 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@a.example"), 20);
+    assert_int_equal(mails_of("bob"), 20);
+    assert_true(mails_of("ann") >= 20);
+    end();
+}
+
 /* Three times as many messages as may be delivered at a time, to a server that never says a word, hold nobody else up. */
 static void a_silent_site(void *arg)
 {
@@ -1431,6 +1455,7 @@ TEST(within_the_servers_limits)
 TEST(limits_of_a_server_that_refuses)
 TEST(a_dead_site)
 TEST(a_silent_site)
+TEST(dead_when_it_is_found_out)
 TEST(domains_share_a_site)
 TEST(a_reload_in_between)
 TEST(a_site_is_shown)
@@ -1507,6 +1532,7 @@ int main(void)
         cmocka_unit_test(test_a_bounce_goes_without_the_promise),
         cmocka_unit_test(test_a_kill_while_one_hangs),
         cmocka_unit_test(test_domains_share_a_site),
+        cmocka_unit_test(test_dead_when_it_is_found_out),
         cmocka_unit_test(test_a_reload_in_between), cmocka_unit_test(test_a_site_is_shown), cmocka_unit_test(test_a_retry_that_is_asked_for),
         cmocka_unit_test(test_ipv6_that_is_not_liked), cmocka_unit_test(test_greylisting_is_waited_for), cmocka_unit_test(test_a_limit_is_learnt),
         cmocka_unit_test(test_stopping),      cmocka_unit_test(test_stopping_at_any_time),
