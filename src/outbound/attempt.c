@@ -103,7 +103,8 @@ static int list_targets(struct attempt *at)
         t->outcome->rcpt = i;
     }
     at->open = at->count;
-    if (at->count > 1 && at->targets != NULL)
+    assert(at->targets != NULL);
+    if (at->count > 1)
         qsort(at->targets, at->count, sizeof(*at->targets), by_route);
     for (size_t i = 0; i < at->count; i++)
         at->by_route[i] = at->targets[i].outcome;
