@@ -297,7 +297,9 @@ static void listen_to(struct supervisor *s, int link)
             }
         }
     }
-    for (size_t i = 0; !s->in_worker && i < sizeof all / sizeof all[0]; i++)
+    if (s->in_worker)
+        return;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (all[i]->pid != 0 && all[i]->link == link && link_is_over(link))
             all[i]->silent = true;
 }
@@ -355,27 +357,24 @@ static void on_owner_end(struct supervisor *s, const struct supervised_worker *w
     s->start_ns = clock_mono_ns() + (new ? 0 : pause);
 }
 
+static struct supervised_worker *find(struct supervisor *s, pid_t pid)
+{
+    if (s->owner.pid == pid)
+        return &s->owner;
+    return s->coming.pid == pid ? &s->coming : &s->leaving;
+}
+
 static void on_end(struct supervisor *s, pid_t pid, int status)
 {
-    struct supervised_worker *all[] = { &s->owner, &s->coming, &s->leaving };
-    struct supervised_worker gone = { .pid = 0, .link = -1 };
-    size_t which = 0;
-
-    while (which < 3 && all[which]->pid != pid)
-        which++;
-    if (which == 3)
-        return;                                  /* none of ours: the program that was here before us had it */
-    listen_to(s, all[which]->link);              /* its last words; they may change what it is */
+    listen_to(s, find(s, pid)->link);            /* its last words; they may change what it is */
     if (s->in_worker)
         return;
-    for (which = 0; all[which]->pid != pid; which++)
-        continue;
-    gone = *all[which];
-    *all[which] = (struct supervised_worker){ .link = -1 };
+    struct supervised_worker *w = find(s, pid), gone = *w;
+    *w = (struct supervised_worker){ .link = -1 };
     link_close(gone.link);
-    if (all[which] == &s->owner) {
+    if (w == &s->owner) {
         on_owner_end(s, &gone, status);
-    } else if (all[which] == &s->coming) {
+    } else if (w == &s->coming) {
         fail_generation(s, "it could not start: the one before goes on");
     } else {
         if (!WIFEXITED(status))
@@ -512,29 +511,39 @@ static void end_others(struct supervisor *s)
         stop_by(s, SIGTERM);
 }
 
-int supervisor_run(const struct supervised *job, const struct supervised_worker *owner, const struct supervised_worker *leaving)
+static int run(struct supervisor *s, const struct supervised_worker *owner, const struct supervised_worker *leaving)
 {
-    struct supervisor s = { .job = job, .owner.link = -1, .coming.link = -1, .leaving.link = -1, .start_ns = NEVER };
     sigset_t set;
 
     signals_of(&set);
-    s.signals = link_signals(&set);
-    if (s.signals < 0)
+    s->signals = link_signals(&set);
+    if (s->signals < 0)
         return EX_OSERR;
     if (owner != NULL) {
-        s.owner = *owner;
-        s.leaving = leaving != NULL ? *leaving : s.leaving;
-        s.owner.ready = s.leaving.ready = s.served = true;
-        s.owner.heard_ns = s.leaving.heard_ns = s.owner.started_ns = s.leaving.started_ns = clock_mono_ns();
-        reap(&s);                                /* who ended while nobody listened */
+        s->owner = *owner;
+        if (leaving != NULL)
+            s->leaving = *leaving;
+        s->owner.ready = s->leaving.ready = s->served = true;
+        s->owner.heard_ns = s->leaving.heard_ns = s->owner.started_ns = s->leaving.started_ns = clock_mono_ns();
+        reap(s);                                 /* who ended while nobody listened */
     } else {
-        start_owner(&s);
+        start_owner(s);
     }
-    while (!is_over(&s)) {
-        turn(&s);
-        end_others(&s);
+    while (!is_over(s)) {
+        turn(s);
+        end_others(s);
     }
-    if (!s.in_worker)
-        link_close(s.signals);
-    return s.code;
+    if (!s->in_worker)
+        link_close(s->signals);
+    return s->code;
+}
+
+int supervisor_run(const struct supervised *job, const struct supervised_worker *owner, const struct supervised_worker *leaving)
+{
+    static struct supervisor s;                  /* one in a process; on the stack gcc's -fanalyzer takes its zeros for nothing */
+
+    s.job = job;
+    s.owner.link = s.coming.link = s.leaving.link = -1;
+    s.start_ns = NEVER;
+    return run(&s, owner, leaving);
 }

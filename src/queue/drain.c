@@ -88,7 +88,7 @@ static void seal(struct queue *q)
 
 int queue_drain(struct queue *q, const char *dir, char error[256])
 {
-    struct queue *second;
+    struct queue *second = NULL;
 
     assert(q->claimer == NULL && q->second == NULL && !q->options.read_only);
     snprintf(error, 256, "no memory");
