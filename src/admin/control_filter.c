@@ -9,6 +9,7 @@
 #include "admin/filter.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,6 +192,7 @@ static json_t *answer_of(const struct scan *scan, const int *results)
 
 static json_t *scan_and_change(struct scan *scan, const json_t *request, control_change_fn *fn, void *arg)
 {
+    assert(scan->max > 0);
     CLEANUP_FREE int *results = calloc(scan->max, sizeof *results);
     struct change change = { .scan = scan, .wish = { request, scan->filter, scan->now_wall_ns, arg }, .fn = fn, .results = results };
 

@@ -281,7 +281,7 @@ static json_t *end_export(struct exchange *x, const json_t *request)
 static json_t *expect_import(struct exchange *x, const json_t *request)
 {
     const json_t *list = json_object_get(request, "numbers"), *item;
-    uint64_t numbers[TRANSFER_AT_A_TIME], ids[TRANSFER_AT_A_TIME];
+    uint64_t numbers[TRANSFER_AT_A_TIME] = { 0 }, ids[TRANSFER_AT_A_TIME] = { 0 };
     size_t i, n = json_array_size(list);
 
     drop_coming(x);

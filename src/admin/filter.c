@@ -359,7 +359,7 @@ static bool is_or_ahead(const struct parser *p)
 
 static bool parse_all(struct parser *p, uint16_t *out)
 {
-    uint16_t right;
+    uint16_t right = 0;
 
     if (!parse_part(p, out))
         return false;
@@ -374,7 +374,7 @@ static bool parse_all(struct parser *p, uint16_t *out)
 
 static bool parse_any(struct parser *p, uint16_t *out)
 {
-    uint16_t right;
+    uint16_t right = 0;
 
     if (!parse_all(p, out))
         return false;
@@ -387,7 +387,7 @@ static bool parse_any(struct parser *p, uint16_t *out)
 bool filter_parse(struct arena *a, struct str text, const struct filter **out, struct buf *error)
 {
     struct parser p = { .arena = a, .rest = text, .error = error };
-    uint16_t root;
+    uint16_t root = 0;
 
     if (text.n > FILTER_TEXT_MAX)
         return fail(&p, "the filter is too long");

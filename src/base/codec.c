@@ -363,7 +363,7 @@ static uint32_t after_zeros(uint32_t state)
 
 static void make_strand_tables(void)
 {
-    (void)codec_crc32c_table(0, NULL, 0); /* makes the others */
+    (void)codec_crc32c_table(0, "", 0); /* makes the others */
     for (int k = 0; k < 4; k++)
         for (uint32_t b = 0; b < 256; b++)
             strand_tables[k][b] = b == 0 ? 0 : (b & (b - 1)) == 0 ? after_zeros(b << 8 * k) : strand_tables[k][b & (b - 1)] ^ strand_tables[k][b & -b];

@@ -338,7 +338,7 @@ static int receive_whole(int fd, int64_t deadline_ns, struct buf *room, struct w
 static int ask_alone(int door, const struct wire_message *question, int64_t deadline_ns, struct buf *room, struct wire_message *out)
 {
     struct wire_message m = *question;
-    int fd;
+    int fd = -1;
 
     m.id = 1;
     int r = dial(door, &fd);
@@ -360,7 +360,7 @@ int line_ask(struct line_caller *c, const struct wire_message *question, int64_t
 void line_tell(struct line_caller *c, const struct wire_message *m)
 {
     struct wire_message news = *m;
-    int fd;
+    int fd = -1;
 
     news.id = 0;
     if (task_self() != NULL) {

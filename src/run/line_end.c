@@ -18,7 +18,7 @@ static void end_free(struct line_end *e)
     if (e->out != NULL)
         explicit_bzero(e->out, e->out_n);
     free(e->in);
-    free(e->out);
+    free(e->out);                                /* analyze analyzer-double-free: it is not e->in */
     free(e);
 }
 
