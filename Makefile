@@ -30,7 +30,7 @@ endif
 
 empty :=
 space := $(empty) $(empty)
-variant := $(subst $(space),-,$(strip $(or $(ARCH),native) $(if $(filter gcc aarch64-linux-gnu-gcc,$(CC)),,$(notdir $(CC))) $(SAN) $(if $(TASKS),tasks-$(TASKS))))
+variant := $(subst $(space),-,$(strip $(or $(ARCH),native) $(if $(filter gcc aarch64-linux-gnu-gcc,$(CC)),,$(notdir $(CC))) $(SAN) $(if $(TASKS),tasks-$(TASKS)) $(if $(DEBUG),debug)))
 ifneq ($(filter fuzzer lines,$(SAN)),)
 variant := fuzz$(SAN:fuzzer=)
 endif
@@ -72,15 +72,17 @@ endif
 ifeq ($(TASKS),threads)
 TASKFLAGS := -DTASKS_THREADS=1
 endif
+# With `nightmail debug`, which no release has.
+DEBUGFLAGS := $(if $(DEBUG),-DDEBUG_BUILD=1)
 
 # Only libpq's headers stand in a folder of their own; for some others pkg-config wants what they are built on, which nobody installs.
 PKG_CFLAGS  = $(shell pkg-config --cflags libpq 2>/dev/null)
 PKG_LIBS    = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) $(if $(ARCH),-l:libpq.so.5,$(shell pkg-config --libs libpq 2>/dev/null))
 CPPFLAGS   += -D_GNU_SOURCE -DNIGHTMAIL_VERSION='"$(VERSION)"' -Isrc
-ALL_CFLAGS  = $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS)
+ALL_CFLAGS  = $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(DEBUGFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS)
 ALL_LIBS    = $(LINKHARD) $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lunistring -lcrypt -lpthread
 
-SOURCES   := $(sort $(shell find src -name '*.c' ! -name '*_test.c' ! -name main.c))
+SOURCES   := $(sort $(shell find src -name '*.c' ! -name '*_test.c' ! -name main.c $(if $(DEBUG),,! -name cmd_debug.c)))
 UNIT      := $(sort $(shell find src -name '*_test.c'))
 # Programs under tests/ that are C: tests/<folder>/<name>.c, linked with everything but main.c.
 TESTPROGS := $(sort $(wildcard tests/sim/*.c tests/model/*.c tests/crash/*.c tests/bench/*.c tests/dns/*.c tests/net/*.c tests/fuzz/make_*.c))
@@ -114,7 +116,7 @@ V ?=
 show = $(if $(V),,@printf '%-4s %s\n' $(1) $@ && )
 
 # Other flags make other objects.
-COMPILED_BY = $(CC) $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(CFLAGS)
+COMPILED_BY = $(CC) $(CSTD) $(WARN) $(OPT) $(HARDEN) $(SANFLAGS) $(TASKFLAGS) $(DEBUGFLAGS) $(CFLAGS)
 .PHONY: always
 $B/flags: always
 	@mkdir -p $(@D)

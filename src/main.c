@@ -24,6 +24,9 @@ static const struct {
     { "journal",  cmd_journal,  "dump or verify the journal of a data directory"               },
     { "upgrade",  cmd_upgrade,  "let the program that is on the disk now take over the server"     },
     { "version",  cmd_version,  "print the version"                                            },
+#if defined DEBUG_BUILD
+    { "debug",    cmd_debug,    "try the worker's sandbox, as an intruder would"               },
+#endif
     { "sendmail", cmd_sendmail, "take a message from standard input, as sendmail -t -i -f does" },
 };
 

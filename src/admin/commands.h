@@ -16,6 +16,9 @@ int cmd_resolve(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_version(int argc, char **argv);
+#if defined DEBUG_BUILD
+int cmd_debug(int argc, char **argv);
+#endif
 int cmd_sendmail(int argc, char **argv);         /* the program called as `sendmail` */
 int cmd_mailq(int argc, char **argv);            /* the program called as `mailq` */
 

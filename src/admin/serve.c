@@ -404,6 +404,18 @@ static struct beat beat_of(const struct server *s)
 
 /* -- all of it ------------------------------------------------------------------------------------------------------------------- */
 
+#if defined DEBUG_BUILD
+void (*serve_intruder)(void);
+
+static void let_intruder_in(void)
+{
+    if (serve_intruder != NULL)
+        serve_intruder();
+}
+#else
+static void let_intruder_in(void) {}
+#endif
+
 static void serve(void *arg)
 {
     static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
@@ -422,6 +434,7 @@ static void serve(void *arg)
             serve_reload(s);
         say_ready(s);
         link_say(s->how.link, LINK_READY, 0);
+        let_intruder_in();
         wait_for_end(s);
     }
     stop_parts(s);

@@ -42,6 +42,10 @@ struct server {
     bool             left;               /* there is something to take over, later */
 };
 
+#if defined DEBUG_BUILD
+extern void (*serve_intruder)(void);     /* cmd_debug.c: called in the worker when it is ready; NULL: nobody */
+#endif
+
 /* Says why there is no start; -1. */
 int  serve_fail(struct server *s, int code, const char *what, const char *error);
 struct queue_options serve_queue_options(const struct conf *c);
