@@ -4,6 +4,7 @@
  */
 #include "admin/control.h"
 #include "admin/control_internal.h"
+#include "admin/rights.h"
 #include "base/map.h"
 #include "conf/conf.h"
 #include <errno.h>
@@ -39,13 +40,32 @@ static const char *read_wish(struct arena *a, const json_t *request, struct rero
     return NULL;
 }
 
+/* A port behind the sandbox's walls would only be found out by each delivery. */
+static bool is_reachable(struct str via)
+{
+    struct rights rights;
+    ssize_t colon = str_find_last(via, ':');
+    uint64_t port;
+
+    if (via.n == 0 || colon < str_find_last(via, ']') || colon < 0 || !str_to_u64(str_from(via, (size_t)colon + 1), 65535, &port))
+        return true;                              /* the usual one */
+    struct conf *c = conf_current();
+    bool reachable = !c->sandbox || (rights_of(c, "", &rights) == 0 && rights_have_port(&rights, (uint16_t)port));
+    if (c->sandbox)
+        rights_free(&rights);
+    conf_unref(c);
+    return reachable;
+}
+
 json_t *control_reroute_check(const json_t *request)
 {
-    struct reroute ignored = { 0 };
+    struct reroute how = { 0 };
     struct arena arena;
 
     arena_init(&arena, 64 * 1024);
-    const char *wrong = read_wish(&arena, request, &ignored);
+    const char *wrong = read_wish(&arena, request, &how);
+    if (wrong == NULL && !is_reachable(how.via))
+        wrong = "the server may not connect to that port: add it to reroute_ports";
     arena_reset(&arena);
     return wrong != NULL ? control_refuse(str_of(wrong)) : NULL;
 }

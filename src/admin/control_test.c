@@ -275,6 +275,7 @@ static void other_ways(void *arg)
     char name[CODEC_ID_LEN + 1];
 
     (void)arg;
+    conf_set_current(conf_ref(conf));
     queue = scene_queue(conf);
     assert_int_equal(control_bind("us/control", "", &listener), 0);
     assert_int_equal(control_start(listener, queue, -1, &control), 0);
@@ -302,6 +303,7 @@ static void other_ways(void *arg)
     control_disconnect(client);
     control_stop(control);
     queue_close(queue);
+    conf_set_current(NULL);
     conf_unref(conf);
 }
 

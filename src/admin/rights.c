@@ -185,6 +185,7 @@ static void add_ports(struct rights *r, const struct conf *c)
     size_t cursor = 0;
     struct str domain;
     void *delivery;
+    uint64_t port;
 
     add_port(r, c->smtp_port);
     add_port(r, port_behind(c->relay_host, ':'));
@@ -192,6 +193,9 @@ static void add_ports(struct rights *r, const struct conf *c)
     while (map_str_next(&c->local_delivery_by_domain, &cursor, &domain, &delivery))
         add_delivery(r, delivery);
     add_port(r, DNS_PORT);
+    for (size_t i = 0; c->reroute_ports[i] != NULL; i++)
+        if (str_to_u64(str_of(c->reroute_ports[i]), 65535, &port))
+            add_port(r, port);
     for (size_t i = 0; c->dns_forwarders[i] != NULL; i++)
         add_port(r, port_behind(c->dns_forwarders[i], '@'));
     r->source = c->source_address[0] != '\0';
@@ -240,7 +244,7 @@ static bool has_path(const struct rights *have, const struct right *wanted)
     return false;
 }
 
-static bool has_port(const struct rights *have, uint16_t port)
+bool rights_have_port(const struct rights *have, uint16_t port)
 {
     for (size_t i = 0; i < have->port_count; i++)
         if (have->ports[i] == port)
@@ -256,7 +260,7 @@ bool rights_cover(const struct rights *have, const struct rights *wanted, char w
             return false;
         }
     for (size_t i = 0; i < wanted->port_count; i++)
-        if (!has_port(have, wanted->ports[i])) {
+        if (!rights_have_port(have, wanted->ports[i])) {
             snprintf(why, 256, "port %u is beyond what the running worker may reach", wanted->ports[i]);
             return false;
         }

@@ -42,6 +42,9 @@ void rights_free(struct rights *r);
 struct str rights_folder(const char *path, const char *home);
 bool rights_hold_secret(const struct rights *r, struct str folder);
 
+/* Whether TCP connections may go to it. */
+bool rights_have_port(const struct rights *have, uint16_t port);
+
 /* Whether `have` is enough for `wanted`; if not, why says which path or port is the first that is missing. */
 bool rights_cover(const struct rights *have, const struct rights *wanted, char why[256]);
 

@@ -92,6 +92,8 @@ static const struct { const char *before, *after, *missing; } cases[] = {
     { "users_file = /dev/null\npostmaster = p@far.example\n", "users_file = /dev/null\npostmaster = p@far.example\nlocal_delivery = \"lmtp:store.example:2424\"\n", "port 2424 " },
     { "",                                        "dns_forwarders = {\"192.0.2.53\"}\n",            NULL                      },
     { "",                                        "dns_forwarders = {\"192.0.2.53@5353\"}\n",       "port 5353 "              },
+    { "",                                        "reroute_ports = {2525}\n",                       "port 2525 "              },
+    { "reroute_ports = {26, 2525}\n",            "smtp_port = 26\n",                               NULL                      },
     { "",                                        "source_address = 192.0.2.1\n",                   "a source_address "       },
     { "source_address = 192.0.2.1\n",            "source_address = 192.0.2.2\n",                   NULL                      },
 };

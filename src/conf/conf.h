@@ -235,6 +235,7 @@ struct conf {
     int64_t           relay_host_oauth_timeout_ns;       /* 10 s */
     bool              relay_host_auth_allow_cleartext;   /* PLAIN, LOGIN and tokens without TLS too */
     uint16_t          smtp_port;         /* where other servers listen: 25 (others only for tests and closed networks) */
+    const char *const *reroute_ports;    /* that an operator may send queued messages to, beside those that are used in any case; NULL ends them */
     const char       *source_address;    /* "" the kernel's choice */
     uint32_t          deliveries_max;    /* at a time, all destinations; 500 */
     uint32_t          site_connections_max;    /* at a time, one destination; 20 */

@@ -106,6 +106,7 @@ const struct option options[] = {
 
     { "relay_host",                 OPTION_TEXT,    F(relay_host), 0,                                "",                   0,           0 },
     { "smtp_port",                  OPTION_PORT,    F(smtp_port), 0,                                 "25",                 1,           65535 },
+    { "reroute_ports",              OPTION_PORTS,   F(reroute_ports), 0,                             "",                   0,           0 },
     { "source_address",             OPTION_IP,      F(source_address), 0,                            "",                   0,           0 },
     { "deliveries_max",             OPTION_COUNT,   F(deliveries_max), 0,                            "500",                1,           100000 },
     { "site_connections_max",       OPTION_COUNT,   F(site_connections_max), 0,                      "20",                 1,           10000 },

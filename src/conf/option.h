@@ -26,6 +26,7 @@ enum option_kind {
     OPTION_NETWORKS,
     OPTION_DOMAINS,
     OPTION_SERVERS,      /* of DNS: "ip" or "ip@port" */
+    OPTION_PORTS,        /* as text */
     OPTION_ZONES,        /* a path or "origin=path" */
     OPTION_DELIVERIES,   /* "domain=delivery" */
     OPTION_TLS_LEVELS,   /* "domain=level" */

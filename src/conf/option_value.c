@@ -227,14 +227,20 @@ static bool set_bool(bool *out, struct str v, struct buf *why)
     return option_bool(v, out) || say(why, "is neither yes nor no");
 }
 
+static bool is_port(struct str v)
+{
+    uint64_t number;
+
+    return str_to_u64(v, 65535, &number) && number > 0;
+}
+
 /* As run/dns.h will read it. */
 static bool is_name_server(struct str v)
 {
     struct str ip, port;
     struct ip_range range;
-    uint64_t number;
 
-    if (str_cut(v, '@', &ip, &port) && (!str_to_u64(port, 65535, &number) || number == 0))
+    if (str_cut(v, '@', &ip, &port) && !is_port(port))
         return false;
     return str_find(ip, '/') < 0 && ip_range_parse(ip, &range);
 }
@@ -314,6 +320,11 @@ static bool set_one(struct conf *c, const struct option *o, struct str v, size_t
             return say(why, "is not a name server's address (192.0.2.53, 127.0.0.1@5353, 2001:db8::53)");
         (*(const char ***)at)[index] = str_z(&c->arena, v);
         return true;
+    case OPTION_PORTS:
+        if (!is_port(v))
+            return say(why, "is not a port's number");
+        (*(const char ***)at)[index] = str_z(&c->arena, v);
+        return true;
     case OPTION_ZONES: (*(const char ***)at)[index] = zone(c, v); return true;
     case OPTION_DELIVERIES: return set_delivery_of_domain(c, at, v, why);
     case OPTION_TLS_LEVELS: return set_tls_level_of_domain(c, at, v, why);
@@ -340,6 +351,7 @@ static void set_count(struct conf *c, const struct option *o, size_t count)
         *(size_t *)field(c, o->count_offset) = count;
         break;
     case OPTION_SERVERS:
+    case OPTION_PORTS:
     case OPTION_ZONES:
     case OPTION_PATHS: *(const char ***)at = arena_array(&c->arena, count + 1, sizeof(const char *)); break;
     case OPTION_TEXT:
@@ -542,6 +554,7 @@ void option_put(struct buf *out, const struct conf *c, const struct option *o)
     case OPTION_NETWORKS:
     case OPTION_DOMAINS:
     case OPTION_SERVERS:
+    case OPTION_PORTS:
     case OPTION_ZONES:
     case OPTION_DELIVERIES:
     case OPTION_TLS_LEVELS:

@@ -20,7 +20,7 @@
 #define BLOCKS_MAX        8                 /* kinds of them */
 #define TEXT_MAX          (16u << 20)        /* of one configuration file */
 #define ARENA_MAX         (512u << 20)
-#define OPTIONS_MAX       128
+#define OPTIONS_MAX       192
 
 /* libconfuse's error callback gets no argument of ours. */
 static _Thread_local struct loader *reporting;

@@ -149,6 +149,7 @@ static const struct { const char *text, *error; } refused[] = {
     { H "local_domains = {a.example,",                  "conf:2: the list \"local_domains\", which begins here, has no" },
     { H "local_domains = {",                            "conf:2: the list \"local_domains\", which begins here, has no" },
     { H "dns_forwarders = {192.0.2.1,\n ns.example}\n", "conf:3: dns_forwarders: \"ns.example\" is not a name server's address" },
+    { H "reroute_ports = {25, 0}\n",                   "conf:2: reroute_ports: \"0\" is not a port's number" },
     { H "dns_forwarders = {\"\"}\n",                    "conf:2: dns_forwarders: \"\" is not a name server" },
     { H "dns_forwarders = {127.0.0.1@}\n",              "conf:2: dns_forwarders: \"127.0.0.1@\" is not" },
     { H "dns_forwarders = {127.0.0.1@0}\n",             "conf:2: dns_forwarders: \"127.0.0.1@0\" is not" },

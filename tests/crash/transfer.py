@@ -19,6 +19,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,7 @@ def tree(pid):
 
 
 class Node:
-    def __init__(self, binary, folder, name):
+    def __init__(self, binary, folder, name, sink_port):
         self.binary, self.folder, self.process = binary, folder / name, None
         self.folder.mkdir()
         self.conf = self.folder / "nightmail.conf"
@@ -53,6 +54,7 @@ class Node:
         (self.folder / "users").write_text("".join(f"r{i}\n" for i in range(7)))
         self.conf.write_text(f'hostname = "{name}.example"\ndata_dir = "{self.folder}/data"\nsegment_size = 1MiB\nunsafe_file_system = yes\n'
                              f'listen smtp {{ address = "127.0.0.1:0" }}\nlocal_domains = {{"far.example"}}\nretry = {{1h}}\n'
+                             f'reroute_ports = {{{sink_port}}}\n'
                              f'users_file = "{self.folder}/users"\nmailbox = "{self.folder}/loop/{{user}}"\n')
 
     def start(self):
@@ -109,7 +111,9 @@ class Story:
         self.rng, self.folder, self.args = rng, folder, args
         self.kills = collections.Counter()
         self.number = 0
-        self.sink = None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.sink_port = free.getsockname()[1]
 
     def send(self, node):
         """A message in the queue of the node; its sender names it."""
@@ -196,7 +200,7 @@ def deliver_round(story, n, a, b):
     """Both can deliver, and do so meanwhile; only clients are killed."""
     sink = story.folder / f"sink-{n}"
     sink.mkdir()
-    process = subprocess.Popen([a.binary, "sink", "--listen", "127.0.0.1:0", "--store", sink], stdout=subprocess.PIPE)
+    process = subprocess.Popen([a.binary, "sink", "--listen", f"127.0.0.1:{story.sink_port}", "--store", sink], stdout=subprocess.PIPE)
     try:
         port = int(process.stdout.readline().rsplit(b":", 1)[1])
         for node in (a, b):
@@ -238,7 +242,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="transfer.", dir=build)).resolve()
     binary = str(pathlib.Path(args.nightmail).resolve())
     story = Story(args, random.Random(seed), folder)
-    a, b = Node(binary, folder, "a").start(), Node(binary, folder, "b").start()
+    a, b = (Node(binary, folder, name, story.sink_port).start() for name in "ab")
     sent = moved = n = 0
     problem = None
     try:

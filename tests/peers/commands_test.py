@@ -160,6 +160,8 @@ def test_what_waits_is_sent_another_way(waiting, folder, addresses, start):
     assert r.stdout.endswith(b"\n1 message would be rerouted: --yes does it\n")
     r = queue("reroute", "--yes", "--via", "127.0.0.1", "to=dave@*")
     assert r.returncode == 1 and b"the next hop is not" in r.stderr
+    r = queue("reroute", "--yes", "--via", "[127.0.0.1]:1", "to=dave@*")     # the sandbox would not let it through
+    assert r.returncode == 1 and b"add it to reroute_ports" in r.stderr
     assert queue("reroute", "--yes", "--via", hop, "to=dave@*").stdout == b"1 message rerouted\n"
     assert queue("reroute", "--yes", "--to", BOB, "to=carol@*").stdout == b"1 message rerouted\n"
     for pid in waiting.pids():
