@@ -30,7 +30,8 @@ endif
 
 empty :=
 space := $(empty) $(empty)
-variant := $(subst $(space),-,$(strip $(or $(ARCH),native) $(if $(filter gcc aarch64-linux-gnu-gcc,$(CC)),,$(notdir $(CC))) $(SAN) $(if $(TASKS),tasks-$(TASKS)) $(if $(DEBUG),debug)))
+variant := $(subst $(space),-,$(strip $(or $(ARCH),native) $(if $(filter gcc aarch64-linux-gnu-gcc,$(CC)),,$(notdir $(CC))) \
+                                      $(SAN) $(if $(TASKS),tasks-$(TASKS)) $(if $(DEBUG),debug)))
 ifneq ($(filter fuzzer lines,$(SAN)),)
 variant := fuzz$(SAN:fuzzer=)
 endif
