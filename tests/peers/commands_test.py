@@ -376,7 +376,7 @@ def test_make_install_keeps_to_destdir_and_prefix(folder):
     there = {str(f.relative_to(folder / "dest")): f for f in (folder / "dest").rglob("*") if not f.is_dir()}
     assert set(there) == {"usr/bin/nightmail", "usr/bin/mailq", "usr/sbin/sendmail", "usr/sbin/nightmail-backup",
                           "usr/share/man/man1/nightmail.1", "usr/share/man/man5/nightmail.conf.5", "usr/share/doc/nightmail/example.conf",
-                          "usr/share/doc/nightmail/journal.md", "usr/share/doc/nightmail/system-users.conf",
+                          "usr/share/doc/nightmail/journal.md", "usr/share/doc/nightmail/system-users.conf", "usr/share/nightmail/refusals",
                           "usr/lib/systemd/system/nightmail.service"}
     for name, f in there.items():
         assert f.stat().st_mode & 0o777 == (0o755 if "bin/" in name else 0o644)

@@ -300,7 +300,7 @@ def test_a_refused_token_is_renewed_at_once(server, near, provider):
     server.start()
     (near.folder / "nightmail.conf").write_text(near.conf.read_text().replace(near_port(near), str(server.port)))
     os.kill(near.process.pid, 1)
-    wait_until(lambda: " reloaded " in near.said(), 10, near.said)
+    wait_until(lambda: " reloaded " in near.said() or near.said().count(" ready ") == 2, 10, near.said)      # the port may need another worker
     give(near)
     came(server, near, 2)
     assert provider.granted == 2 and "login-out-failed" not in near.said()

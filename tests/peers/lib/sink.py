@@ -69,7 +69,7 @@ class OwnSink:
 
     def __init__(self, folder, address="127.0.0.1", args=()):
         self.folder, self.address, self.port = Path(folder).absolute(), address, 0
-        self.args, self.within = list(args), list(within)
+        self.args = list(args)
         self.process = None
 
     def start(self):
