@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define PAUSE_NS      (100 * NS_PER_MS)  /* after a failure of ours (no memory, an unreadable record) before the next try */
+#define REST_MAX_NS   (30 * NS_PER_S)    /* of a dead site, before its first probe */
 #define IDLE_NS       (5 * NS_PER_S)     /* so long a message waits for its turn in our hands */
 #define SITES_MAX     20000
 #define SITE_WAITING  1000               /* parts of messages that wait for a site, not parked */
@@ -29,10 +30,13 @@ static struct outbound *running;         /* to be looked at */
 
 /* -- settings -------------------------------------------------------------------------------------------------------------- */
 
+/* A dead site rests no longer before its first probe than the configuration lets a message wait for its second try. */
 static struct schedule_settings settings_of(const struct conf *conf)
 {
+    int64_t retry = conf->retry.count > 0 ? conf->retry.delays_ns[0] : 0;
     return (struct schedule_settings){ .sites_max = SITES_MAX, .site_messages_max = SITE_WAITING, .messages_max = WAITING_MAX,
-                                       .inside_max = conf->deliveries_max, .pace = { .connections_max = conf->site_connections_max } };
+                                       .inside_max = conf->deliveries_max,
+                                       .pace = { .connections_max = conf->site_connections_max, .rest_ns = retry < REST_MAX_NS ? retry : REST_MAX_NS } };
 }
 
 /* A fault in the operator's table was told by `nightmail config check`; what is right in it counts all the same. */

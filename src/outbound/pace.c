@@ -119,10 +119,16 @@ static int64_t rate_max(const struct pace_settings *settings)
     return rate == 0 ? RATE_MOST : most(rate, RATE_LEAST);
 }
 
+static int64_t first_rest(const struct pace_settings *settings)
+{
+    return settings->rest_ns > 0 ? settings->rest_ns : REST_FIRST_NS;
+}
+
 void pace_init(struct pace *p, const struct pace_settings *settings)
 {
     assert(settings->connections_max > 0);
     *p = (struct pace){ .rated = settings->rate_per_hour_max > 0, .fixed = settings->fixed, .proven = settings->fixed };
+    p->first_rest_ns = first_rest(settings);
     limit_init(&p->together, settings->fixed ? settings->connections_max * UNIT : UNIT, UNIT, settings->connections_max * UNIT);
     limit_init(&p->rate, rate_max(settings), RATE_LEAST, rate_max(settings));
 }
@@ -131,6 +137,7 @@ void pace_configure(struct pace *p, const struct pace_settings *settings)
 {
     assert(settings->connections_max > 0);
     limit_configure(&p->together, settings->connections_max * UNIT);
+    p->first_rest_ns = first_rest(settings);
     if (p->fixed)
         p->together.value = p->together.max;
     limit_configure(&p->rate, rate_max(settings));
@@ -244,7 +251,7 @@ static void unreached(struct pace *p, int64_t wait, int64_t began, int64_t now)
 {
     p->failures++;
     if (!p->proven || p->failures >= FAILURES)
-        dead(p, most(REST_FIRST_NS, wait), most(REST_MOST_NS, wait), began, now);
+        dead(p, most(p->first_rest_ns, wait), most(REST_MOST_NS, wait), began, now);
 }
 
 static void open_more(struct pace_limit *l)

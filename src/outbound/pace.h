@@ -35,6 +35,7 @@ struct pace_limit {
 struct pace_settings {
     uint32_t connections_max;                    /* at a time */
     uint32_t rate_per_hour_max;                  /* 0: as fast as it goes */
+    int64_t  rest_ns;                            /* of a dead site, before its first probe; 0: 30 s */
     bool     fixed;                              /* nothing is to be learnt: so many at a time, whatever it says */
 };
 
@@ -49,6 +50,7 @@ struct pace {
     int64_t  full_ns;                            /* when no more was allowed in last */
     uint32_t failures;                           /* to reach it, in a row */
     int64_t  next_ns;                            /* by the rate */
+    int64_t  first_rest_ns;                      /* of a dead site, before its first probe */
     int64_t  rest_until_ns;                      /* the site asked for it, or is dead */
     int64_t  rest_ns;                            /* how long the last rest of a dead site was */
     int64_t  down_ns;                            /* when it was last found dead */
