@@ -469,7 +469,7 @@ static void damage_is_a_scan(void **state)
         "truncate -s +1G 00000001-00000002.idx",
         "cp 00000001-00000001.idx 00000001-00000002.idx",                                           /* another segment's */
         "cp 00000001-00000002.seg 00000001-00000002.idx",
-        "printf X | dd of=00000001-00000002.idx bs=1 seek=20 conv=notrunc status=none",             /* the salt */
+        "printf XYZZ | dd of=00000001-00000002.idx bs=1 seek=20 conv=notrunc status=none",          /* the salt, of which one byte may be an X */
         "printf X | dd of=00000001-00000002.idx bs=1 seek=200 conv=notrunc status=none",            /* an entry */
         "rm 00000001-00000002.idx && mkdir 00000001-00000002.idx",
         "mv 00000001-00000002.idx x && ln -s x 00000001-00000002.idx",                              /* links are not followed */
