@@ -923,6 +923,25 @@ static void tls_is_optional(void *arg)
     end();
 }
 
+/* Two domains may share servers and so connections, and one of them have a policy. */
+static void a_plain_connection_is_not_for_all(void *arg)
+{
+    static enum conf_client_tls encrypt = CONF_CLIENT_TLS_ENCRYPT;
+    (void)arg;
+    begin();
+    w.conf->connection_idle_ns = 60 * NS_PER_S;
+    start();
+    put("ann@us.example", "x@a.example");
+    (void)drain(10 * NS_PER_S);
+    assert_int_equal(fake_count(&w.fakes[0], "x@a.example"), 1);
+    assert_int_equal(map_str_put(&w.conf->outbound_tls_by_domain, STR("a.example"), &encrypt), 0);
+    put("ann@us.example", "y@a.example");
+    (void)task_sleep(10 * NS_PER_S);
+    assert_int_equal(w.fakes[0].mail_count, 1);
+    assert_int_equal(queue_count(w.q), 1);
+    end();
+}
+
 /* RFC 8689, 5: what is told of such a message goes under the same promise where there is one, and is not lost where there is none. */
 static void a_bounce_goes_without_the_promise(void *arg)
 {
@@ -1474,6 +1493,7 @@ TEST(utf8_by_none)
 TEST(utf8_by_one_that_is_away)
 TEST(a_server_that_takes_its_time)
 TEST(tls_is_optional)
+TEST(a_plain_connection_is_not_for_all)
 TEST(a_bounce_goes_without_the_promise)
 TEST(stopping)
 TEST(stopping_at_any_time)
@@ -1528,7 +1548,7 @@ int main(void)
         cmocka_unit_test(test_utf8_by_none),
         cmocka_unit_test(test_utf8_by_one_that_is_away),
         cmocka_unit_test(test_a_server_that_takes_its_time),
-        cmocka_unit_test(test_tls_is_optional),
+        cmocka_unit_test(test_tls_is_optional),  cmocka_unit_test(test_a_plain_connection_is_not_for_all),
         cmocka_unit_test(test_a_bounce_goes_without_the_promise),
         cmocka_unit_test(test_a_kill_while_one_hangs),
         cmocka_unit_test(test_domains_share_a_site),

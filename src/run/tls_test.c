@@ -755,6 +755,8 @@ static void test_rules(void **state)
         { "ECDHE+AESGCM:AES256-SHA",        -EINVAL },   /* but the keeper only signs */
         { "DHE-RSA-AES256-GCM-SHA384",      -EINVAL },
         { "aNULL",                          -EINVAL },
+        { "AECDH-AES128-SHA:@SECLEVEL=0",   -EINVAL },   /* signed by nobody */
+        { "ECDHE-RSA-NULL-SHA:@SECLEVEL=0", -EINVAL },   /* nor hidden from anybody */
         { "ALL:eNULL:@SECLEVEL=0",          -EINVAL },
         { "DES-CBC3-SHA:RC4-SHA",           -EINVAL },
         { "no such cipher",                 -EINVAL },

@@ -15,9 +15,6 @@ from proc import wait_until
 
 BOB, ALICE = "bob@here.example", "alice@tester.example"
 
-pytestmark = pytest.mark.skipif(b"debug" not in subprocess.run([PROGRAM, "--help"], capture_output=True, timeout=60).stdout,
-                                reason="needs a debug build")
-
 DENIED, NOT_PERMITTED = "EACCES", "EPERM"
 
 # The door, what it is about, and the error, or the call that the worker is ended for. {here} is the server's folder.
