@@ -14,7 +14,7 @@ import time
 import pytest
 
 from nightmail import PROGRAM, Nightmail
-from proc import BUILD, TOP, end, spawn, wait_until, workers
+from proc import BUILD, TOP, end, free_port, spawn, wait_until, workers
 from sink import OwnSink
 
 BOB = "bob@here.example"
@@ -26,10 +26,16 @@ def server(folder, addresses, start):
 
 
 @pytest.fixture
-def waiting(folder, addresses, start):
+def hop_port(addresses):
+    """Where the server of the next fixture may be told to send, beside where it does."""
+    return free_port(addresses[1])
+
+
+@pytest.fixture
+def waiting(folder, addresses, start, hop_port):
     """A server with a message that waits: nobody listens where it should go."""
     zone = f"@ 60 IN SOA ns h 1 2 3 4 5\n@ 60 IN NS ns\nfar 60 IN A {addresses[1]}\n"
-    server = start(Nightmail(folder, addresses[0], users=[BOB], zone=zone, smtp_port=1, retry=["1h"]))
+    server = start(Nightmail(folder, addresses[0], users=[BOB], zone=zone, smtp_port=1, retry=["1h"], reroute_ports=[str(hop_port)]))
     assert server.command("sendmail", "-f", BOB, "carol@far.example", input=b"Subject: later\n\ntext\n").returncode == 0
     wait_until(lambda: server.queued() and server.queued()[0]["attempts"] == 1, 20, server.said)
     return server
@@ -145,7 +151,7 @@ def test_what_is_returned_by_hand_comes_back_with_the_reason(waiting):
     wait_until(lambda: waiting.queued() == [], 20, waiting.said)
 
 
-def test_what_waits_is_sent_another_way(waiting, folder, addresses, start):
+def test_what_waits_is_sent_another_way(waiting, folder, addresses, start, hop_port):
     """Over another server, which takes it, and to a mailbox of our own; what is asked for survives kill -9."""
     def queue(*argv):
         return waiting.command("queue", *argv)
@@ -154,13 +160,13 @@ def test_what_waits_is_sent_another_way(waiting, folder, addresses, start):
     all_tried(waiting, 2)
     assert queue("reroute", "to=dave@*").returncode == 64                    # where to?
     assert queue("hold", "-y", "size>0").returncode == 0
-    sink = start(OwnSink(folder / "hop", addresses[1]))
+    sink = start(OwnSink(folder / "hop", addresses[1], port=hop_port))
     hop = f"[{sink.address}]:{sink.port}"
     r = queue("reroute", "--via", hop, "to=dave@*")
     assert r.stdout.endswith(b"\n1 message would be rerouted: --yes does it\n")
     r = queue("reroute", "--yes", "--via", "127.0.0.1", "to=dave@*")
     assert r.returncode == 1 and b"the next hop is not" in r.stderr
-    r = queue("reroute", "--yes", "--via", "[127.0.0.1]:1", "to=dave@*")     # the sandbox would not let it through
+    r = queue("reroute", "--yes", "--via", "[127.0.0.1]:2", "to=dave@*")     # the sandbox would not let it through
     assert r.returncode == 1 and b"add it to reroute_ports" in r.stderr
     assert queue("reroute", "--yes", "--via", hop, "to=dave@*").stdout == b"1 message rerouted\n"
     assert queue("reroute", "--yes", "--to", BOB, "to=carol@*").stdout == b"1 message rerouted\n"

@@ -67,14 +67,14 @@ class Sink:
 class OwnSink:
     """`nightmail sink`, as a next hop that says what `args` ask for; keeps every message."""
 
-    def __init__(self, folder, address="127.0.0.1", args=()):
-        self.folder, self.address, self.port = Path(folder).absolute(), address, 0
+    def __init__(self, folder, address="127.0.0.1", args=(), port=0):
+        self.folder, self.address, self.port = Path(folder).absolute(), address, port
         self.args = list(args)
         self.process = None
 
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.process = spawn([PROGRAM, "sink", "--listen", f"{self.address}:0", "--store", self.folder, *self.args],
+        self.process = spawn([PROGRAM, "sink", "--listen", f"{self.address}:{self.port}", "--store", self.folder, *self.args],
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.port = int(self.process.stdout.readline().rsplit(b":", 1)[1])
         return self
