@@ -64,7 +64,7 @@ SANFLAGS := -fsanitize=thread -DSAN_THREAD=1
 else ifeq ($(SAN),lines)
 SANFLAGS := -fsanitize=fuzzer-no-link -fprofile-instr-generate -fcoverage-mapping
 else ifeq ($(SAN),coverage)
-SANFLAGS := --coverage -fprofile-update=atomic
+SANFLAGS := --coverage -fprofile-update=atomic -DSAN_COVERAGE=1
 OPT      := -O0 -g -Wno-format-truncation
 else
 SANFLAGS :=

@@ -6,8 +6,9 @@
 
 #include "admin/sandbox.h"
 
-/* A sanitizer's runtime does more than we: it stops threads to look for leaks, and reads the program to name a fault's place. */
-#if defined SAN_ADDRESS || defined SAN_THREAD
+/* A sanitizer's runtime does more than we: it stops threads to look for leaks, and reads the program to name a fault's place. That of a
+ * coverage build writes what was run. */
+#if defined SAN_ADDRESS || defined SAN_THREAD || defined SAN_COVERAGE
 #define SANITIZED true
 #else
 #define SANITIZED false
